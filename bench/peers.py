@@ -1,0 +1,147 @@
+"""Other libraries as engines, each in its best public configuration. All are optional and imported where used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.cases import Arrays, Case, ConvCase
+from bench.timing import fastest
+
+Run = Callable[[], np.ndarray]
+
+TORCH_NOTE = (
+    "eager mode under `inference_mode`, NCHW in and out; the faster, for each shape, of the default and the "
+    "channels-last path. Eager oneDNN reorders weights, input and output in every call"
+)
+ONNXRUNTIME_NOTE = "CPU provider, one-node graph, all graph optimisations, I/O binding to fixed arrays"
+OPENVINO_NOTE = "CPU plug-in, one-node graph, LATENCY hint, f32 precision, shared input tensor"
+
+
+class UnsupportedError(Exception):
+    """The engine does not offer this case in this dtype."""
+
+
+def torch_eager(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
+    """Call `torch.nn.functional` on tensors that share the arrays' memory."""
+    import torch
+    import torch.nn.functional as functional
+
+    torch.set_num_threads(threads)
+    x = torch.from_numpy(arrays.x)
+    weight = None if arrays.weight is None else torch.from_numpy(arrays.weight)
+    bias = None if arrays.bias is None else torch.from_numpy(arrays.bias)[:, None, None]
+
+    def operation(x: Any, weight: Any) -> Any:
+        """Compute the case."""
+        if isinstance(case, ConvCase):
+            return functional.conv2d(x, weight, None, case.stride, case.pad, case.dilation, case.groups)
+        if case.op == "max":
+            return functional.max_pool2d(x, case.kernel, case.stride, case.pad, 1, case.ceil)
+        if case.op == "avg":
+            return functional.avg_pool2d(x, case.kernel, case.stride, case.pad, case.ceil)
+        total = functional.avg_pool2d(x, case.kernel, case.stride, case.pad, case.ceil, divisor_override=1)
+        return total.mul_(weight[:, None, None]).add_(bias)
+
+    def default() -> np.ndarray:
+        """Leave everything in NCHW."""
+        with torch.inference_mode():
+            return operation(x, weight).numpy()
+
+    last = torch.channels_last
+    weight_last = weight.contiguous(memory_format=last) if isinstance(case, ConvCase) else weight
+
+    def channels_last() -> np.ndarray:
+        """Convert the input to NHWC and the output back, in every call."""
+        with torch.inference_mode():
+            return operation(x.contiguous(memory_format=last), weight_last).contiguous().numpy()
+
+    return fastest({"eager": lambda: default, "eager, channels last": lambda: channels_last})
+
+
+def onnx_graph(case: Case, arrays: Arrays) -> bytes:
+    """Serialise the case as a graph of one node; subsampling is a depthwise convolution of equal weights."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    element = helper.np_dtype_to_tensor_dtype(arrays.x.dtype)
+    weights: dict[str, np.ndarray] = {}
+    if isinstance(case, ConvCase):
+        operator, weights["weight"] = "Conv", arrays.weight
+        attributes = _onnx_window(case.kh, case.stride, case.pad) | {"group": case.groups}
+        attributes |= {"kernel_shape": [case.kh, case.kw], "dilations": [case.dilation] * 2}
+    elif case.op == "sub":
+        operator, attributes = "Conv", _onnx_window(case.kernel, case.stride, case.pad) | {"group": case.c}
+        shape = (case.c, 1, case.kernel, case.kernel)
+        weights["weight"] = np.ascontiguousarray(np.broadcast_to(arrays.weight[:, None, None, None], shape))
+        weights["bias"] = arrays.bias
+    else:
+        operator = "MaxPool" if case.op == "max" else "AveragePool"
+        attributes = _onnx_window(case.kernel, case.stride, case.pad) | {"ceil_mode": int(case.ceil)}
+        if case.op == "avg":
+            attributes["count_include_pad"] = 1
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["x", *weights], ["y"], **attributes)],
+        "case",
+        [helper.make_tensor_value_info("x", element, case.input_shape)],
+        [helper.make_tensor_value_info("y", element, case.output_shape)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _onnx_window(kernel: int, stride: int, pad: int) -> dict[str, Any]:
+    """Return the attributes that Conv and the poolings share."""
+    return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+
+
+def onnxruntime(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
+    """Build a session with everything optimised, and bind input and output once."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(onnx_graph(case, arrays), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes are private; NotImplemented means that no kernel takes this dtype
+        if "NOT_IMPLEMENTED" in str(error):
+            raise UnsupportedError(f"no {arrays.x.dtype} kernel") from error
+        raise
+    out = np.empty(case.output_shape, arrays.x.dtype)
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(arrays.x))
+    binding.bind_output("y", "cpu", 0, out.dtype.type, out.shape, out.ctypes.data)
+
+    def run() -> np.ndarray:
+        """Run the session on the bound arrays."""
+        session.run_with_iobinding(binding)
+        return out
+
+    return "session", run
+
+
+def openvino(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
+    """Compile the graph for latency, and let the request read the array's own memory."""
+    import openvino as ov
+
+    core = ov.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if arrays.x.dtype != np.float32:
+        raise UnsupportedError("the CPU plug-in computes in float32")
+    compiled = core.compile_model(core.read_model(onnx_graph(case, arrays)), "CPU", settings)
+    request = compiled.create_infer_request()
+    request.set_input_tensor(ov.Tensor(arrays.x, shared_memory=True))
+    result = request.get_output_tensor().data
+
+    def run() -> np.ndarray:
+        """Run the request."""
+        request.infer()
+        return result
+
+    return "request", run

@@ -1,0 +1,193 @@
+"""Measure fastpool against NumPy and other libraries, and write the table of the README: ``python -m bench.speed``.
+
+Each engine runs in a process of its own. In every round each has one block, in turns, that starts with an uncounted
+warm-up; a ratio is the median of the ratios of the rounds. Before anything is timed, the engines' results for the same
+input are compared, so that only equal work is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.cases import Case, all_cases
+from bench.engines import ENGINES
+from bench.report import Report, Row, markdown, number
+from bench.timing import SPAN, WARM, measure_in_turns, median_ratio
+from bench.worker import Worker, WorkerError
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of the largest value
+
+
+class DisagreementError(Exception):
+    """Two engines computed different results for the same input."""
+
+
+def check_equal(case: Case, dtype: str, results: Mapping[str, np.ndarray]) -> None:
+    """Raise where an engine's result is not that of the first one, up to rounding."""
+    (first, expected), *others = results.items()
+    for engine, result in others:
+        if result.shape != expected.shape or result.dtype != expected.dtype:
+            raise DisagreementError(
+                f"{case.id}: {first} gives {expected.shape} {expected.dtype}, {engine} {result.shape} {result.dtype}"
+            )
+        difference = np.abs(result - expected).max() / np.abs(expected).max()
+        if not difference <= TOLERANCE[dtype]:
+            raise DisagreementError(f"{case.id}: {first} and {engine} differ by {difference:.1e} of the largest value")
+
+
+def measure(case: Case, dtype: str, workers: Mapping[str, Worker], rounds: int, warm: float, span: float) -> Row:
+    """Compare the results of all workers on one case, then time them in turns. The first worker is ours."""
+    variants = {name: worker.prepare(case.id, dtype) for name, worker in workers.items()}
+    able = {name: worker for name, worker in workers.items() if variants[name] is not None}
+    ours = next(iter(workers))
+    if ours not in able:
+        raise WorkerError(f"{ours} does not compute {case.id} in {dtype}")
+    with tempfile.TemporaryDirectory() as folder:
+        check_equal(case, dtype, {name: worker.result(folder) for name, worker in able.items()})
+    blocks = {name: partial(worker.measure, warm, span) for name, worker in able.items()}
+    times = measure_in_turns(blocks, rounds)
+    return Row(
+        case,
+        {name: statistics.median(values) for name, values in times.items()},
+        {name: median_ratio(values, times[ours]) for name, values in times.items() if name != ours},
+        {name: variant for name, variant in variants.items() if variant is not None},
+    )
+
+
+def cpu_name() -> str:
+    """Return the processor's own name where the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def footnotes(engines: Iterable[str], versions: Mapping[str, str], rounds: int, warm: float) -> list[str]:
+    """Say where, when, with what and how fairly the figures were taken."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return [
+        f"{cpu_name()}, {cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, "
+        + ", ".join(f"{package} {version}" for package, version in versions.items())
+        + f"; {today}.",
+        f"Every engine in a process of its own, in turns, {rounds} rounds; each block first runs {1e3 * warm:.0f} ms "
+        "uncounted; times are medians of the rounds, ratios medians of each round's ratio. The results were compared "
+        "before they were timed.",
+        "One layer over and over on the same input: weights and small maps stay in cache more than in a whole network.",
+        *(f"{ENGINES[engine].label}: {ENGINES[engine].note}." for engine in engines),
+    ]
+
+
+def as_json(report: Report, versions: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """Return everything measured, for other programs."""
+    document = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cpu": cpu_name(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "settings": settings,
+        "rows": [
+            asdict(row.case)
+            | {"id": row.case.id, "family": row.case.family, "kind": row.case.kind}
+            | {"flops": row.case.flops, "bytes": row.case.bytes(report.dtype)}
+            | {"seconds": row.seconds, "ratios": row.ratios, "variants": row.variants}
+            for row in report.rows
+        ],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=(__doc__ or "").partition("\n\n")[0])
+    rivals = [name for name in ENGINES if not name.startswith("fastpool")]
+    parser.add_argument("--against", default="numpy", help=f"comma-separated, of {', '.join(rivals)} (default numpy)")
+    parser.add_argument("--functional", action="store_true", help="let ours pack the weights in every call")
+    parser.add_argument("--only", metavar="SUBSTR", default="", help="cases whose name (network/layer) contains this")
+    parser.add_argument("--dtype", choices=sorted(TOLERANCE), default="float32")
+    parser.add_argument("--threads", type=int, default=cpu_count(), help="for every engine (default: all cores)")
+    parser.add_argument("--quick", action="store_true", help="three short rounds: a glance, not a measurement")
+    parser.add_argument("--rounds", type=int, help="blocks of each engine (default 7; 3 with --quick)")
+    parser.add_argument(
+        "--warm", type=float, default=WARM, help="seconds uncounted in each block (default %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
+    options = parser.parse_args(arguments)
+    options.against = options.against.split(",")
+    options.rounds = options.rounds or (3 if options.quick else 7)
+    for rival in options.against:
+        if rival not in rivals:
+            parser.error(f"--against: {rival!r} is none of {', '.join(rivals)}")
+        if not ENGINES[rival].available():
+            parser.error(f"--against: {rival} needs the packages {', '.join(ENGINES[rival].packages)}")
+    options.cases = [case for case in all_cases().values() if options.only in case.id]
+    if not options.cases:
+        parser.error(f"--only: no case contains {options.only!r}")
+    if options.threads < 1 or options.rounds < 1:
+        parser.error("--threads and --rounds must be at least 1")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; 0 on success, 1 where an engine fails or two results differ."""
+    options = parse(arguments)
+    ours = "fastpool-functional" if options.functional else "fastpool"
+    engines = [ours, *options.against]
+    span = SPAN / 2 if options.quick else SPAN
+    rows = []
+    try:
+        with ExitStack() as stack:
+            workers = {name: stack.enter_context(Worker(name, options.threads)) for name in engines}
+            versions = {package: v for worker in workers.values() for package, v in worker.versions().items()}
+            for case in options.cases:
+                row = measure(case, options.dtype, workers, options.rounds, options.warm, span)
+                rows.append(row)
+                rivals = "".join(
+                    f"   {ENGINES[name].label} {number(1e3 * row.seconds[name])} ms, ratio {number(ratio)}"
+                    for name, ratio in row.ratios.items()
+                )
+                print(f"{case.id:44} {number(1e3 * row.seconds[ours]):>6} ms{rivals}", flush=True)
+    except (WorkerError, DisagreementError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    notes = footnotes(engines, versions, options.rounds, options.warm)
+    labels = {name: ENGINES[name].label for name in engines}
+    report = Report(rows, engines, labels, options.dtype, options.threads, notes)
+    text = markdown(report)
+    print("\n" + text)
+    if options.markdown:
+        options.markdown.write_text(text, encoding="utf-8")
+    if options.json:
+        settings = {key: getattr(options, key) for key in ("dtype", "threads", "rounds", "warm", "quick")}
+        options.json.write_text(as_json(report, versions, settings | {"engines": engines}), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

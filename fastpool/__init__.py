@@ -1,0 +1,79 @@
+"""Strided convolution, subsampling and pooling directly over NCHW NumPy arrays, on the CPU.
+
+Names are loaded when they are first used, so that ``import fastpool`` is fast and does not load Numba.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fastpool.convolution import Conv2d, conv2d
+    from fastpool.pooling import (
+        adaptive_avg_pool2d,
+        adaptive_max_pool2d,
+        avg_pool2d,
+        global_avg_pool2d,
+        global_max_pool2d,
+        lp_pool2d,
+        max_pool2d,
+        min_pool2d,
+        sum_pool2d,
+    )
+    from fastpool.runtime import get_num_threads, info, set_num_threads, threads
+    from fastpool.subsampling import subsample2d
+
+#: Public name -> module that defines it.
+_HOMES = {
+    "Conv2d": "convolution",
+    "conv2d": "convolution",
+    "subsample2d": "subsampling",
+    "max_pool2d": "pooling",
+    "min_pool2d": "pooling",
+    "avg_pool2d": "pooling",
+    "sum_pool2d": "pooling",
+    "lp_pool2d": "pooling",
+    "adaptive_avg_pool2d": "pooling",
+    "adaptive_max_pool2d": "pooling",
+    "global_avg_pool2d": "pooling",
+    "global_max_pool2d": "pooling",
+    "set_num_threads": "runtime",
+    "get_num_threads": "runtime",
+    "threads": "runtime",
+    "info": "runtime",
+}
+
+__all__ = [
+    "Conv2d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "avg_pool2d",
+    "conv2d",
+    "get_num_threads",
+    "global_avg_pool2d",
+    "global_max_pool2d",
+    "info",
+    "lp_pool2d",
+    "max_pool2d",
+    "min_pool2d",
+    "set_num_threads",
+    "subsample2d",
+    "sum_pool2d",
+    "threads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fastpool' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fastpool.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,38 @@
+"""Arrays as kernels take them: aligned, native, results contiguous in all but the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastpool.dtypes import ElementType
+
+#: Packed arrays and scratch begin on a cache line.
+ALIGNMENT = 64
+
+
+def address(array: np.ndarray) -> int:
+    """Address of the first element."""
+    return int(array.__array_interface__["data"][0])
+
+
+def aligned_empty(elements: int, dtype: np.dtype) -> np.ndarray:
+    """Uninitialised vector that begins on a cache line."""
+    raw = np.empty(elements * dtype.itemsize + ALIGNMENT, np.uint8)
+    skip = -address(raw) % ALIGNMENT
+    return raw[skip : skip + elements * dtype.itemsize].view(dtype)
+
+
+def kernel_ready(x: np.ndarray, element: ElementType) -> np.ndarray:
+    """`x`, or a copy where its elements are not native, aligned and whole elements apart."""
+    if x.dtype.isnative and x.flags.aligned and all(step % element.size == 0 for step in x.strides):
+        return x
+    return x.astype(element.dtype)
+
+
+def result_array(out: np.ndarray | None, shape: tuple[int, ...], element: ElementType) -> tuple[np.ndarray, np.ndarray]:
+    """Array to return, and the one that the kernel writes: the same, unless `out` is strided within an image."""
+    if out is None:
+        out = np.empty(shape, element.dtype)
+        return out, out
+    ready = out.flags.aligned and out.flags.c_contiguous
+    return out, out if ready else np.empty(shape, element.dtype)

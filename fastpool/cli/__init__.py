@@ -1,0 +1,151 @@
+"""The command line: `fastpool compare` and `fastpool info`.
+
+This module holds the arguments and the exit codes. Each command lives in a module of its own, imported when it is
+called, so that `fastpool --help` needs neither Numba nor the packages of the `cli` extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fastpool.cli.errors import CommandError
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+COMPARE_DESCRIPTION = """\
+How should a network downsample? Shrink one picture in every way that networks use, check each result against
+im2col + matmul or plain NumPy, print what each way costs, and write one contact sheet where the results stand side
+by side.
+"""
+
+COMPARE_EPILOG = """\
+what the columns mean:
+  mult-adds        one for every tap that is summed; the comparisons of max pooling are not counted
+  bytes moved      what every pass has to read and write at least once: input, weights, output, and so also the
+                   intermediate of a way that takes two passes
+  extra memory     the most that is held beside input, weights and output during one call
+  time             median of a warm call; both sides prepared, compiled and warmed up, measured in turns
+  shift            how much the output changes when the picture moves by one pixel, which shows aliasing:
+                   RMS of y(moved x) - y(x), over the RMS contrast (standard deviation about each channel's mean) of
+                   y(x), both without the outermost output pixels, for a move up and a move left, their RMS. A picture
+                   free of aliasing moves too, so that it is never 0; the smaller, the steadier.
+
+The picture is cropped at the right and at the bottom to a multiple of the factor, so that all outputs have one shape.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are ours to print: one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(message)
+
+
+def _factor(text: str) -> int:
+    try:
+        factor = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 2, got {text!r}") from None
+    if factor < 2:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 2, got {factor}")
+    return factor
+
+
+def _rounds(text: str) -> int:
+    try:
+        rounds = int(text)
+    except ValueError:
+        rounds = 0
+    if rounds < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
+    return rounds
+
+
+class _Version(argparse.Action):
+    """`--version`, which asks the package only when it is used."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from fastpool import __version__
+
+        print(f"fastpool {__version__}")
+        parser.exit()
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fastpool",
+        description="Strided convolution, subsampling and pooling over NCHW NumPy arrays, on the CPU.",
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    compare = commands.add_parser(
+        "compare",
+        help="downsample a picture in every way, side by side",
+        description=COMPARE_DESCRIPTION,
+        epilog=COMPARE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.add_argument(
+        "image", nargs="?", metavar="IMAGE", help="the picture (default: a photograph of Grace Hopper)"
+    )
+    compare.add_argument(
+        "--factor", type=_factor, default=2, metavar="N", help="how many times smaller, at least 2 (default: 2)"
+    )
+    compare.add_argument(
+        "--out", default="sheet.png", metavar="FILE", help="where the contact sheet goes, a .png (default: sheet.png)"
+    )
+    compare.add_argument("--rounds", type=_rounds, default=7, metavar="N", help="rounds of timing (default: 7)")
+    compare.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
+
+    info = commands.add_parser(
+        "info",
+        help="show what fastpool knows of this machine",
+        description="Show the CPU, the vector width, threads, cache folder and versions that fastpool works with.",
+    )
+    info.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.command == "info":
+        from fastpool.cli.info import show_info
+
+        show_info(as_json=arguments.json)
+    else:
+        from fastpool.cli.compare import compare
+
+        compare(
+            arguments.image,
+            factor=arguments.factor,
+            out=arguments.out,
+            rounds=arguments.rounds,
+            as_json=arguments.json,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own) and return its exit code.
+
+    0 is success. 2 means that the command could not start on what it was given, 1 that a result disagrees with its
+    baseline; both print one line, `fastpool: error: ...`, on standard error.
+    """
+    try:
+        _run(_build_parser().parse_args(argv))
+        sys.stdout.flush()
+    except CommandError as error:
+        print(f"fastpool: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`fastpool compare --json | head`). What is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

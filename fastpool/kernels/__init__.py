@@ -1,0 +1,23 @@
+"""Kernels: what computes. THE table of them is `KERNELS`; dispatch, tests and benchmarks iterate it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from numba.core import types
+
+from fastpool.dtypes import ElementType
+from fastpool.kernels.simd import Spec
+from fastpool.kernels.tiles import TARGET
+
+
+def lanes(element: ElementType) -> int:
+    """Elements of one vector register."""
+    return TARGET.vector_bytes // element.size
+
+
+@cache
+def spec_for(element: ElementType, variant: str, vectors: int, width: int) -> Any:
+    """Spec of a kernel on this processor."""
+    return Spec(getattr(types, element.numba_name), lanes(element), vectors, width, variant)

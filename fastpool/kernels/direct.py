@@ -1,0 +1,266 @@
+"""Direct convolution: two loops around one register tile, no im2col.
+
+The tile is ``vectors x width`` accumulators in registers, and every step of the reduction multiplies `vectors` loaded
+vectors with `width` broadcast scalars. It plays one of two roles (the spec's variant):
+
+- ``channels``: lanes are output channels, scalars are pixels. Stride costs nothing; the tile is transposed in registers
+  on the store. For long reductions, which pay for the transpose.
+- ``pixels``: lanes are output pixels, scalars are weights. Stores are contiguous. For short reductions.
+
+Input is read in place (unit stride, no padding), or packed by `pack` into scratch that all threads share (few pixels, much
+weight: each thread then streams only its part of the weights), or packed by each task for its own rows (large maps).
+
+A tap is an offset into the packed channel, so kernels of any shape, dilation and rank are one loop.
+"""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastpool.kernels import simd
+from fastpool.kernels._jit import Layout, device, invoke, kernel, routine
+from fastpool.kernels.pack import PACKING
+from fastpool.kernels.simd import I64, Tile, scalar
+
+IN_PLACE, SHARED, PRIVATE = 0, 1, 2
+
+DIRECT = Layout(
+    "direct",
+    {
+        "row_of_tiles": "routine",
+        "pack_channel": "routine",
+        "packing": PACKING,
+        "source": "integer",  # IN_PLACE, SHARED or PRIVATE
+        "images": "integer",
+        "groups": "integer",
+        "channels": "integer",  # of x, in one group
+        "group_channels": "integer",  # of out, in one group
+        "block": "integer",  # output channels of a tile
+        "blocks": "integer",
+        "taps": "integer",
+        "offsets": "integers",
+        "x_batch": "integer",
+        "x_channel": "integer",
+        "source_batch": "integer",
+        "source_channel": "integer",
+        "source_depth": "integer",
+        "source_row": "integer",
+        "out_batch": "integer",
+        "out_channel": "integer",
+        "residual_batch": "integer",
+        "has_residual": "integer",
+        "out_depths": "integer",
+        "out_rows": "integer",
+        "out_columns": "integer",
+        "rows_per_task": "integer",
+        "row_tasks": "integer",  # within one depth
+        "tiles": "integer",  # in a row
+        "tiles_per_task": "integer",
+        "tile_tasks": "integer",
+        "blocks_per_task": "integer",
+        "block_tasks": "integer",
+        "blocks_outermost": "integer",
+        "last_start": "integer",
+        "scratch_thread": "integer",
+        "low": "number",
+        "high": "number",
+    },
+)
+
+
+@intrinsic
+def _zeros(typingctx, spec):
+    tile = Tile(spec)
+    return tile(spec), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
+
+
+@intrinsic
+def tile_pixels(typingctx, spec):
+    """Output pixels of a tile."""
+    count = spec.width if spec.variant == "channels" else spec.vectors * spec.lanes
+    return types.intp(spec), lambda context, builder, sig, args: I64(count)
+
+
+@intrinsic
+def _multiply_add(typingctx, accumulators, x, weights):
+    """One step of the reduction: accumulators[v, t] += vector[v] * scalar[t]."""
+    spec = accumulators.spec
+
+    def codegen(context, builder, sig, args):
+        tile, x, weights = args
+        wide, narrow = (weights, x) if spec.variant == "channels" else (x, weights)
+        vector = simd.vector_ir(spec)
+        loaded = [
+            simd.load_ir(builder, builder.gep(wide, [I64(v * spec.lanes)]), vector, spec.size)
+            for v in range(spec.vectors)
+        ]
+        for t in range(spec.width):
+            value = builder.load(builder.gep(narrow, [I64(t)]), align=spec.size)
+            broadcast = simd.splat_ir(builder, value, spec.lanes)
+            for v in range(spec.vectors):
+                index = v * spec.width + t
+                total = simd.fma_ir(builder, loaded[v], broadcast, builder.extract_value(tile, index))
+                tile = builder.insert_value(tile, total, index)
+        return tile
+
+    return accumulators(accumulators, x, weights), codegen
+
+
+@device
+def _reduce(spec, x, weights, block, channels, channel_pitch, taps, offsets):
+    """Sum over channels and taps; x points at the tile's first pixel, weights at the block's first weight."""
+    total = _zeros(spec)
+    if taps == 1:
+        x = x + offsets[0]
+        for _ in range(channels):
+            total = _multiply_add(total, x, weights)
+            weights = weights + block
+            x = x + channel_pitch
+    else:
+        for _ in range(channels):
+            for tap in range(taps):
+                total = _multiply_add(total, x + offsets[tap], weights)
+                weights = weights + block
+            x = x + channel_pitch
+    return total
+
+
+@intrinsic
+def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, first, last, low, high):
+    """Finish the tile and write pixels first..last of its first `channels` channels, `pitch` apart.
+
+    out = clamp(tile + bias + residual, low, high); `residual` is laid out as `out`.
+    """
+    spec = tile.spec
+
+    def codegen(context, builder, sig, args):
+        tile, bias, residual, has_residual, out, pitch, channels, first, last, low, high = args
+        lanes, vector = spec.lanes, simd.vector_ir(spec)
+        zero = ir.Constant(vector, None)
+        low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
+        add_residual = builder.icmp_signed("!=", has_residual, I64(0))
+
+        def part(v, t):
+            return builder.extract_value(tile, v * spec.width + t)
+
+        def write(value, channel, pixel, mask):
+            offset = builder.add(builder.mul(pitch, I64(channel)), I64(pixel))
+            start = builder.basic_block
+            with builder.if_then(add_residual, likely=False):
+                place = builder.gep(residual, [offset])
+                more = builder.fadd(value, simd.masked_load_ir(builder, place, vector, mask, zero, spec.size))
+                added = builder.basic_block
+            merged = builder.phi(vector)
+            merged.add_incoming(value, start)
+            merged.add_incoming(more, added)
+            simd.masked_store_ir(
+                builder, simd.clamp_ir(builder, merged, low, high), builder.gep(out, [offset]), mask, spec.size
+            )
+
+        def exists(channel):
+            return builder.if_then(builder.icmp_signed("<", I64(channel), channels), likely=True)
+
+        if spec.variant == "channels":
+            groups = range(0, spec.width, lanes)
+            masks = {t0: simd.range_mask_ir(builder, first, last, lanes, t0) for t0 in groups}
+            for v in range(spec.vectors):
+                rest = builder.sub(channels, I64(v * lanes))
+                present = simd.range_mask_ir(builder, I64(0), rest, lanes)
+                place = builder.gep(bias, [I64(v * lanes)])
+                with exists(v * lanes):
+                    biases = simd.masked_load_ir(builder, place, vector, present, zero, spec.size)
+                    for t0 in groups:
+                        rows = [
+                            builder.fadd(part(v, t0 + t), biases) if t0 + t < spec.width else zero for t in range(lanes)
+                        ]
+                        for lane, value in enumerate(simd.transpose_ir(builder, rows)):
+                            with exists(v * lanes + lane):
+                                write(value, v * lanes + lane, t0, masks[t0])
+        else:
+            masks = [simd.range_mask_ir(builder, first, last, lanes, v * lanes) for v in range(spec.vectors)]
+            for t in range(spec.width):
+                with exists(t):
+                    value = builder.load(builder.gep(bias, [I64(t)]), align=spec.size)
+                    biases = simd.splat_ir(builder, value, lanes)
+                    for v in range(spec.vectors):
+                        write(builder.fadd(part(v, t), biases), t, v * lanes, masks[v])
+        return context.get_dummy_value()
+
+    number, one = types.intp, spec.dtype
+    return types.void(tile, bias, residual, number, out, number, number, number, number, one, one), codegen
+
+
+@routine(
+    DIRECT, "elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer"
+)
+def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, end_tile):
+    """Tiles first_tile..end_tile of one output row, `channels` of its channels; x, residual and out point at the row."""
+    spec = call.spec
+    pixels = tile_pixels(spec)
+    columns, last_start = call.out_columns, call.last_start
+    low, high = scalar(spec, call.low), scalar(spec, call.high)
+    for tile in range(first_tile, end_tile):
+        # In place, the last tile of a row begins earlier, so as not to read past the input's end; what its neighbour
+        # has written is not written again.
+        start = min(tile * pixels, last_start)
+        total = _reduce(
+            spec, x + start, weights, call.block, call.channels, call.source_channel, call.taps, call.offsets
+        )
+        first, last = tile * pixels - start, min(columns - start, pixels)
+        place, pitch = out + start, call.out_channel
+        _store(total, bias, residual + start, call.has_residual, place, pitch, channels, first, last, low, high)
+
+
+@kernel(DIRECT)
+def direct(call, task, thread):
+    """Output channels of some blocks, for some rows and tiles of one image and group."""
+    channels, blocks, row_tasks = call.channels, call.blocks, call.row_tasks
+
+    # Task number -> which blocks, which image and group, which rows and tiles.
+    pixel_tasks = call.out_depths * row_tasks * call.tile_tasks
+    if call.blocks_outermost:
+        pixel_task, rest = task % pixel_tasks, task // pixel_tasks
+        block_task, rest = rest // (call.images * call.groups), rest % (call.images * call.groups)
+    else:
+        block_task, rest = task % call.block_tasks, task // call.block_tasks
+        pixel_task, rest = rest % pixel_tasks, rest // pixel_tasks
+    image, group = rest // call.groups, rest % call.groups
+    tile_task, row_task = pixel_task % call.tile_tasks, pixel_task // call.tile_tasks
+    depth, first_row = row_task // row_tasks, (row_task % row_tasks) * call.rows_per_task
+    end_row = min(first_row + call.rows_per_task, call.out_rows)
+    first_tile = tile_task * call.tiles_per_task
+    end_tile = min(first_tile + call.tiles_per_task, call.tiles)
+    first_block = block_task * call.blocks_per_task
+    end_block = min(first_block + call.blocks_per_task, blocks)
+
+    first_channel = group * channels
+    if call.source == PRIVATE:
+        source = call.scratch + thread * call.scratch_thread
+        for channel in range(channels):
+            plane = call.x + (image * call.x_batch + (first_channel + channel) * call.x_channel)
+            target = source + channel * call.source_channel
+            invoke(call.pack_channel, call.packing, plane, target, depth, first_row)
+    else:
+        start = image * call.source_batch + first_channel * call.source_channel
+        start += depth * call.source_depth + first_row * call.source_row
+        source = call.x + start if call.source == IN_PLACE else call.scratch + start
+
+    reduction = channels * call.taps * call.block
+    for block in range(first_block, end_block):
+        in_group = block * call.block
+        weights = call.weights + (group * blocks + block) * reduction
+        channel = group * call.group_channels + in_group
+        for row in range(first_row, end_row):
+            place = channel * call.out_channel + (depth * call.out_rows + row) * call.out_columns
+            invoke(
+                call.row_of_tiles,
+                call,
+                source + (row - first_row) * call.source_row,
+                weights,
+                call.bias + channel,
+                call.residual + (image * call.residual_batch + place),
+                call.out + (image * call.out_batch + place),
+                call.group_channels - in_group,
+                first_tile,
+                end_tile,
+            )

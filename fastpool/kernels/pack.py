@@ -1,0 +1,197 @@
+"""Packing: weights and input rows, laid out as the micro-kernels read them.
+
+**Input, polyphase.** Output row o of an axis with stride s reads, for tap k, the padded row o*s + k*dilation. With the
+padded rows sorted by phase (index modulo s), tap k reads row o + (k*dilation)//s of phase (k*dilation) % s: once packed,
+stride and dilation are gone, and a tap is one offset into the packed channel. Only phases that some tap needs are packed.
+A packed channel is
+
+    [depth phase][row phase][column phase][depth][row][column]
+
+Padding of every mode happens here, by tables from padded to source index, and so does the walk over awkward strides of
+the input: nothing after this file knows of either.
+
+**Weights.** Channels of one block beside each other, ``[group][block][channel][tap][block width]``, which is a transpose
+of (out channel, channel * tap) per block, done with register transposes. Missing channels of the last block are zero.
+"""
+
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastpool.kernels import simd
+from fastpool.kernels._jit import Layout, device, invoke, kernel, routine
+from fastpool.kernels.simd import even_lanes, lanes_of, masked_load, masked_store, odd_lanes, range_mask, splat
+
+#: How a channel is packed. Strides are in elements of x; `*_map` give the source index of a padded index, or -1 for a
+#: zero; `*_phases` list the phases that are packed.
+PACKING = Layout(
+    "packing",
+    {
+        "x_depth": "integer",
+        "x_row": "integer",
+        "x_column": "integer",
+        "width": "integer",
+        "stride_depth": "integer",
+        "stride_row": "integer",
+        "stride_column": "integer",
+        "depth_phases": "integers",
+        "depth_phase_count": "integer",
+        "row_phases": "integers",
+        "row_phase_count": "integer",
+        "column_phases": "integers",
+        "column_phase_count": "integer",
+        "depth_map": "integers",
+        "row_map": "integers",
+        "column_map": "integers",
+        "pad_left": "integer",
+        "pads_with_data": "integer",
+        "packed_depths": "integer",
+        "packed_rows": "integer",
+        "packed_columns": "integer",
+    },
+    has_head=False,
+)
+
+
+@device
+def _zero_row(spec, target, count):
+    zero = splat(spec, 0.0)
+    for q in range(0, count, lanes_of(spec)):
+        masked_store(spec, target + q, zero, range_mask(spec, 0, count - q))
+
+
+@device
+def _pack_row(spec, call, source, target, phase_pitch):
+    """One source row into its column phases, `phase_pitch` apart."""
+    count, width, pad, stride = call.packed_columns, call.width, call.pad_left, call.stride_column
+    phases, phase_count = call.column_phases, call.column_phase_count
+    lanes = lanes_of(spec)
+    zero = splat(spec, 0.0)
+    if stride == 1 and call.x_column == 1:
+        for q in range(0, count, lanes):
+            first = q - pad
+            value = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            masked_store(spec, target + q, value, range_mask(spec, 0, count - q))
+    elif stride == 2 and call.x_column == 1:
+        # Two vectors hold 2 * lanes padded columns: even ones are phase 0, odd ones phase 1.
+        for q in range(0, count, lanes):
+            first = 2 * q - pad
+            second = first + lanes
+            a = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            b = masked_load(spec, source + second, range_mask(spec, -second, width - second), zero)
+            mask = range_mask(spec, 0, count - q)
+            for p in range(phase_count):
+                if phases[p] == 0:
+                    masked_store(spec, target + p * phase_pitch + q, even_lanes(a, b), mask)
+                else:
+                    masked_store(spec, target + p * phase_pitch + q, odd_lanes(a, b), mask)
+    else:
+        column = call.x_column
+        for p in range(phase_count):
+            row = target + p * phase_pitch
+            # Columns q with 0 <= q*stride + phase - pad < width lie inside the input.
+            shift = phases[p] - pad
+            low = min(count, max(0, -(shift // stride)))
+            high = max(low, min(count, (width - 1 - shift) // stride + 1))
+            for q in range(low):
+                row[q] = simd.scalar(spec, 0.0)
+            for q in range(low, high):
+                row[q] = source[(q * stride + shift) * column]
+            for q in range(high, count):
+                row[q] = simd.scalar(spec, 0.0)
+    if call.pads_with_data:
+        columns = call.column_map
+        for p in range(phase_count):
+            row = target + p * phase_pitch
+            for q in range(count):
+                index = q * stride + phases[p]
+                if index < pad or index >= pad + width:
+                    row[q] = source[columns[index] * call.x_column]
+
+
+@routine(PACKING, "elements", "elements", "integer", "integer")
+def pack_channel(call, source, target, first_depth, first_row):
+    """Pack one channel, starting at the given output depth and row."""
+    spec = call.spec
+    depths, rows, columns = call.packed_depths, call.packed_rows, call.packed_columns
+    plane = depths * rows * columns
+    depth_phases, row_phases, column_phase_count = call.depth_phases, call.row_phases, call.column_phase_count
+    row_phase_count = call.row_phase_count
+    depth_map, row_map = call.depth_map, call.row_map
+    for i in range(call.depth_phase_count):
+        for d in range(depths):
+            source_depth = depth_map[(first_depth + d) * call.stride_depth + depth_phases[i]]
+            for j in range(row_phase_count):
+                block = target + ((i * row_phase_count + j) * column_phase_count * plane + d * rows * columns)
+                for r in range(rows):
+                    source_row = row_map[(first_row + r) * call.stride_row + row_phases[j]]
+                    if source_depth < 0 or source_row < 0:
+                        for p in range(column_phase_count):
+                            _zero_row(spec, block + (p * plane + r * columns), columns)
+                    else:
+                        row = source + (source_depth * call.x_depth + source_row * call.x_row)
+                        _pack_row(spec, call, row, block + r * columns, plane)
+
+
+@kernel(
+    Layout(
+        "pack_input",
+        {
+            "channels": "integer",
+            "x_batch": "integer",
+            "x_channel": "integer",
+            "packed_channel": "integer",
+            "pack_channel": "routine",
+            "packing": PACKING,
+        },
+    )
+)
+def pack_input(call, task, thread):
+    """Pack channel ``task % channels`` of image ``task // channels`` into the shared scratch."""
+    image, channel = task // call.channels, task % call.channels
+    source = call.x + (image * call.x_batch + channel * call.x_channel)
+    invoke(call.pack_channel, call.packing, source, call.scratch + task * call.packed_channel, 0, 0)
+
+
+@intrinsic
+def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, target_pitch, width):
+    """Rows x columns (at most lanes each) of `source`, transposed, into `width` columns of `target`; the rest is zero."""
+
+    def codegen(context, builder, sig, args):
+        _, source, row_pitch, rows, columns, target, target_pitch, width = args
+        vector = simd.vector_ir(spec)
+        zero = simd.ir.Constant(vector, None)
+        inside = simd.range_mask_ir(builder, simd.I64(0), columns, spec.lanes)
+        nothing = simd.ir.Constant(inside.type, None)
+        loaded = []
+        for r in range(spec.lanes):
+            mask = builder.select(builder.icmp_signed("<", simd.I64(r), rows), inside, nothing)
+            row = builder.gep(source, [builder.mul(row_pitch, simd.I64(r))])
+            loaded.append(simd.masked_load_ir(builder, row, vector, mask, zero, spec.size))
+        kept = simd.range_mask_ir(builder, simd.I64(0), width, spec.lanes)
+        for c, column in enumerate(simd.transpose_ir(builder, loaded)):
+            mask = builder.select(builder.icmp_signed("<", simd.I64(c), columns), kept, nothing)
+            place = builder.gep(target, [builder.mul(target_pitch, simd.I64(c))])
+            simd.masked_store_ir(builder, column, place, mask, spec.size)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(spec, source, number, number, number, target, number, number), codegen
+
+
+@kernel(
+    Layout(
+        "pack_weights", {"block": "integer", "blocks": "integer", "reduction": "integer", "group_channels": "integer"}
+    )
+)
+def pack_weights(call, task, thread):
+    """Pack block ``task % blocks`` of group ``task // blocks``: weights (out channel, reduction) -> out."""
+    spec = call.spec
+    lanes = lanes_of(spec)
+    block, reduction = call.block, call.reduction
+    group, first = task // call.blocks, (task % call.blocks) * block
+    target = call.out + task * reduction * block
+    for j in range(0, block, lanes):
+        rows = call.group_channels - first - j
+        source = call.weights + (group * call.group_channels + first + j) * reduction
+        for k in range(0, reduction, lanes):
+            _transpose_block(spec, source + k, reduction, rows, reduction - k, target + (k * block + j), block, block - j)

@@ -1,0 +1,461 @@
+"""Vectors, masks and register tiles for Numba, and the operations on them.
+
+Numba has no vector type but accepts one: a type whose data model is an LLVM vector (or an array of vectors, a
+*tile*), with intrinsics that emit the instructions. Nothing here knows of convolution or pooling.
+
+A kernel holds a `spec`, a value without content whose Numba type says element type, lanes, vectors and width:
+
+- ``Pointer``: address of elements; ``p + n`` moves by elements, ``p[i]`` reads and ``p[i] = v`` writes one.
+- ``Vector``: `lanes` elements in one register; ``a + b``, ``a - b``, ``a * b``, ``a / b`` work lane by lane.
+- ``Mask``: one bit a lane, for loads and stores that may not touch their neighbours.
+- ``Tile``: `vectors` x `width` vectors that stay in registers through a reduction.
+
+Three rules keep the code right and fast. Every load and store carries the element's alignment, because NumPy promises no
+more. No pointer is ever made from an integer (LLVM 22 miscompiles that); pointers are loaded as such from memory. No
+fast-math flag is set: they would drop NaN.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.errors import TypingError
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from fastpool.kernels.tiles import TARGET
+
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+
+def element(dtype):
+    """LLVM type of one element of the Numba type `dtype`."""
+    if dtype == types.float32:
+        return ir.FloatType()
+    if dtype == types.float64:
+        return ir.DoubleType()
+    if dtype == types.int64:
+        return I64
+    raise TypingError(f"no vectors of {dtype}")
+
+
+class Spec(types.Type):
+    """Element type and shape of the vectors and tiles of one kernel, with the variant of the kernel."""
+
+    def __init__(self, dtype, lanes, vectors=1, width=1, variant=""):
+        self.dtype, self.lanes, self.vectors, self.width, self.variant = dtype, lanes, vectors, width, variant
+        self.size = dtype.bitwidth // 8
+        super().__init__(name=f"Spec({dtype},{lanes},{vectors}x{width},{variant})")
+
+
+class Pointer(types.Type):
+    """Address of elements of type `dtype`."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.size = dtype.bitwidth // 8
+        super().__init__(name=f"Pointer({dtype})")
+
+
+class Vector(types.Type):
+    """One register of `lanes` elements."""
+
+    def __init__(self, dtype, lanes):
+        self.dtype, self.lanes = dtype, lanes
+        super().__init__(name=f"Vector({dtype},{lanes})")
+
+
+class Mask(types.Type):
+    """One bit for each of `lanes` lanes."""
+
+    def __init__(self, lanes):
+        self.lanes = lanes
+        super().__init__(name=f"Mask({lanes})")
+
+
+class Tile(types.Type):
+    """`vectors` x `width` registers, indexed ``[vector * width + column]``."""
+
+    def __init__(self, spec):
+        self.spec = spec
+        super().__init__(name=f"Tile({spec})")
+
+
+def vector_ir(t):
+    """LLVM vector type of a Spec or Vector."""
+    return ir.VectorType(element(t.dtype), t.lanes)
+
+
+register_model(Spec)(models.OpaqueModel)
+
+
+@register_model(Pointer)
+class _PointerModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, element(fe_type.dtype).as_pointer())
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, vector_ir(fe_type))
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.VectorType(I1, fe_type.lanes))
+
+
+@register_model(Tile)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        spec = fe_type.spec
+        super().__init__(dmm, fe_type, ir.ArrayType(vector_ir(spec), spec.vectors * spec.width))
+
+
+# --- building blocks: LLVM IR only, for the intrinsics here and in the kernels -----------------------------------
+
+
+def splat_ir(builder, scalar, lanes):
+    """All lanes equal to `scalar`: insert into lane 0, shuffle with a zero mask (one broadcast instruction)."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, scalar, I32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, lanes), None))
+
+
+def fma_ir(builder, a, b, c):
+    """Return a * b + c in each lane, fused where the processor can, else rounded twice (never a library call)."""
+    if not TARGET.has_fma:
+        return builder.fadd(builder.fmul(a, b), c)
+    bits = "f32" if isinstance(a.type.element, ir.FloatType) else "f64"
+    name = f"llvm.fma.v{a.type.count}{bits}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
+    return builder.call(function, [a, b, c])
+
+
+def iota_ir(lanes, start=0):
+    """Constant vector start, start + 1, ... of 64-bit integers."""
+    return ir.Constant(ir.VectorType(I32, lanes), [I32(start + lane) for lane in range(lanes)])
+
+
+def range_mask_ir(builder, low, high, lanes, start=0):
+    """Lanes l with low <= start + l < high; the bounds are clamped to 32 bits first."""
+    index = iota_ir(lanes, start)
+
+    def clamped(value):
+        low_bound, high_bound = I64(-(2**30)), I64(2**30)
+        value = builder.select(builder.icmp_signed("<", value, low_bound), low_bound, value)
+        value = builder.select(builder.icmp_signed(">", value, high_bound), high_bound, value)
+        return splat_ir(builder, builder.trunc(value, I32), lanes)
+
+    above = builder.icmp_signed(">=", index, clamped(low))
+    return builder.and_(above, builder.icmp_signed("<", index, clamped(high)))
+
+
+def _name_of(vector):
+    return f"v{vector.count}" + {"float": "f32", "double": "f64", "i64": "i64"}[str(vector.element)]
+
+
+def _as_vector(builder, pointer, vector):
+    return builder.bitcast(pointer, vector.as_pointer())
+
+
+def load_ir(builder, pointer, vector, size):
+    """Load a whole vector from an address aligned to `size` bytes."""
+    return builder.load(_as_vector(builder, pointer, vector), align=size)
+
+
+def store_ir(builder, value, pointer, size):
+    """Store a whole vector."""
+    builder.store(value, _as_vector(builder, pointer, value.type), align=size)
+
+
+def masked_load_ir(builder, pointer, vector, mask, fill, size):
+    """Load the lanes in `mask`, the others are `fill`; memory outside the mask is not touched."""
+    kind = ir.FunctionType(vector, [vector.as_pointer(), I32, mask.type, vector])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{_name_of(vector)}.p0")
+    return builder.call(function, [_as_vector(builder, pointer, vector), I32(size), mask, fill])
+
+
+def masked_store_ir(builder, value, pointer, mask, size):
+    """Store the lanes in `mask`; memory outside the mask is not touched."""
+    vector = value.type
+    kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, mask.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_name_of(vector)}.p0")
+    builder.call(function, [value, _as_vector(builder, pointer, vector), I32(size), mask])
+
+
+def shuffle_ir(builder, a, b, lanes):
+    """Lanes of `a` and `b` (numbered on from a's) in the given order."""
+    order = ir.Constant(ir.VectorType(I32, len(lanes)), [I32(lane) for lane in lanes])
+    return builder.shuffle_vector(a, b, order)
+
+
+def transpose_ir(builder, rows):
+    """Transpose n vectors of n lanes in log2(n) rounds of two-operand shuffles."""
+    n, rows, step = len(rows), list(rows), 1
+    while step < n:
+        low = [lane if not lane & step else n + lane - step for lane in range(n)]
+        high = [lane + step if not lane & step else n + lane for lane in range(n)]
+        for i in range(n):
+            if not i & step:
+                a, b = rows[i], rows[i + step]
+                rows[i], rows[i + step] = shuffle_ir(builder, a, b, low), shuffle_ir(builder, a, b, high)
+        step *= 2
+    return rows
+
+
+def clamp_ir(builder, value, low, high):
+    """Limit to [low, high]; written so that a NaN value stays NaN (one instruction a bound on x86)."""
+    value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
+    return builder.select(builder.fcmp_ordered(">", value, high), high, value)
+
+
+# --- pointers ----------------------------------------------------------------------------------------------------
+
+
+@infer_global(operator.add)
+class _PointerAdd(AbstractTemplate):
+    def generic(self, args, kws):
+        if len(args) == 2 and isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
+            return signature(args[0], args[0], types.intp)
+        return None
+
+
+@lower_builtin(operator.add, Pointer, types.Integer)
+def _pointer_add(context, builder, sig, args):
+    return builder.gep(args[0], [args[1]])
+
+
+@infer_global(operator.getitem)
+class _PointerGet(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
+            return signature(args[0].dtype, args[0], types.intp)
+        return None
+
+
+@lower_builtin(operator.getitem, Pointer, types.Integer)
+def _pointer_get(context, builder, sig, args):
+    return builder.load(builder.gep(args[0], [args[1]]), align=sig.args[0].size)
+
+
+@infer_global(operator.setitem)
+class _PointerSet(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
+            return signature(types.none, args[0], types.intp, args[0].dtype)
+        return None
+
+
+@lower_builtin(operator.setitem, Pointer, types.Integer, types.Any)
+def _pointer_set(context, builder, sig, args):
+    builder.store(args[2], builder.gep(args[0], [args[1]]), align=sig.args[0].size)
+    return context.get_dummy_value()
+
+
+# --- vectors -----------------------------------------------------------------------------------------------------
+
+
+def _lanewise(op, emit):
+    class _Template(AbstractTemplate):
+        key = op
+
+        def generic(self, args, kws):
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
+
+    infer_global(op)(_Template)
+
+    @lower_builtin(op, Vector, Vector)
+    def _lower(context, builder, sig, args):
+        return emit(builder, *args)
+
+
+_lanewise(operator.add, lambda builder, a, b: builder.fadd(a, b))
+_lanewise(operator.sub, lambda builder, a, b: builder.fsub(a, b))
+_lanewise(operator.mul, lambda builder, a, b: builder.fmul(a, b))
+_lanewise(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
+
+
+@intrinsic
+def lanes_of(typingctx, spec):
+    """Return the number of lanes of a vector."""
+    return types.intp(spec), lambda context, builder, sig, args: I64(spec.lanes)
+
+
+@intrinsic
+def vectors_of(typingctx, spec):
+    """Return the number of vectors down a tile."""
+    return types.intp(spec), lambda context, builder, sig, args: I64(spec.vectors)
+
+
+@intrinsic
+def width_of(typingctx, spec):
+    """Return the number of columns of a tile."""
+    return types.intp(spec), lambda context, builder, sig, args: I64(spec.width)
+
+
+@intrinsic
+def scalar(typingctx, spec, value):
+    """Convert a number to the element type."""
+
+    def codegen(context, builder, sig, args):
+        return context.cast(builder, args[1], sig.args[1], spec.dtype)
+
+    return spec.dtype(spec, value), codegen
+
+
+@intrinsic
+def splat(typingctx, spec, value):
+    """All lanes equal to `value`."""
+
+    def codegen(context, builder, sig, args):
+        return splat_ir(builder, context.cast(builder, args[1], sig.args[1], spec.dtype), spec.lanes)
+
+    return Vector(spec.dtype, spec.lanes)(spec, value), codegen
+
+
+@intrinsic
+def range_mask(typingctx, spec, low, high):
+    """Lanes l with low <= l < high."""
+
+    def codegen(context, builder, sig, args):
+        return range_mask_ir(builder, args[1], args[2], spec.lanes)
+
+    return Mask(spec.lanes)(spec, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load(typingctx, spec, pointer):
+    """Load a whole vector."""
+
+    def codegen(context, builder, sig, args):
+        return load_ir(builder, args[1], vector_ir(spec), spec.size)
+
+    return Vector(spec.dtype, spec.lanes)(spec, pointer), codegen
+
+
+@intrinsic
+def masked_load(typingctx, spec, pointer, mask, fill):
+    """Load the lanes in `mask`; the others are those of the vector `fill`."""
+
+    def codegen(context, builder, sig, args):
+        return masked_load_ir(builder, args[1], vector_ir(spec), args[2], args[3], spec.size)
+
+    return fill(spec, pointer, mask, fill), codegen
+
+
+@intrinsic
+def store(typingctx, spec, pointer, value):
+    """Store a whole vector."""
+
+    def codegen(context, builder, sig, args):
+        store_ir(builder, args[2], args[1], spec.size)
+        return context.get_dummy_value()
+
+    return types.void(spec, pointer, value), codegen
+
+
+@intrinsic
+def masked_store(typingctx, spec, pointer, value, mask):
+    """Store the lanes in `mask`."""
+
+    def codegen(context, builder, sig, args):
+        masked_store_ir(builder, args[2], args[1], args[3], spec.size)
+        return context.get_dummy_value()
+
+    return types.void(spec, pointer, value, mask), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """Return a * b + c in each lane."""
+    return a(a, b, c), lambda context, builder, sig, args: fma_ir(builder, *args)
+
+
+@intrinsic
+def clamp(typingctx, value, low, high):
+    """Limit each lane to [low, high], keeping NaN."""
+    return value(value, low, high), lambda context, builder, sig, args: clamp_ir(builder, *args)
+
+
+def _extremum(comparison):
+    def emit(builder, kept, new):
+        better = builder.fcmp_ordered(comparison, new, kept)
+        best = builder.select(better, new, kept)  # keeps a NaN in `kept`: any comparison with it is false
+        return builder.select(builder.fcmp_unordered("uno", new, new), new, best)
+
+    return emit
+
+
+@intrinsic
+def maximum(typingctx, kept, new):
+    """Larger value of each lane; NaN wins, whichever side it is on."""
+    emit = _extremum(">")
+    return kept(kept, new), lambda context, builder, sig, args: emit(builder, *args)
+
+
+@intrinsic
+def minimum(typingctx, kept, new):
+    """Smaller value of each lane; NaN wins, whichever side it is on."""
+    emit = _extremum("<")
+    return kept(kept, new), lambda context, builder, sig, args: emit(builder, *args)
+
+
+@intrinsic
+def absolute(typingctx, value):
+    """Magnitude of each lane."""
+
+    def codegen(context, builder, sig, args):
+        vector = args[0].type
+        kind = ir.FunctionType(vector, [vector])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fabs.{_name_of(vector)}")
+        return builder.call(function, [args[0]])
+
+    return value(value), codegen
+
+
+@intrinsic
+def square_root(typingctx, value):
+    """Correctly rounded square root of each lane."""
+
+    def codegen(context, builder, sig, args):
+        vector = args[0].type
+        kind = ir.FunctionType(vector, [vector])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.{_name_of(vector)}")
+        return builder.call(function, [args[0]])
+
+    return value(value), codegen
+
+
+@intrinsic
+def even_lanes(typingctx, a, b):
+    """Lanes 0, 2, 4, ... of `a` followed by those of `b`."""
+
+    def codegen(context, builder, sig, args):
+        return shuffle_ir(builder, *args, range(0, 2 * a.lanes, 2))
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def odd_lanes(typingctx, a, b):
+    """Lanes 1, 3, 5, ... of `a` followed by those of `b`."""
+
+    def codegen(context, builder, sig, args):
+        return shuffle_ir(builder, *args, range(1, 2 * a.lanes, 2))
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def lane(typingctx, value, index):
+    """Return one lane as a scalar."""
+
+    def codegen(context, builder, sig, args):
+        return builder.extract_element(args[0], args[1])
+
+    return value.dtype(value, types.intp), codegen

@@ -1,0 +1,92 @@
+"""The processor, and the tile and block sizes chosen for it: numbers as data, each with its arithmetic.
+
+A register tile of ``vectors x width`` accumulators needs ``vectors * width`` registers, one for each vector of the other
+operand and one for the broadcast scalar. It must fit (a spilled tile runs at 40 % of peak), and it needs at least
+``latency * FMAs per cycle`` = 4 * 2 = 8 independent accumulators to keep the units busy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import llvmlite.binding as llvm
+from numba.core import config
+
+
+@dataclass(frozen=True)
+class Target:
+    """What kernels need to know of the processor that Numba compiles for."""
+
+    vector_bytes: int  #: bytes of a vector register: 64 (AVX-512), 32 (AVX2), 16 (SSE, NEON)
+    registers: int  #: number of vector registers
+    has_fma: bool  #: fused multiply-add in hardware
+    name: str  #: "avx512", "avx2", "sse" or "neon"
+
+
+def _detect() -> Target:
+    # NUMBA_CPU_FEATURES limits what Numba may emit; the tiles must follow it, or a test of a narrower vector would
+    # silently measure the wide one.
+    if config.CPU_FEATURES is not None:
+        features = {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
+    else:
+        try:
+            features = {f for f, present in llvm.get_host_cpu_features().items() if present}
+        except RuntimeError:  # LLVM does not know how to ask this processor
+            features = set()
+    if not llvm.get_process_triple().startswith(("x86_64", "i386", "i686")):
+        return Target(16, 32, True, "neon")
+    if "avx512f" in features and "avx512vl" in features:
+        return Target(64, 32, True, "avx512")
+    if "avx2" in features:
+        return Target(32, 16, "fma" in features, "avx2")
+    return Target(16, 16, "fma" in features, "sse")
+
+
+TARGET = _detect()
+
+
+@dataclass(frozen=True)
+class TileShape:
+    """A register tile of the direct convolution: role of the lanes, vectors, width."""
+
+    role: str  #: "channels" or "pixels"
+    vectors: int
+    width: int
+
+    def block(self, lanes: int) -> int:
+        """Output channels of a tile."""
+        return self.vectors * lanes if self.role == "channels" else self.width
+
+    def pixels(self, lanes: int) -> int:
+        """Output pixels of a tile."""
+        return self.width if self.role == "channels" else self.vectors * lanes
+
+    def step_cycles(self) -> float:
+        """Cycles of one reduction step: two FMAs and two loads a cycle, and four cycles from one FMA to its next."""
+        return max(self.vectors * self.width / 2, (self.vectors + self.width) / 2, 4.0)
+
+    def store_cycles(self, lanes: int) -> float:
+        """Cycles to finish a tile: about two a stored vector, and lanes * log2(lanes) shuffles a transposed square."""
+        if self.role == "pixels":
+            return 2.0 * self.vectors * self.width + 10
+        squares = self.vectors * -(-self.width // lanes)
+        return squares * lanes * (2 + lanes.bit_length() - 1) + 10
+
+
+#: Tiles by number of vector registers. 2x14 uses 28 + 2 + 1 of 32; 2x6 uses 12 + 2 + 1 of 16. Narrower ones are for rows
+#: that a wide tile does not divide and for few channels.
+TILE_SHAPES = {
+    32: tuple(TileShape("channels", 2, width) for width in (14, 12, 10, 8, 7))
+    + tuple(TileShape("pixels", *shape) for shape in ((3, 8), (2, 8), (1, 8), (3, 6), (4, 4), (4, 3), (4, 2), (4, 1), (2, 1), (1, 1))),
+    16: tuple(TileShape("channels", 2, width) for width in (6, 5, 4))
+    + tuple(TileShape("pixels", *shape) for shape in ((3, 4), (2, 4), (2, 6), (1, 8), (4, 2), (4, 1), (2, 1), (1, 1))),
+}
+
+#: Bytes of packed input that a task keeps for itself: half of a 1 MB L2, beside the weights that stream past it.
+PRIVATE_BYTES = 512 * 1024
+#: Bytes of packed input up to which all threads share one copy: it stays in the last-level cache.
+SHARED_BYTES = 2 * 1024 * 1024
+#: More than this is never taken for the shared copy.
+SHARED_LIMIT = 16 * 1024 * 1024
+#: Tasks that a plan aims at: enough that eight threads end together (the last task of one costs 1/8 of its share).
+TASKS = 64

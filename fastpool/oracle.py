@@ -1,0 +1,370 @@
+"""What every operation means: naive loops over output pixels, in NumPy alone, to be checked by eye.
+
+The functions carry the names and the arguments of the public ones and are the reference that their tests compare with.
+Nothing is shared with the rest of the package: shapes, padding and windows are worked out here a second time.
+
+- Everything is computed in float64 and rounded once, at the end, to the dtype of the input. A float32 result is thus
+  (nearly always) the correctly rounded one, and stays finite where float32 sums would overflow on the way.
+- `out=` is left out: it says where a result is stored, not what it is. Arguments are hardly validated for the same
+  reason; only what has no meaning at all is refused.
+- Padding of a convolution is multiplied like any pixel: a zero of the border times an infinite weight is NaN.
+- Padding of a pooling takes no part in it, but the divisor of an average may count it.
+- A window that sees no input gives -inf at index 0 (max), +inf at index 0 (min), and 0 (sum, average, lp).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "conv2d", "global_avg_pool2d", "global_max_pool2d",
+    "lp_pool2d", "max_pool2d", "min_pool2d", "subsample2d", "sum_pool2d",
+]  # fmt: skip
+
+Array: TypeAlias = NDArray[Any]
+Pair: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = str | int | Sequence[int] | Sequence[Sequence[int]]
+Bounds: TypeAlias = tuple[float | None, float | None]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _in_float64(function: _Function) -> _Function:
+    """Let `function` see a float64 (N, C, H, W) array; give back the caller's dtype and number of axes."""
+
+    @wraps(function)
+    def wrapper(x: Array, *args: Any, **kwargs: Any) -> Any:
+        if x.dtype not in (np.float32, np.float64):
+            raise TypeError(f"x must be float32 or float64, got {x.dtype}")
+        if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
+            raise ValueError(f"x must be (N, C, H, W) or (C, H, W), and only N may be 0, got {x.shape}")
+
+        def restore(y: Array) -> Array:
+            y = y if y.dtype == np.int64 else y.astype(x.dtype)  # int64: indices
+            return y if x.ndim == 4 else y[0]
+
+        with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN and 1e300 is float32 inf: wanted
+            result = function((x if x.ndim == 4 else x[None]).astype(np.float64), *args, **kwargs)
+            return tuple(map(restore, result)) if isinstance(result, tuple) else restore(result)
+
+    return cast(_Function, wrapper)
+
+
+# ---------------------------------------------------------------------------------------------------------- windows
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    first, second = (value, value) if np.isscalar(value) else value
+    return first, second
+
+
+def _axis_geometry(
+    size: int, kernel: int, stride: int, padding: Any, dilation: int, ceil_mode: bool = False
+) -> tuple[int, int, int]:
+    """Give (output size, pad begin, pad end) of an axis; `padding` is an int, a (begin, end) pair or a name."""
+    extent = dilation * (kernel - 1) + 1
+    if padding in ("same", "same_upper", "same_lower"):
+        out = -(-size // stride)
+        total = max(0, (out - 1) * stride + extent - size)
+        smaller, larger = total // 2, total - total // 2
+        return (out, larger, smaller) if padding == "same_lower" else (out, smaller, larger)
+
+    begin, end = (0, 0) if padding == "valid" else _pair(padding)
+    room = size + begin + end - extent
+    if room < 0:
+        raise ValueError(f"a window of {extent} is larger than the padded input: {begin} + {size} + {end}")
+    if not ceil_mode:
+        return room // stride + 1, begin, end
+    out = -(-room // stride) + 1
+    if (out - 1) * stride >= size + begin:  # the last window would start past the input
+        out -= 1
+    return out, begin, end
+
+
+class _Window(NamedTuple):
+    """A window along one axis."""
+
+    inside: list[int]  # input positions of the taps that fall on the input
+    counted: int  # number of taps on the input or on its padding; what overhangs in ceil_mode is neither
+
+
+def _axis_windows(size: int, kernel: int, stride: int, padding: Any, dilation: int, ceil_mode: bool) -> list[_Window]:
+    out, begin, end = _axis_geometry(size, kernel, stride, padding, dilation, ceil_mode)
+    windows = []
+    for o in range(out):
+        taps = [o * stride - begin + t * dilation for t in range(kernel)]
+        windows.append(_Window([p for p in taps if 0 <= p < size], sum(p < size + end for p in taps)))
+    return windows
+
+
+def _windows(
+    x: Array, kernel_size: Pair, stride: Pair | None, padding: Padding, dilation: Pair, ceil_mode: bool
+) -> tuple[list[_Window], list[_Window]]:
+    """Give the windows of the rows and those of the columns; their product is the windows of the plane."""
+    stride = kernel_size if stride is None else stride
+    geometry = zip(x.shape[2:], *map(_pair, (kernel_size, stride, padding, dilation, ceil_mode)), strict=True)
+    rows, cols = (_axis_windows(*axis) for axis in geometry)
+    return rows, cols
+
+
+def _adaptive_axis_windows(size: int, out: int | None) -> list[_Window]:
+    out = size if out is None else out
+    spans = [range(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
+    return [_Window(list(span), len(span)) for span in spans]
+
+
+def _adaptive_windows(x: Array, output_size: int | Sequence[int | None]) -> tuple[list[_Window], list[_Window]]:
+    height, width = _pair(output_size)
+    return _adaptive_axis_windows(x.shape[2], height), _adaptive_axis_windows(x.shape[3], width)
+
+
+def _taps_inside(rows: list[_Window], cols: list[_Window]) -> Array:
+    """Give, for each window of the plane, the number of its taps that fall on the input."""
+    return np.outer([len(row.inside) for row in rows], [len(col.inside) for col in cols])
+
+
+# ------------------------------------------------------------------------------------------------ window reductions
+
+
+def _window_sum(x: Array, rows: list[_Window], cols: list[_Window]) -> Array:
+    y = np.empty((*x.shape[:2], len(rows), len(cols)))
+    for i, row in enumerate(rows):
+        for j, col in enumerate(cols):
+            y[:, :, i, j] = x[:, :, row.inside][:, :, :, col.inside].sum(axis=(2, 3))
+    return y
+
+
+def _window_max(x: Array, rows: list[_Window], cols: list[_Window]) -> tuple[Array, Array]:
+    """Give the maxima and their indices h*W + w: the first of equals, but the last NaN where there is any."""
+    n, channels, height, width = x.shape
+    planes = x.reshape(n, channels, height * width)
+    values = np.full((n, channels, len(rows), len(cols)), -np.inf)
+    indices = np.zeros(values.shape, np.int64)
+    for i, row in enumerate(rows):
+        for j, col in enumerate(cols):
+            flat = np.array([h * width + w for h in row.inside for w in col.inside], np.int64)
+            if flat.size == 0:
+                continue
+            taps = planes[:, :, flat]
+            nan = np.isnan(taps)
+            last_nan = flat.size - 1 - nan[:, :, ::-1].argmax(axis=2)
+            best = np.where(nan.any(axis=2), last_nan, taps.argmax(axis=2))
+            values[:, :, i, j] = np.take_along_axis(taps, best[:, :, None], axis=2)[:, :, 0]
+            indices[:, :, i, j] = flat[best]
+    return values, indices
+
+
+# ------------------------------------------------------------------------------------------------------- convolution
+
+
+def _source(position: int, size: int, padding_mode: str) -> int:
+    """Give the input position that padding repeats at `position`, which may lie any distance outside."""
+    if padding_mode == "replicate":  # a a | a b c d | d d
+        return min(max(position, 0), size - 1)
+    if padding_mode == "circular":  # c d | a b c d | a b
+        return position % size
+    if padding_mode == "symmetric":  # b a | a b c d | d c
+        position %= 2 * size
+        return min(position, 2 * size - 1 - position)
+    if padding_mode == "reflect":  # c b | a b c d | c b
+        period = max(2 * (size - 1), 1)
+        position %= period
+        return min(position, period - position)
+    raise ValueError(f"unknown padding_mode {padding_mode!r}")
+
+
+def _pad(x: Array, pads: Sequence[Sequence[int]], padding_mode: str) -> Array:
+    if padding_mode == "zeros":
+        return np.pad(x, ((0, 0), (0, 0), *pads))
+    rows, cols = (
+        [_source(position, size, padding_mode) for position in range(-begin, size + end)]
+        for size, (begin, end) in zip(x.shape[2:], pads, strict=True)
+    )
+    return x[:, :, rows][:, :, :, cols]
+
+
+def _activate(y: Array, activation: str | Bounds | None) -> Array:
+    names: dict[Any, Bounds] = {None: (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0)}
+    low, high = names[activation] if activation is None or isinstance(activation, str) else activation
+    y = y if low is None else np.maximum(y, low)  # NaN stays NaN
+    return y if high is None else np.minimum(y, high)
+
+
+@_in_float64
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    activation: str | Bounds | None = None,
+    residual: Array | None = None,
+) -> Array:
+    """Cross-correlate with `weight` (O, C/groups, KH, KW), add bias and residual, then apply the activation."""
+    out_channels, group_channels, *kernels = weight.shape
+    if x.shape[1] != groups * group_channels or out_channels % groups:
+        raise ValueError(f"weight {weight.shape} and groups {groups} do not fit {x.shape[1]} channels")
+    geometry = zip(x.shape[2:], kernels, *map(_pair, (stride, padding, dilation)), strict=True)
+    (height, *pad_h), (width, *pad_w) = (_axis_geometry(*axis) for axis in geometry)
+    padded = _pad(x, (pad_h, pad_w), padding_mode)
+    padded = padded.reshape(len(x), groups, group_channels, *padded.shape[2:])
+    grouped = weight.astype(np.float64).reshape(groups, out_channels // groups, group_channels, *kernels)
+
+    y = np.empty((len(x), groups, out_channels // groups, height, width))
+    (stride_h, stride_w), (dilation_h, dilation_w) = _pair(stride), _pair(dilation)
+    taps_h, taps_w = np.arange(kernels[0]) * dilation_h, np.arange(kernels[1]) * dilation_w
+    for i in range(height):
+        for j in range(width):
+            window = padded[:, :, :, i * stride_h + taps_h][:, :, :, :, j * stride_w + taps_w]
+            y[:, :, :, i, j] = np.einsum("ngchw,gochw->ngo", window, grouped)
+
+    y = y.reshape(len(x), out_channels, height, width)
+    if bias is not None:
+        y = y + bias.astype(np.float64)[:, None, None]
+    if residual is not None:
+        y = y + residual.astype(np.float64)
+    return _activate(y, activation)
+
+
+# ------------------------------------------------------------------------------------------- subsampling and pooling
+
+
+@_in_float64
+def subsample2d(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+) -> Array:
+    """Give `bias[c] + weight[c] * (sum over the window)`, channel by channel, as Torch7's SpatialSubSampling."""
+    sums = _window_sum(x, *_windows(x, kernel_size, stride, padding, 1, ceil_mode))
+    scale, shift = weight.astype(np.float64)[:, None, None], bias.astype(np.float64)[:, None, None]
+    return cast(Array, shift + scale * sums)
+
+
+@_in_float64
+def max_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Array | tuple[Array, Array]:
+    """Give the maximum of each window; NaN wins, and of equals the first in row-major order."""
+    values, indices = _window_max(x, *_windows(x, kernel_size, stride, padding, dilation, ceil_mode))
+    return (values, indices) if return_indices else values
+
+
+@_in_float64
+def min_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Array | tuple[Array, Array]:
+    """Give the minimum of each window; NaN wins, and of equals the first in row-major order."""
+    values, indices = _window_max(-x, *_windows(x, kernel_size, stride, padding, dilation, ceil_mode))
+    return (-values, indices) if return_indices else -values
+
+
+@_in_float64
+def avg_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Pair = 1,
+) -> Array:
+    """Divide the sum of each window by its number of taps, with or without those on the padding."""
+    if divisor_override == 0:
+        raise ValueError("divisor_override must not be 0")
+    rows, cols = _windows(x, kernel_size, stride, padding, dilation, ceil_mode)
+    divisors: Array | int
+    if divisor_override is not None:
+        divisors = divisor_override
+    elif count_include_pad:
+        divisors = np.outer([row.counted for row in rows], [col.counted for col in cols])
+    else:
+        divisors = np.maximum(_taps_inside(rows, cols), 1)  # a window that sees no input: 0 / 1
+    return cast(Array, _window_sum(x, rows, cols) / divisors)
+
+
+@_in_float64
+def sum_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    *,
+    dilation: Pair = 1,
+) -> Array:
+    """Sum each window."""
+    return _window_sum(x, *_windows(x, kernel_size, stride, padding, dilation, ceil_mode))
+
+
+@_in_float64
+def lp_pool2d(
+    x: Array,
+    norm_type: float,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+) -> Array:
+    """Give `(sum |x|^p)^(1/p)` of each window, p = `norm_type` > 0; at p = inf the maximum of |x|."""
+    if not norm_type > 0:
+        raise ValueError(f"norm_type must be positive, got {norm_type}")
+    rows, cols = _windows(x, kernel_size, stride, padding, dilation, ceil_mode)
+    if norm_type == np.inf:
+        return np.maximum(_window_max(np.abs(x), rows, cols)[0], 0.0)  # a window that sees no input: 0
+    return cast(Array, _window_sum(np.abs(x) ** norm_type, rows, cols) ** (1.0 / norm_type))
+
+
+@_in_float64
+def adaptive_avg_pool2d(x: Array, output_size: int | Sequence[int | None]) -> Array:
+    """Average over windows from floor(i*in/out) to ceil((i+1)*in/out)."""
+    rows, cols = _adaptive_windows(x, output_size)
+    return _window_sum(x, rows, cols) / _taps_inside(rows, cols)
+
+
+@_in_float64
+def adaptive_max_pool2d(
+    x: Array, output_size: int | Sequence[int | None], return_indices: bool = False
+) -> Array | tuple[Array, Array]:
+    """Give the maxima over windows from floor(i*in/out) to ceil((i+1)*in/out)."""
+    values, indices = _window_max(x, *_adaptive_windows(x, output_size))
+    return (values, indices) if return_indices else values
+
+
+@_in_float64
+def global_avg_pool2d(x: Array) -> Array:
+    """Average each plane."""
+    return cast(Array, x.mean(axis=(2, 3), keepdims=True))
+
+
+@_in_float64
+def global_max_pool2d(x: Array) -> Array:
+    """Give the maximum of each plane."""
+    return cast(Array, x.max(axis=(2, 3), keepdims=True))

@@ -1,0 +1,89 @@
+"""What a plan is, and how it is carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastpool import runtime
+from fastpool.arrays import ALIGNMENT, address
+from fastpool.dtypes import ElementType
+from fastpool.kernels import spec_for
+from fastpool.kernels._jit import Routine
+
+@dataclass(frozen=True)
+class Code:
+    """A routine for one element type and tile: a field that holds the address of its machine code."""
+
+    routine: Routine
+    element: ElementType
+    shape: tuple[str, int, int] = ("", 1, 1)  #: variant, vectors and width of the spec
+
+    def address(self) -> int:
+        """Address of the machine code (compiled or loaded here)."""
+        return self.routine.address(spec_for(self.element, *self.shape))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel over a number of independent tasks."""
+
+    kernel: Code
+    fields: dict[str, Any]
+
+    @property
+    def tasks(self) -> int:
+        """Number of tasks."""
+        return int(self.fields["tasks"])
+
+    def block(self) -> np.ndarray:
+        """Call block."""
+        fields = {name: value.address() if isinstance(value, Code) else value for name, value in self.fields.items()}
+        words = self.kernel.routine.layout.block(**fields)
+        words[0] = self.kernel.address()
+        return words
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps that run one after the other, each spread over the threads."""
+
+    steps: tuple[Step, ...]
+    shared_elements: int  #: scratch that all threads share
+    thread_elements: int  #: scratch of each thread, after the shared one
+    element: ElementType
+    microseconds: float  #: rough single-thread duration; decides whether a parallel region pays
+    tables: tuple[Any, ...] = field(default=(), repr=False)  #: keeps alive the arrays whose addresses are in the fields
+    _blocks: list[np.ndarray] = field(default_factory=list, compare=False, repr=False)
+
+    def workspace(self, threads: int) -> int:
+        """Bytes of scratch that a call allocates."""
+        return (self.shared_elements + threads * self.thread_elements) * self.element.size
+
+    def _compile(self) -> np.ndarray:
+        blocks = [step.block() for step in self.steps]
+        together = np.zeros((len(blocks), max(map(len, blocks))), np.int64)
+        for row, block in zip(together, blocks, strict=True):
+            row[: len(block)] = block
+        self._blocks.append(together)
+        return together
+
+    def run(
+        self, x: int, weights: int = 0, bias: int = 0, residual: int = 0, out: int = 0, indices: int = 0
+    ) -> None:
+        """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
+        blocks = self._blocks[0] if self._blocks else self._compile()
+        threads = runtime.threads_for(self.microseconds)
+        scratch_address = 0
+        if self.shared_elements or self.thread_elements:
+            scratch = np.empty(self.workspace(threads) + ALIGNMENT, np.uint8)
+            scratch_address = address(scratch)
+            scratch_address += -scratch_address % ALIGNMENT
+        runtime.launch(blocks, x, weights, bias, residual, out, scratch_address, indices, threads)
+
+
+def table(values: Any) -> np.ndarray:
+    """Integers that a kernel reads through an address; the plan keeps the array alive."""
+    return np.ascontiguousarray(np.asarray(values, np.int64).reshape(-1))

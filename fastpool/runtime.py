@@ -1,0 +1,178 @@
+"""Threads, forks and the launch of plans; what `info` tells.
+
+Three facts decide whether a parallel region may be entered:
+
+- In a forked child the threads of the parent are gone, and GNU OpenMP kills the child at its first region: go serial.
+- Numba's workqueue layer aborts the process when a second thread enters while a first is inside: one at a time, the others
+  go serial rather than wait.
+- A region costs 2 us (omp, tbb) or 80 us (workqueue): less work than that is done at once, on the calling thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastpool import validation
+
+#: Single-thread microseconds from which a region pays: it must save more than it costs even on two threads.
+_PAYS = {"workqueue": 250.0}
+_PAYS_ELSE = 8.0
+
+_forked = False
+_thread_count: int | None = None
+_local = threading.local()
+_one_at_a_time = threading.Lock()
+_engine: Any = None
+_engine_lock = threading.Lock()
+
+
+class _Engine:
+    """The compiled launchers and the threading layer; made at the first launch."""
+
+    def __init__(self) -> None:
+        from numba import config
+        from numba.np.ufunc import parallel
+
+        from fastpool.kernels import _jit, _launch
+
+        self.serial = _jit.launcher(_launch.serial, parallel=False)
+        self.parallel: Any = None
+        self.maximum = int(config.NUMBA_NUM_THREADS)
+        self.layer = ""
+        self._numba = parallel
+        self._make_parallel = lambda: _jit.launcher(_launch.parallel, parallel=True)
+
+    def start(self) -> None:
+        """Start Numba's threads and learn which threading layer they are."""
+        with _engine_lock:
+            if self.parallel is None:
+                self._numba._launch_threads()
+                self.layer = self._numba.threading_layer()
+                self.parallel = self._make_parallel()
+
+
+def engine() -> Any:
+    """Launchers, made once."""
+    global _engine
+    if _engine is None:
+        with _engine_lock:
+            if _engine is None:
+                _engine = _Engine()
+    return _engine
+
+
+def _after_fork_in_child() -> None:
+    global _forked, _one_at_a_time, _engine_lock
+    # Another thread of the parent may have held the locks at the moment of the fork: the child gets new ones.
+    _one_at_a_time, _engine_lock = threading.Lock(), threading.Lock()
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def threads_for(microseconds: float) -> int:
+    """Threads for work of that single-thread duration: 1, or all that are allowed."""
+    if _forked or microseconds < _PAYS_ELSE:
+        return 1
+    count = get_num_threads()
+    if count > 1:
+        current = engine()
+        if not current.layer:
+            current.start()
+        if microseconds < _PAYS.get(current.layer, _PAYS_ELSE):
+            return 1
+    return count
+
+
+def launch(blocks: np.ndarray, *arguments: int) -> None:
+    """Run the steps in `blocks`; the last argument is the number of threads, the others are addresses."""
+    *addresses, threads = arguments
+    current = engine()
+    if threads == 1:
+        current.serial(blocks, *addresses)
+    elif current.layer != "workqueue":
+        current.parallel(blocks, *addresses, threads)
+    elif _one_at_a_time.acquire(blocking=False):
+        try:
+            current.parallel(blocks, *addresses, threads)
+        finally:
+            _one_at_a_time.release()
+    else:
+        current.serial(blocks, *addresses)
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that a call may use.
+
+    Returns
+    -------
+    int
+        What `threads` or `set_num_threads` set, else all that Numba has (``NUMBA_NUM_THREADS``, by default the
+        processors that the process may use).
+
+    Examples
+    --------
+    >>> import fastpool
+    >>> with fastpool.threads(1):
+    ...     fastpool.get_num_threads()
+    1
+    """
+    count = getattr(_local, "count", None)
+    if count is not None:
+        return int(count)
+    return _thread_count if _thread_count is not None else int(engine().maximum)
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads that a call may use, for all Python threads.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to the number of threads that Numba has (``NUMBA_NUM_THREADS``). Results do not depend on it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is no integer, or out of range.
+
+    Examples
+    --------
+    >>> import fastpool
+    >>> fastpool.set_num_threads(fastpool.get_num_threads())
+    """
+    global _thread_count
+    _thread_count = validation.integer(n, "n", 1, engine().maximum)
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Limit the calls of this Python thread inside a ``with`` block to `n` threads.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to the number of threads that Numba has.
+
+    Examples
+    --------
+    >>> import fastpool
+    >>> with fastpool.threads(1):
+    ...     fastpool.get_num_threads()
+    1
+    """
+    count = validation.integer(n, "n", 1, engine().maximum)
+    before = getattr(_local, "count", None)
+    _local.count = count
+    try:
+        yield
+    finally:
+        _local.count = before

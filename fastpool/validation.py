@@ -1,0 +1,257 @@
+"""Every check of an argument in the package: each names the argument, what it got and what is allowed.
+
+Everything is checked before anything is computed, allocated or written, because kernels trust the sizes that reach them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastpool.dtypes import ELEMENT_TYPES, ElementType
+from fastpool.geometry import DATA_PADDING_MODES, Axis, Pads, extent, output_size, same_padding
+
+#: Largest size, stride, padding or dilation: products of two stay exact in the kernels' 64-bit integers.
+LARGEST = 2**31 - 1
+#: Largest result in bytes that is attempted; beyond, an argument must be wrong (the address space ends at 2**47).
+LARGEST_BYTES = 2**46
+
+PADDING_STRINGS = ("valid", "same", "same_upper", "same_lower")
+PADDING_MODES = ("zeros", *DATA_PADDING_MODES)
+ACTIVATIONS = {"relu": (0.0, None), "relu6": (0.0, 6.0)}
+
+
+def integer(value: Any, name: str, low: int, high: int = LARGEST) -> int:
+    """Return `value` as an int of [low, high]; bools and floats are not integers."""
+    if type(value) is not int:
+        if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+            raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__})")
+        value = operator.index(value)
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {_short(value)}")
+    return int(value)
+
+
+def _short(value: int) -> str:
+    text = str(value) if abs(value) < 10**30 else f"about 10**{value.bit_length() * 3 // 10}"
+    return text
+
+
+def per_axis(value: Any, name: str, axes: int, low: int) -> tuple[int, ...]:
+    """One int for each axis, from an int, or a sequence of one or `axes` ints."""
+    if type(value) is int:
+        return (integer(value, name, low),) * axes
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
+        items = list(value)
+        if len(items) == 1:
+            items = items * axes
+        if len(items) != axes:
+            raise ValueError(f"{name} must be an integer or {axes} of them, got {value!r}")
+        return tuple(integer(item, f"{name}[{i}]", low) for i, item in enumerate(items))
+    return (integer(value, name, low),) * axes
+
+
+def stride_or_kernel(stride: Any, kernel: tuple[int, ...]) -> tuple[int, ...]:
+    """Stride of a pooling: that of the kernel where none (None or an empty sequence) is given."""
+    if stride is None or (isinstance(stride, Sequence) and len(stride) == 0):
+        return kernel
+    return per_axis(stride, "stride", len(kernel), 1)
+
+
+def pads(padding: Any, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Pads:
+    """(begin, end) of each axis from any form of padding."""
+    axes = len(sizes)
+    if isinstance(padding, str):
+        if padding not in PADDING_STRINGS:
+            raise ValueError(f"padding must be one of {PADDING_STRINGS}, integers or (begin, end) pairs, got {padding!r}")
+        if padding == "valid":
+            return ((0, 0),) * axes
+        lower = padding == "same_lower"
+        return tuple(same_padding(*of_axis, lower) for of_axis in zip(sizes, kernel, stride, dilation, strict=True))
+    if isinstance(padding, Sequence | np.ndarray) and any(isinstance(p, Sequence | np.ndarray) for p in padding):
+        if len(padding) != axes or not all(isinstance(p, Sequence | np.ndarray) and len(p) == 2 for p in padding):
+            raise ValueError(f"padding must have one (begin, end) pair for each of {axes} axes, got {padding!r}")
+        return tuple(
+            (integer(begin, f"padding[{i}][0]", 0), integer(end, f"padding[{i}][1]", 0))
+            for i, (begin, end) in enumerate(padding)
+        )
+    return tuple((p, p) for p in per_axis(padding, "padding", axes, 0))
+
+
+def array(value: Any, name: str) -> np.ndarray:
+    """Check for a plain NumPy array of a supported dtype."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain NumPy array, got a masked one, whose mask would be ignored")
+    if value.dtype.newbyteorder("=") not in ELEMENT_TYPES:
+        raise TypeError(f"{name} must have dtype float32 or float64, got {value.dtype}")
+    return value
+
+
+def element_type(value: np.ndarray) -> ElementType:
+    """Entry of the dtype table, in native byte order."""
+    return ELEMENT_TYPES[value.dtype.newbyteorder("=")]
+
+
+def same_dtype(value: np.ndarray, name: str, other: np.ndarray, other_name: str = "x") -> None:
+    """Refuse mixed precision, which would hide a conversion in every call."""
+    if value.dtype.newbyteorder("=") != other.dtype.newbyteorder("="):
+        raise TypeError(f"{name} must have the dtype of {other_name}, {other.dtype}, got {value.dtype}")
+
+
+def images(x: Any, axes: int) -> np.ndarray:
+    """Check x: (N, C, *spatial) or (C, *spatial), nothing empty but the batch."""
+    array(x, "x")
+    layout = "(N, C, " + ", ".join("DHW"[-axes:]) + ")"
+    if x.ndim not in (axes + 1, axes + 2):
+        raise ValueError(f"x must have shape {layout} or the same without N, got {x.shape}")
+    if 0 in x.shape[-axes - 1 :]:
+        raise ValueError(f"x must not be empty in its channels or spatial dimensions, got shape {x.shape}")
+    if max(x.shape) > LARGEST:
+        raise ValueError(f"x must not be longer than {LARGEST} in any dimension, got shape {x.shape}")
+    return x
+
+
+def windows(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    padding: Pads,
+    ceil_mode: bool,
+    kernel_name: str,
+) -> tuple[Axis, ...]:
+    """Windows of each axis; refuse a kernel that does not fit."""
+    axes = []
+    for size, k, s, d, pad in zip(sizes, kernel, stride, dilation, padding, strict=True):
+        out = output_size(size, k, s, d, pad, ceil_mode)
+        if out <= 0:
+            raise ValueError(
+                f"{kernel_name} must fit into the padded input: it spans {_short(extent(k, d))} (size {k}, dilation {d}), "
+                f"the input {size} + padding {pad[0]} + {pad[1]}"
+            )
+        if size + sum(pad) > LARGEST:
+            raise ValueError(f"padding must not make an axis longer than {LARGEST}, got {size} + {pad[0]} + {pad[1]}")
+        axes.append(Axis(size, k, s, d, *pad, out))
+    return tuple(axes)
+
+
+def result_shape(shape: tuple[int, ...], element: ElementType) -> tuple[int, ...]:
+    """Refuse a result that cannot be."""
+    count = element.size
+    for size in shape:
+        count *= size
+    if count > LARGEST_BYTES:
+        raise ValueError(f"the arguments ask for a result of shape {shape}, {_short(count)} bytes")
+    return shape
+
+
+def weights(weight: Any, groups: int, axes: int) -> None:
+    """Check a convolution's weight (out, in / groups, *kernel)."""
+    array(weight, "weight")
+    if weight.ndim != axes + 2:
+        raise ValueError(f"weight must have {axes + 2} dimensions (out, in / groups, *kernel), got shape {weight.shape}")
+    if 0 in weight.shape:
+        raise ValueError(f"weight must not be empty, got shape {weight.shape}")
+    if weight.shape[0] % groups:
+        raise ValueError(f"groups must divide the {weight.shape[0]} output channels of weight, got {groups}")
+
+
+def channels(x_channels: int, weight_channels: int, groups: int) -> None:
+    """Check the channels of x against those of a weight."""
+    if x_channels != weight_channels * groups:
+        raise ValueError(
+            f"x must have {weight_channels * groups} channels (weight.shape[1] = {weight_channels} times groups = {groups}), "
+            f"got {x_channels}"
+        )
+
+
+def per_channel(value: Any, name: str, count: int, other: np.ndarray, other_name: str = "x") -> None:
+    """Check a vector of one number for each channel."""
+    array(value, name)
+    same_dtype(value, name, other, other_name)
+    if value.shape != (count,):
+        raise ValueError(f"{name} must have shape ({count},), got {value.shape}")
+
+
+def activation(value: Any) -> tuple[float, float]:
+    """Bounds of an activation: None, a name or a (low, high) pair with None for an open end."""
+    if value is None:
+        return (-np.inf, np.inf)
+    if isinstance(value, str):
+        if value not in ACTIVATIONS:
+            raise ValueError(f"activation must be None, one of {tuple(ACTIVATIONS)} or a (low, high) pair, got {value!r}")
+        value = ACTIVATIONS[value]
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"activation must be None, one of {tuple(ACTIVATIONS)} or a (low, high) pair, got {value!r}")
+    bounds = []
+    for bound, open_end in zip(value, (-np.inf, np.inf), strict=True):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float | np.integer | np.floating)):
+            raise TypeError(f"activation must have numbers or None for bounds, got {value!r}")
+        bounds.append(open_end if bound is None else float(bound))
+    if not bounds[0] <= bounds[1]:
+        raise ValueError(f"activation must have low <= high, got {value!r}")
+    return bounds[0], bounds[1]
+
+
+def padding_mode(value: Any) -> str:
+    """Check the name of a padding mode."""
+    if not isinstance(value, str) or value not in PADDING_MODES:
+        raise ValueError(f"padding_mode must be one of {PADDING_MODES}, got {value!r}")
+    return value
+
+
+def flag(value: Any, name: str) -> bool:
+    """Check for a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be a bool, got {value!r}")
+    return bool(value)
+
+
+def number(value: Any, name: str) -> float:
+    """Check for a real number."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return float(value)
+
+
+def residual(value: Any, shape: tuple[int, ...], x: np.ndarray) -> None:
+    """Check the array that is added to the result."""
+    array(value, "residual")
+    same_dtype(value, "residual", x)
+    if value.shape != shape:
+        raise ValueError(f"residual must have the shape of the result, {shape}, got {value.shape}")
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return bool(np.shares_memory(a, b, max_work=10_000))
+    except np.exceptions.TooHardError:  # undecided within reason: be careful
+        return True
+
+
+def out(value: Any, shape: tuple[int, ...], x: np.ndarray, **inputs: np.ndarray | None) -> None:
+    """Check an array for the result: shape, dtype, writeable, apart from itself and from every input."""
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"out must be a NumPy array, got {type(value).__name__}")
+    dtype = x.dtype.newbyteorder("=")
+    if value.dtype != dtype:
+        raise TypeError(f"out must have dtype {dtype}, got {value.dtype}")
+    if value.shape != shape:
+        raise ValueError(f"out must have the shape of the result, {shape}, got {value.shape}")
+    if not value.flags.writeable:
+        raise ValueError("out must be writeable, got a read-only array")
+    reach = 0
+    for step, size in sorted((abs(step), size) for step, size in zip(value.strides, value.shape, strict=True) if size > 1):
+        if step < reach + value.itemsize:
+            raise ValueError(f"out must not overlap itself, got strides {value.strides}")
+        reach += step * (size - 1)
+    for name, array_ in {"x": x, **inputs}.items():
+        if array_ is not None and _overlap(value, array_):
+            raise ValueError(f"out must not overlap {name}")
