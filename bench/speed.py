@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import platform
 import statistics
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 
 from bench.cases import Case, all_cases
 from bench.engines import ENGINES
+from bench.machine import cpu_count, cpu_name
 from bench.report import Report, Row, markdown, number
 from bench.timing import SPAN, WARM, measure_in_turns, median_ratio
 from bench.worker import Worker, WorkerError
@@ -67,24 +67,6 @@ def measure(case: Case, dtype: str, workers: Mapping[str, Worker], rounds: int, 
         {name: median_ratio(values, times[ours]) for name, values in times.items() if name != ours},
         {name: variant for name, variant in variants.items() if variant is not None},
     )
-
-
-def cpu_name() -> str:
-    """Return the processor's own name where the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def cpu_count() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def footnotes(engines: Iterable[str], versions: Mapping[str, str], rounds: int, warm: float) -> list[str]:

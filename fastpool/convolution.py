@@ -99,7 +99,9 @@ class _Prepared:
             result[...] = target
         return result
 
-    def _compute(self, x: np.ndarray, windows: tuple[Axis, ...], residual: np.ndarray | None, target: np.ndarray) -> None:
+    def _compute(
+        self, x: np.ndarray, windows: tuple[Axis, ...], residual: np.ndarray | None, target: np.ndarray
+    ) -> None:
         size = self.element.size
         lifted = (_FLAT,) * (3 - self.axes) + windows
         steps = [step // size for step in x.strides]

@@ -45,7 +45,7 @@ class _Engine:
         self.parallel: Any = None
         self.maximum = int(config.NUMBA_NUM_THREADS)
         self.layer = ""
-        self._numba = parallel
+        self._numba: Any = parallel
         self._make_parallel = lambda: _jit.launcher(_launch.parallel, parallel=True)
 
     def start(self) -> None:
@@ -176,3 +176,51 @@ def threads(n: int) -> Iterator[None]:
         yield
     finally:
         _local.count = before
+
+
+def info() -> dict[str, Any]:
+    """Describe the machine and the package as they are used here.
+
+    Returns
+    -------
+    dict
+        ``version``, ``python``, ``numpy``, ``numba``, ``llvmlite``: versions; ``cpu``: LLVM's name of the processor;
+        ``instructions``, ``vector_bits``, ``registers``, ``fma``: the vectors that kernels use; ``threads``: how many a
+        call may use; ``max_threads``; ``threading_layer``; ``cache``: folder of the compiled kernels, None where there
+        is none that can be written.
+
+    Examples
+    --------
+    >>> import fastpool
+    >>> fastpool.info()["vector_bits"] in (128, 256, 512)
+    True
+    """
+    import platform
+
+    import llvmlite
+    import llvmlite.binding as llvm
+    import numba
+
+    import fastpool
+    from fastpool.kernels import _jit
+    from fastpool.kernels.tiles import TARGET
+
+    current = engine()
+    if not current.layer:
+        current.start()
+    return {
+        "version": fastpool.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+        "cpu": numba.config.CPU_NAME or llvm.get_host_cpu_name(),
+        "instructions": TARGET.name,
+        "vector_bits": 8 * TARGET.vector_bytes,
+        "registers": TARGET.registers,
+        "fma": TARGET.has_fma,
+        "threads": get_num_threads(),
+        "max_threads": current.maximum,
+        "threading_layer": current.layer,
+        "cache": _jit.cache_folder(),
+    }

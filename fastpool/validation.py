@@ -61,12 +61,16 @@ def stride_or_kernel(stride: Any, kernel: tuple[int, ...]) -> tuple[int, ...]:
     return per_axis(stride, "stride", len(kernel), 1)
 
 
-def pads(padding: Any, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Pads:
+def pads(
+    padding: Any, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Pads:
     """(begin, end) of each axis from any form of padding."""
     axes = len(sizes)
     if isinstance(padding, str):
         if padding not in PADDING_STRINGS:
-            raise ValueError(f"padding must be one of {PADDING_STRINGS}, integers or (begin, end) pairs, got {padding!r}")
+            raise ValueError(
+                f"padding must be one of {PADDING_STRINGS}, integers or (begin, end) pairs, got {padding!r}"
+            )
         if padding == "valid":
             return ((0, 0),) * axes
         lower = padding == "same_lower"
@@ -113,7 +117,7 @@ def images(x: Any, axes: int) -> np.ndarray:
         raise ValueError(f"x must not be empty in its channels or spatial dimensions, got shape {x.shape}")
     if max(x.shape) > LARGEST:
         raise ValueError(f"x must not be longer than {LARGEST} in any dimension, got shape {x.shape}")
-    return x
+    return x  # type: ignore[no-any-return]
 
 
 def windows(
@@ -131,7 +135,7 @@ def windows(
         out = output_size(size, k, s, d, pad, ceil_mode)
         if out <= 0:
             raise ValueError(
-                f"{kernel_name} must fit into the padded input: it spans {_short(extent(k, d))} (size {k}, dilation {d}), "
+                f"{kernel_name} must fit into the padded input: it spans {extent(k, d)} (size {k}, dilation {d}), "
                 f"the input {size} + padding {pad[0]} + {pad[1]}"
             )
         if size + sum(pad) > LARGEST:
@@ -154,7 +158,9 @@ def weights(weight: Any, groups: int, axes: int) -> None:
     """Check a convolution's weight (out, in / groups, *kernel)."""
     array(weight, "weight")
     if weight.ndim != axes + 2:
-        raise ValueError(f"weight must have {axes + 2} dimensions (out, in / groups, *kernel), got shape {weight.shape}")
+        raise ValueError(
+            f"weight must have {axes + 2} dimensions (out, in / groups, *kernel), got shape {weight.shape}"
+        )
     if 0 in weight.shape:
         raise ValueError(f"weight must not be empty, got shape {weight.shape}")
     if weight.shape[0] % groups:
@@ -184,13 +190,17 @@ def activation(value: Any) -> tuple[float, float]:
         return (-np.inf, np.inf)
     if isinstance(value, str):
         if value not in ACTIVATIONS:
-            raise ValueError(f"activation must be None, one of {tuple(ACTIVATIONS)} or a (low, high) pair, got {value!r}")
+            raise ValueError(
+                f"activation must be None, one of {tuple(ACTIVATIONS)} or a (low, high) pair, got {value!r}"
+            )
         value = ACTIVATIONS[value]
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise TypeError(f"activation must be None, one of {tuple(ACTIVATIONS)} or a (low, high) pair, got {value!r}")
     bounds = []
     for bound, open_end in zip(value, (-np.inf, np.inf), strict=True):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float | np.integer | np.floating)):
+        if bound is not None and (
+            isinstance(bound, bool) or not isinstance(bound, int | float | np.integer | np.floating)
+        ):
             raise TypeError(f"activation must have numbers or None for bounds, got {value!r}")
         bounds.append(open_end if bound is None else float(bound))
     if not bounds[0] <= bounds[1]:
@@ -231,7 +241,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return bool(np.shares_memory(a, b, max_work=10_000))
+        return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:  # undecided within reason: be careful
         return True
 
@@ -248,7 +258,9 @@ def out(value: Any, shape: tuple[int, ...], x: np.ndarray, **inputs: np.ndarray 
     if not value.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
     reach = 0
-    for step, size in sorted((abs(step), size) for step, size in zip(value.strides, value.shape, strict=True) if size > 1):
+    for step, size in sorted(
+        (abs(step), size) for step, size in zip(value.strides, value.shape, strict=True) if size > 1
+    ):
         if step < reach + value.itemsize:
             raise ValueError(f"out must not overlap itself, got strides {value.strides}")
         reach += step * (size - 1)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 
 from fastpool import oracle
 
@@ -116,27 +117,22 @@ def test_float32_is_rounded_once():
 
 
 @pytest.mark.parametrize(
-    ("message", "call"),
+    ("error", "message", "call"),
     [
-        ("divisor_override", lambda: oracle.avg_pool2d(COUNT, 2, divisor_override=0)),
-        ("padding_mode", lambda: oracle.conv2d(COUNT, np.ones((1, 1, 1, 1)), padding_mode="mirror")),
-        ("do not fit", lambda: oracle.conv2d(COUNT, np.ones((1, 2, 1, 1)))),
-        ("padded input: 1 \\+ 4 \\+ 0", lambda: oracle.sum_pool2d(COUNT, 6, padding=((1, 0), (1, 0)))),
-        ("padded input: 0 \\+ 4 \\+ 0", lambda: oracle.max_pool2d(COUNT, 5, ceil_mode=True)),
-        *(("norm_type", lambda p=p: oracle.lp_pool2d(COUNT, p, 2)) for p in (0, -1, NAN)),
-        *(("x must be", lambda s=s: oracle.global_max_pool2d(np.ones(s))) for s in [(2, 2), (1, 0, 2, 2), (1,) * 5]),
+        (TypeError, "int64", lambda: oracle.global_max_pool2d(COUNT.astype(np.int64))),
+        *((ValueError, "x must be", lambda s=s: oracle.global_max_pool2d(np.ones(s))) for s in [(2, 2), (1, 0, 2, 2)]),
+        (ValueError, "padded input: 1 \\+ 4 \\+ 0", lambda: oracle.sum_pool2d(COUNT, 6, padding=((1, 0), (1, 0)))),
+        (ValueError, "padded input: 0 \\+ 4 \\+ 0", lambda: oracle.max_pool2d(COUNT, 5, ceil_mode=True)),
+        (ValueError, "divisor_override", lambda: oracle.avg_pool2d(COUNT, 2, divisor_override=0)),
+        *((ValueError, "norm_type", lambda p=p: oracle.lp_pool2d(COUNT, p, 2)) for p in (0, -1, NAN)),
+        (ValueError, "padding_mode", lambda: oracle.conv2d(COUNT, np.ones((1, 1, 1, 1)), padding_mode="mirror")),
+        (ValueError, "do not fit", lambda: oracle.conv2d(COUNT, np.ones((1, 2, 1, 1)))),
     ],
 )
-def test_what_has_no_meaning_is_refused(message, call):
-    """Other ranks, empty axes, windows beyond the input, and divisors and norms of zero are errors."""
-    with pytest.raises(ValueError, match=message):
+def test_what_has_no_meaning_is_refused(error, message, call):
+    """Integers, other ranks, empty axes, windows beyond the input, and divisors and norms of zero are errors."""
+    with pytest.raises(error, match=message):
         call()
-
-
-def test_integers_are_refused():
-    """The reference is for floating point."""
-    with pytest.raises(TypeError, match="int64"):
-        oracle.global_max_pool2d(np.ones((1, 1, 2, 2), np.int64))
 
 
 # --------------------------------------------------------------------------------------------------- by hand: windows
@@ -146,17 +142,14 @@ def test_integers_are_refused():
     ("size", "kernel", "stride", "padding", "dilation", "floor", "ceil"),
     [
         (7, 2, 2, 0, 1, 3, 4),
-        (8, 2, 2, 0, 1, 4, 4),
         (112, 3, 2, 0, 1, 55, 56),
         (112, 3, 2, 1, 1, 56, 57),
-        (4, 2, 3, 1, 1, 2, 2),  # a third window would start at 6 - 1 = 5, past the input
+        (3, 2, 2, 1, 1, 2, 2),  # a third window would start at 4 - 1 = 3, just past the input
         (4, 3, 2, 1, 1, 2, 3),  # the third starts at 3, on the last element
         (3, 1, 2, 0, 1, 2, 2),
-        (4, 1, 3, 0, 1, 2, 2),
         (9, 3, 2, 0, 2, 3, 3),
         (10, 3, 2, 0, 2, 3, 4),
         (6, 3, 3, (2, 0), 1, 2, 3),
-        (5, 5, 1, 0, 1, 1, 1),
     ],
 )
 def test_output_size(size, kernel, stride, padding, dilation, floor, ceil):
@@ -172,12 +165,9 @@ def test_output_size(size, kernel, stride, padding, dilation, floor, ceil):
     ("size", "kernel", "stride", "dilation", "upper", "lower"),
     [
         (5, 2, 1, 1, (0, 1), (1, 0)),
-        (5, 3, 1, 1, (1, 1), (1, 1)),
         (5, 4, 1, 1, (1, 2), (2, 1)),
         (6, 3, 2, 1, (0, 1), (1, 0)),
         (7, 3, 2, 1, (1, 1), (1, 1)),
-        (7, 2, 2, 1, (0, 1), (1, 0)),
-        (6, 2, 2, 1, (0, 0), (0, 0)),
         (5, 1, 3, 1, (0, 0), (0, 0)),
         (8, 7, 3, 1, (2, 3), (3, 2)),
         (5, 2, 1, 3, (1, 2), (2, 1)),
@@ -222,15 +212,10 @@ def test_padding_modes_are_those_of_numpy(mode):
 
 
 def test_conv2d_is_a_cross_correlation():
-    """37 = 1*1 + 2*2 + 3*4 + 4*5: the kernel is not flipped."""
+    """The kernel is not flipped, 37 = 1*1 + 2*2 + 3*4 + 4*5; then strides on 1..16, and taps two apart."""
     x, weight = plane([1, 2, 3], [4, 5, 6], [7, 8, 9]), plane([1, 2], [3, 4])
     equal(oracle.conv2d(x, weight), plane([37, 47], [67, 77]))
     equal(oracle.conv2d(x, weight, np.array([0.5])), plane([37.5, 47.5], [67.5, 77.5]))
-
-
-def test_conv2d_stride_and_dilation():
-    """Every second window of 1..16, and taps two apart."""
-    weight = plane([1, 2], [3, 4])
     equal(oracle.conv2d(COUNT, weight, stride=2), plane([44, 64], [124, 144]))
     equal(oracle.conv2d(COUNT, weight, stride=(1, 2)), plane([44, 64], [84, 104], [124, 144]))
     equal(oracle.conv2d(COUNT, weight, dilation=2), plane([78, 88], [118, 128]))
@@ -261,7 +246,6 @@ def test_conv2d_channels_and_groups():
         (None, [-1, 0.5, 7, NAN]),
         ("relu", [0, 0.5, 7, NAN]),
         ("relu6", [0, 0.5, 6, NAN]),
-        ((None, None), [-1, 0.5, 7, NAN]),
         ((None, 2), [-1, 0.5, 2, NAN]),
         ((0.75, None), [0.75, 0.75, 7, NAN]),
         ((-0.5, 0.25), [-0.5, 0.25, 0.25, NAN]),
@@ -284,8 +268,7 @@ def test_subsample2d():
     weight, bias = np.array([2.0, -1]), np.array([10.0, 0.5])
     first, second = [[38, 54], [102, 118]], [[-13.5, -21.5], [-45.5, -53.5]]
     equal(oracle.subsample2d(x, weight, bias, 2), np.array([[first, second]], dtype=np.float64))
-    row = plane([1, 2, 3])
-    one = np.ones(1)
+    row, one = plane([1, 2, 3]), np.ones(1)
     equal(oracle.subsample2d(row, one, one, (1, 2), 1), plane([4, 6]))
     equal(oracle.subsample2d(row, one, one, (1, 2)), plane([4]))
     equal(oracle.subsample2d(row, one, one, (1, 2), ceil_mode=True), plane([4, 4]))
@@ -366,15 +349,12 @@ def test_windows_that_see_no_input():
     equal(between, plane([6, -INF, 5]))
 
 
-@pytest.mark.parametrize(
-    ("norm_type", "norm"),
-    [(0.5, 31 + 12 * math.sqrt(3)), (1, 19), (2, 13), (3, math.cbrt(1819)), (INF, 12)],
-)
-def test_lp_pool2d(norm_type, norm):
+@pytest.mark.parametrize(("p", "norm"), [(0.5, 31 + 12 * 3**0.5), (1, 19), (2, 13), (3, math.cbrt(1819)), (INF, 12)])
+def test_lp_pool2d(p, norm):
     """Absolute values are taken whatever the power."""
-    close(oracle.lp_pool2d(plane([3, -4], [0, -12]), norm_type, 2), plane([norm]))
-    equal(oracle.lp_pool2d(plane([3, NAN]), norm_type, (1, 2)), plane([NAN]))
-    equal(oracle.lp_pool2d(plane([-INF, 1]), norm_type, (1, 2)), plane([INF]))
+    close(oracle.lp_pool2d(plane([3, -4], [0, -12]), p, 2), plane([norm]))
+    equal(oracle.lp_pool2d(plane([3, NAN]), p, (1, 2)), plane([NAN]))
+    equal(oracle.lp_pool2d(plane([-INF, 1]), p, (1, 2)), plane([INF]))
 
 
 def test_lp_pool2d_overhang_and_padding_add_nothing():
@@ -407,24 +387,25 @@ def test_float64_agrees_with_rational_arithmetic_to_1e_12():
     x, weight, bias, scale = noise(4, 1, 4, 6, 7), noise(5, 6, 2, 3, 2), noise(6, 6), noise(7, 4)
     kernel, stride, pads, dilation = (3, 2), (2, 1), ((1, 0), (2, 1)), (1, 2)
     padded = np.pad(fractions(x[0]), ((0, 0), *pads), constant_values=Fraction(0))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, :, :, ::2]
-    sums, squares = windows.sum(axis=(3, 4)), (windows**2).sum(axis=(3, 4))  # (C, H, W)
+    windows = sliding_window_view(padded, kernel, axis=(1, 2))[:, ::2]  # (C, H, W, 3, 2)
+    dilated = sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, :, :, ::2]
     products = [
-        (windows[first : first + 2] * fractions(weight[o])[:, None, None]).sum(axis=(0, 3, 4)) + Fraction(bias[o])
+        (dilated[first : first + 2] * fractions(weight[o])[:, None, None]).sum(axis=(0, 3, 4)) + Fraction(bias[o])
         for o, first in enumerate([0, 0, 0, 2, 2, 2])
     ]
+    sums, squares = windows.sum(axis=(3, 4)), (windows**2).sum(axis=(3, 4))
+    subsampled = sums * fractions(scale)[:, None, None] + fractions(bias[:4])[:, None, None]
 
     def require(actual, exact):
         np.testing.assert_allclose(actual, np.array([exact], np.float64), rtol=1e-12, atol=0, strict=True)
 
     window = {"kernel_size": kernel, "stride": stride, "padding": pads}
     require(oracle.conv2d(x, weight, bias, stride, pads, dilation, groups=2), products)
-    require(oracle.sum_pool2d(x, **window, dilation=dilation), sums)
-    require(oracle.avg_pool2d(x, **window, dilation=dilation), sums / Fraction(6))
-    require(oracle.lp_pool2d(x, 2, **window, dilation=dilation) ** 2, squares)
-    undilated = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))[:, ::2].sum(axis=(3, 4))
-    subsampled = undilated * fractions(scale)[:, None, None] + fractions(bias[:4])[:, None, None]
     require(oracle.subsample2d(x, scale, bias[:4], **window), subsampled)
+    require(oracle.sum_pool2d(x, **window), sums)
+    require(oracle.sum_pool2d(x, **window, dilation=dilation), dilated.sum(axis=(3, 4)))
+    require(oracle.avg_pool2d(x, **window), sums / Fraction(6))
+    require(oracle.lp_pool2d(x, 2, **window) ** 2, squares)
 
 
 # ------------------------------------------------------------------------------------------------------------ PyTorch
@@ -472,8 +453,7 @@ def check_max_pool2d(pytorch, x, *window):
     """Compare values and indices, NaN, ties and infinities included."""
     values, indices = pytorch("max_pool2d", x, *window, return_indices=True)
     # Where a dilated window sees no input, PyTorch's index is that of a tap outside the plane; the oracle's is 0.
-    unseen = pytorch("max_pool2d", np.zeros_like(x), *window) == -INF
-    indices = np.where(unseen, 0, indices)
+    indices = np.where(pytorch("max_pool2d", np.zeros_like(x), *window) == -INF, 0, indices)
     equal(oracle.max_pool2d(x, *window, return_indices=True), (values, indices))
     equal(oracle.min_pool2d(-x, *window, return_indices=True), (-values, indices))
 
@@ -528,14 +508,12 @@ def test_pooling_agrees_with_pytorch(pytorch, size, ceil_mode):
 @pytest.mark.parametrize("dilation", [1, 2, (1, 3)])
 def test_dilated_and_widely_padded_pooling_agrees_with_pytorch(pytorch, dilation):
     """What PyTorch's poolings refuse: sums as convolutions with ones, maxima of an input padded with -inf."""
-    x, kernel = noise(18, 2, 1, 7, 9), (3, 2)
+    x, kernel, ones = noise(18, 2, 1, 7, 9), (3, 2), np.ones((1, 1, 3, 2))
     for stride, pads in itertools.product((1, 2, (3, 1)), (((0, 0), (0, 0)), ((2, 1), (0, 1)), ((0, 2), (1, 1)))):
         spread = [(0, 0), (0, 0), *pads]
         window = {"kernel_size": kernel, "stride": stride, "padding": pads, "dilation": dilation}
-        sums, counts = (
-            pytorch("conv2d", np.pad(a, spread), np.ones((1, 1, *kernel)), None, stride, 0, dilation)
-            for a in (x, np.ones_like(x))
-        )
+        padded, inside = (np.pad(a, spread) for a in (x, np.ones_like(x)))
+        sums, counts = (pytorch("conv2d", a, ones, None, stride, 0, dilation) for a in (padded, inside))
         close(oracle.sum_pool2d(x, **window), sums)
         close(oracle.avg_pool2d(x, **window), sums / 6)
         close(oracle.avg_pool2d(x, **window, count_include_pad=False), sums / counts)
@@ -582,7 +560,7 @@ def test_any_pooling_agrees_with_pytorch(pytorch, window, ceil_mode, seed):
     """Any geometry that PyTorch takes."""
     size, kernel, stride, padding, dilation = window
     padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
-    assume(fits(size, kernel, padding, 1))
+    assume(fits(size, kernel, padding, (1, 1)))
     check_sums(pytorch, noise(seed, 2, 2, *size), kernel, stride, padding, ceil_mode)
     if fits(size, kernel, padding, dilation):
         check_max_pool2d(pytorch, awkward(seed, 2, 2, *size), kernel, stride, padding, dilation, ceil_mode)

@@ -141,7 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _run(_build_parser().parse_args(argv))
         sys.stdout.flush()
     except CommandError as error:
-        print(f"fastpool: error: {error}", file=sys.stderr)
+        line = " ".join(str(error).splitlines())
+        print(f"fastpool: error: {line}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

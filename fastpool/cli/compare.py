@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from fastpool.cli.errors import CommandError
@@ -54,19 +55,20 @@ def _compare(source: Path, factor: int, target: Path, rounds: int, as_json: bool
 def _writable_png(out: str, source: Path) -> Path:
     """Refuse, before any work is done, a contact sheet that could not be written."""
     target = Path(out)
+    if target.suffix.lower() != ".png":
+        raise CommandError(f"argument --out: the contact sheet is a PNG, its name must end in .png, got {out!r}")
+    if not target.parent.is_dir():
+        raise CommandError(f"argument --out: no such directory: {target.parent}")
     try:
-        if target.suffix.lower() != ".png":
-            raise CommandError(f"argument --out: the contact sheet is a PNG, its name must end in .png, got {out!r}")
-        if target.is_dir():
-            raise CommandError(f"argument --out: is a directory: {out}")
-        if not target.parent.is_dir():
-            raise CommandError(f"argument --out: no such directory: {target.parent}")
-        if target.exists() and source.exists() and target.samefile(source):
-            raise CommandError(f"argument --out: would overwrite the picture: {out}")
+        existing: os.stat_result | None = target.stat()
+    except FileNotFoundError:
+        existing = None
     except (OSError, ValueError) as error:  # a folder that may not be searched, a name too long or with a null
-        raise CommandError(
-            f"argument --out: cannot write {out!r}: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise CommandError(f"argument --out: cannot write {out}: {getattr(error, 'strerror', None) or error}") from None
+    if existing and stat.S_ISDIR(existing.st_mode):
+        raise CommandError(f"argument --out: is a directory: {out}")
+    if existing and source.is_file() and os.path.samestat(existing, source.stat()):
+        raise CommandError(f"argument --out: would overwrite the picture: {out}")
+    if not os.access(target if existing else target.parent, os.W_OK):
         raise CommandError(f"argument --out: cannot write, permission denied: {out}")
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastpool.cli.errors import CommandError
+from fastpool.cli.units import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,7 +52,7 @@ def load_picture(path: Path, factor: int) -> Picture:
         raise CommandError(f"argument --factor: {factor} does not fit, the picture is only {width} x {height} pixels")
     cropped = rgb[: height - height % factor, : width - width % factor]
     pixels = np.ascontiguousarray(cropped.transpose(2, 0, 1)[np.newaxis])
-    return Picture(path.name, width, height, pixels)
+    return Picture(printable(path.name), width, height, pixels)
 
 
 def _read_rgb(path: Path) -> NDArray[np.float32]:
@@ -79,14 +81,15 @@ def _read_rgb(path: Path) -> NDArray[np.float32]:
 
 def _require_file(path: Path) -> None:
     try:
-        if path.is_dir():
-            raise CommandError(f"is a directory, not a picture: {path}")
-        if not path.exists():
-            raise CommandError(f"no such file: {path}")
-        if not path.is_file():
-            raise CommandError(f"not a regular file: {path}")
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise CommandError(f"no such file: {path}") from None
     except (OSError, ValueError) as error:  # a folder that may not be searched, a name too long or with a null
-        raise CommandError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
+        raise CommandError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if stat.S_ISDIR(mode):
+        raise CommandError(f"is a directory, not a picture: {path}")
+    if not stat.S_ISREG(mode):
+        raise CommandError(f"not a regular file: {path}")
 
 
 def _require_size(path: Path, width: int, height: int) -> None:

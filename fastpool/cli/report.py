@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpool.cli.measure import Measurement
 from fastpool.cli.picture import Picture
-from fastpool.cli.units import bytes_text, count_text, seconds_text, shift_text
+from fastpool.cli.units import bytes_text, count_text, printable, seconds_text, shift_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +55,7 @@ def print_table(picture: Picture, factor: int, measurements: Sequence[Measuremen
         console.print(_table(measurements, COLUMNS[half:]))
     for note in NOTES:
         console.print(note, style="dim", markup=False)
-    console.print(f"\nContact sheet: {sheet}", markup=False)
+    console.print(f"\nContact sheet: {printable(sheet)}", markup=False)
 
 
 def _table(measurements: Sequence[Measurement], columns: Sequence[tuple[str, Callable[[Measurement], str]]]) -> Table:

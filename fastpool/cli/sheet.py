@@ -154,15 +154,15 @@ def _draw_results(
     for index, m in enumerate(measurements):
         x, y = grid.corner(index)
         _paste(sheet, draw, resize(to_image(m.output), grid.panel), (x, y))
-        y = y + grid.panel[1] + CAPTION_GAP
         parameters = m.way.parameters(m.problem)
         figures = [
             f"{count_text(parameters) if parameters else 'no'} parameters{DOT}shift {shift_text(m.shift_difference)}",
             f"{seconds_text(m.times.ours)}{DOT}NumPy {seconds_text(m.times.baseline)}",
         ]
-        y = write_lines(draw, x, y, [shorten(_title(m), NAME, grid.column)], NAME)
-        write_lines(draw, x, y, wrap(m.way.explain(m.problem), BODY, grid.column)[:IDEA_LINES], BODY)
-        write_lines(draw, x, y + IDEA_LINES * BODY.leading + 4, figures, FIGURES)
+        caption = y + grid.panel[1] + CAPTION_GAP
+        below = write_lines(draw, x, caption, [shorten(_title(m), NAME, grid.column)], NAME)
+        write_lines(draw, x, below, wrap(m.way.explain(m.problem), BODY, grid.column)[:IDEA_LINES], BODY)
+        write_lines(draw, x, below + IDEA_LINES * BODY.leading + 4, figures, FIGURES)
 
 
 def _draw_strip(

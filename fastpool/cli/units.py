@@ -1,4 +1,4 @@
-"""Numbers with their units, as short as they are read."""
+"""Numbers with their units, as short as they are read, and names that can be shown."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def count_text(count: int) -> str:
         if count >= 0.9995 * scale:
             return f"{_three_digits(count / scale)} {unit}"
     return f"{count:,}"
+
+
+def printable(name: str) -> str:
+    """Return a file name without line breaks and whatever else cannot be shown."""
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def shift_text(shift_difference: float | None) -> str:

@@ -104,7 +104,8 @@ def tent(size: int) -> Array:
     middle = (size - 1) // 2
     row = middle + 1 - np.abs(np.arange(size) - middle)
     square = np.outer(row, row)
-    return (square / square.sum()).astype(np.float32)
+    normalised: Array = (square / square.sum()).astype(np.float32)
+    return normalised
 
 
 def smoothing_weight(channels: int, size: int) -> Array:

@@ -20,4 +20,5 @@ def lanes(element: ElementType) -> int:
 @cache
 def spec_for(element: ElementType, variant: str, vectors: int, width: int) -> Any:
     """Spec of a kernel on this processor."""
-    return Spec(getattr(types, element.numba_name), lanes(element), vectors, width, variant)
+    make: Any = Spec
+    return make(getattr(types, element.numba_name), lanes(element), vectors, width, variant)

@@ -12,150 +12,19 @@ machine code. An indirect call costs nanoseconds, for a row of tiles.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import warnings
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import llvmlite
 import numba
-import numpy as np
-from llvmlite import ir
 from numba.core import types
+from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.errors import NumbaError
-from numba.core.typing.templates import AttributeTemplate, infer_getattr
-from numba.extending import intrinsic, lower_getattr_generic, models, register_model
 
-from fastpool.kernels.simd import I8, I64, Pointer, Spec
-
-#: First words of every call block. `x` ... `scratch` are filled in by `launch`.
-HEAD = {
-    "function": "integer",
-    "tasks": "integer",
-    "x": "elements",
-    "weights": "elements",
-    "bias": "elements",
-    "residual": "elements",
-    "out": "elements",
-    "scratch": "elements",
-    "indices": "integers",
-}
-FIRST_ADDRESS = 2
-ADDRESSES = len(HEAD) - FIRST_ADDRESS
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Names and kinds of the words of a call block, in order.
-
-    Kinds: ``integer``; ``number`` (a float64); ``elements``, ``integers`` (addresses of elements of the spec's type, of
-    int64); ``routine`` (address of code); or the `Layout` of another block that the word points to.
-    """
-
-    name: str
-    fields: dict[str, Any] = field(hash=False)
-    has_head: bool = True
-
-    @property
-    def words(self) -> dict[str, Any]:
-        """Head, if any, and fields."""
-        return HEAD | self.fields if self.has_head else self.fields
-
-    def block(self, **values: int | float) -> np.ndarray:
-        """Words of one call, without those that `launch` fills in; every field must be given."""
-        given = set(values) - {"tasks"}
-        if given != set(self.fields):
-            raise TypeError(f"{self.name}: missing or unknown fields {sorted(given ^ set(self.fields))}")
-        words = np.zeros(len(self.words), np.int64)
-        for index, (name, kind) in enumerate(self.words.items()):
-            if name in values:
-                words[index : index + 1].view(np.float64 if kind == "number" else np.int64)[0] = values[name]
-        return words
-
-
-@cache
-def fingerprint() -> str:
-    """Digest of all that machine code depends on besides the body's own file, which is all that Numba's cache sees."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-class Call(types.Type):
-    """Type of a call block: address of its words, with layout and spec."""
-
-    def __init__(self, layout: Layout, spec: Spec):
-        self.layout, self.spec = layout, spec
-        super().__init__(name=f"Call({layout.name},{spec},{fingerprint()})")
-
-
-@register_model(Call)
-class _CallModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, I64.as_pointer())
-
-
-class Code(types.Type):
-    """Type of the address of a routine."""
-
-    def __init__(self) -> None:
-        super().__init__(name="Code")
-
-
-@register_model(Code)
-class _CodeModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, I8.as_pointer())
-
-
-def _type_of(kind: Any, spec: Any) -> Any:
-    if isinstance(kind, Layout):
-        return Call(kind, spec)
-    return {
-        "integer": types.intp,
-        "number": types.float64,
-        "elements": Pointer(spec.dtype),
-        "integers": Pointer(types.int64),
-        "routine": Code(),
-    }[kind]
-
-
-@infer_getattr
-class _CallAttributes(AttributeTemplate):
-    key = Call
-
-    def generic_resolve(self, call: Call, name: str) -> Any:
-        return call.spec if name == "spec" else _type_of(call.layout.words[name], call.spec)
-
-
-@lower_getattr_generic(Call)
-def _call_field(context: Any, builder: Any, call: Call, value: Any, name: str) -> Any:
-    if name == "spec":
-        return context.get_dummy_value()
-    index = list(call.layout.words).index(name)
-    word = builder.gep(value, [I64(index)])
-    kind = context.get_value_type(_type_of(call.layout.words[name], call.spec))
-    return builder.load(builder.bitcast(word, kind.as_pointer()), align=8)
-
-
-@intrinsic
-def invoke(typingctx: Any, code: Any, call: Any, *arguments: Any) -> Any:
-    """Call the routine at address `code`."""
-    signature = types.void(code, call, types.StarArgTuple.from_types(arguments))
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        code, call, packed = args
-        values = [call] + [builder.extract_value(packed, i) for i in range(len(arguments))]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(builder.bitcast(code, kind.as_pointer()), values)
-        return context.get_dummy_value()
-
-    return signature, codegen
+from fastpool.kernels.calls import Call, Layout, fingerprint, type_of
+from fastpool.kernels.simd import Spec
 
 
 @dataclass(frozen=True)
@@ -163,8 +32,8 @@ class Compiled:
     """Machine code of a kernel for one spec."""
 
     address: int
-    cached: bool
-    function: CFunc = field(repr=False)
+    cached: bool  #: whether it came from the disk cache
+    function: Any = field(repr=False)
 
 
 _OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
@@ -186,11 +55,11 @@ def _warn_uncached(reason: BaseException) -> None:
 
 def _compile(routine: Routine, spec: Spec, disk_cache: bool = True) -> Compiled:
     """Compile a routine for `spec`, or load it from the disk cache."""
-    arguments = (Call(routine.layout, spec), *(_type_of(kind, spec) for kind in routine.arguments))
+    arguments = (Call(routine.layout, spec), *(type_of(kind, spec) for kind in routine.arguments))
     signature = (arguments, types.void)
     if disk_cache:
         try:
-            function = CFunc(routine.body, signature, locals={}, options=dict(_OPTIONS))
+            function: Any = CFunc(routine.body, signature, locals={}, options=dict(_OPTIONS))
             function.enable_caching()
             function.compile()
             return Compiled(function.address, function.cache_hits > 0, function)
@@ -253,3 +122,11 @@ def launcher(function: Any, parallel: bool) -> Any:
     except RuntimeError as reason:  # no folder for the cache
         _warn_uncached(reason)
         return numba.njit(function, **options)
+
+
+def cache_folder() -> str | None:
+    """Folder where compiled kernels are kept, None where none can be written."""
+    try:
+        return str(FunctionCache(fingerprint.__wrapped__).cache_path)
+    except RuntimeError:
+        return None

@@ -11,7 +11,7 @@ from numba import njit, prange
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastpool.kernels._jit import ADDRESSES, FIRST_ADDRESS
+from fastpool.kernels.calls import ADDRESSES, FIRST_ADDRESS
 
 _LINE = 8  # 64-bit words of a cache line: counters of two steps may not share one
 

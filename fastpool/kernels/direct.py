@@ -18,7 +18,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import Layout, device, invoke, kernel, routine
+from fastpool.kernels._jit import device, kernel, routine
+from fastpool.kernels.calls import Layout, invoke
 from fastpool.kernels.pack import PACKING
 from fastpool.kernels.simd import I64, Tile, scalar
 
@@ -190,9 +191,7 @@ def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, 
     return types.void(tile, bias, residual, number, out, number, number, number, number, one, one), codegen
 
 
-@routine(
-    DIRECT, "elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer"
-)
+@routine(DIRECT, "elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer")
 def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, end_tile):
     """Tiles first_tile..end_tile of one output row, `channels` of its channels; x, residual and out point at the row."""
     spec = call.spec

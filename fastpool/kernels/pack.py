@@ -18,7 +18,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import Layout, device, invoke, kernel, routine
+from fastpool.kernels._jit import device, kernel, routine
+from fastpool.kernels.calls import Layout, invoke
 from fastpool.kernels.simd import even_lanes, lanes_of, masked_load, masked_store, odd_lanes, range_mask, splat
 
 #: How a channel is packed. Strides are in elements of x; `*_map` give the source index of a padded index, or -1 for a
@@ -194,4 +195,6 @@ def pack_weights(call, task, thread):
         rows = call.group_channels - first - j
         source = call.weights + (group * call.group_channels + first + j) * reduction
         for k in range(0, reduction, lanes):
-            _transpose_block(spec, source + k, reduction, rows, reduction - k, target + (k * block + j), block, block - j)
+            _transpose_block(
+                spec, source + k, reduction, rows, reduction - k, target + (k * block + j), block, block - j
+            )

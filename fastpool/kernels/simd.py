@@ -212,6 +212,15 @@ def clamp_ir(builder, value, low, high):
     return builder.select(builder.fcmp_ordered(">", value, high), high, value)
 
 
+def extremum_ir(builder, comparison, kept, new):
+    """Larger (">") or smaller ("<") of two values or vectors; NaN wins, whichever side it is on.
+
+    The first select is one instruction on x86 and keeps a NaN in `kept`, as any comparison with it is false.
+    """
+    best = builder.select(builder.fcmp_ordered(comparison, new, kept), new, kept)
+    return builder.select(builder.fcmp_unordered("uno", new, new), new, best)
+
+
 # --- pointers ----------------------------------------------------------------------------------------------------
 
 
@@ -380,55 +389,6 @@ def fma(typingctx, a, b, c):
 def clamp(typingctx, value, low, high):
     """Limit each lane to [low, high], keeping NaN."""
     return value(value, low, high), lambda context, builder, sig, args: clamp_ir(builder, *args)
-
-
-def _extremum(comparison):
-    def emit(builder, kept, new):
-        better = builder.fcmp_ordered(comparison, new, kept)
-        best = builder.select(better, new, kept)  # keeps a NaN in `kept`: any comparison with it is false
-        return builder.select(builder.fcmp_unordered("uno", new, new), new, best)
-
-    return emit
-
-
-@intrinsic
-def maximum(typingctx, kept, new):
-    """Larger value of each lane; NaN wins, whichever side it is on."""
-    emit = _extremum(">")
-    return kept(kept, new), lambda context, builder, sig, args: emit(builder, *args)
-
-
-@intrinsic
-def minimum(typingctx, kept, new):
-    """Smaller value of each lane; NaN wins, whichever side it is on."""
-    emit = _extremum("<")
-    return kept(kept, new), lambda context, builder, sig, args: emit(builder, *args)
-
-
-@intrinsic
-def absolute(typingctx, value):
-    """Magnitude of each lane."""
-
-    def codegen(context, builder, sig, args):
-        vector = args[0].type
-        kind = ir.FunctionType(vector, [vector])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fabs.{_name_of(vector)}")
-        return builder.call(function, [args[0]])
-
-    return value(value), codegen
-
-
-@intrinsic
-def square_root(typingctx, value):
-    """Correctly rounded square root of each lane."""
-
-    def codegen(context, builder, sig, args):
-        vector = args[0].type
-        kind = ir.FunctionType(vector, [vector])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.{_name_of(vector)}")
-        return builder.call(function, [args[0]])
-
-    return value(value), codegen
 
 
 @intrinsic

@@ -77,7 +77,10 @@ class TileShape:
 #: that a wide tile does not divide and for few channels.
 TILE_SHAPES = {
     32: tuple(TileShape("channels", 2, width) for width in (14, 12, 10, 8, 7))
-    + tuple(TileShape("pixels", *shape) for shape in ((3, 8), (2, 8), (1, 8), (3, 6), (4, 4), (4, 3), (4, 2), (4, 1), (2, 1), (1, 1))),
+    + tuple(
+        TileShape("pixels", *shape)
+        for shape in ((3, 8), (2, 8), (1, 8), (3, 6), (4, 4), (4, 3), (4, 2), (4, 1), (2, 1), (1, 1))
+    ),
     16: tuple(TileShape("channels", 2, width) for width in (6, 5, 4))
     + tuple(TileShape("pixels", *shape) for shape in ((3, 4), (2, 4), (2, 6), (1, 8), (4, 2), (4, 1), (2, 1), (1, 1))),
 }

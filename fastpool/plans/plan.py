@@ -13,6 +13,7 @@ from fastpool.dtypes import ElementType
 from fastpool.kernels import spec_for
 from fastpool.kernels._jit import Routine
 
+
 @dataclass(frozen=True)
 class Code:
     """A routine for one element type and tile: a field that holds the address of its machine code."""
@@ -70,9 +71,7 @@ class Plan:
         self._blocks.append(together)
         return together
 
-    def run(
-        self, x: int, weights: int = 0, bias: int = 0, residual: int = 0, out: int = 0, indices: int = 0
-    ) -> None:
+    def run(self, x: int, weights: int = 0, bias: int = 0, residual: int = 0, out: int = 0, indices: int = 0) -> None:
         """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
         blocks = self._blocks[0] if self._blocks else self._compile()
         threads = runtime.threads_for(self.microseconds)

@@ -1,0 +1,39 @@
+"""asv: Torch7 subsampling, ours against NumPy."""
+
+from __future__ import annotations
+
+from bench.cases import pool_cases
+from bench.suite import RatioSuite, Suite, parameters
+
+_PARAMETERS = parameters(case for case in pool_cases() if case.family == "subsampling")
+
+
+class Subsampling(Suite):
+    """`subsample2d`, into the same output."""
+
+    params, skip_params = _PARAMETERS
+
+    def time_ours(self, case: str, dtype: str) -> None:
+        """Call it."""
+        self.run()
+
+
+class SubsamplingNumPy(Suite):
+    """The fastest NumPy way: reductions of reshaped or windowed views, or of strided slices."""
+
+    params, skip_params = _PARAMETERS
+    engine = "numpy"
+
+    def time_numpy(self, case: str, dtype: str) -> None:
+        """Call it."""
+        self.run()
+
+
+class SubsamplingRatio(RatioSuite):
+    """How many times faster than NumPy."""
+
+    params, skip_params = _PARAMETERS
+
+    def track_ratio(self, case: str, dtype: str) -> float:
+        """Measure both in turns."""
+        return self.ratio()

@@ -1,0 +1,191 @@
+"""Plans of pooling: tables of windows, and how planes and rows are shared out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastpool.arrays import address
+from fastpool.dtypes import ElementType
+from fastpool.geometry import Axis, adaptive_window
+from fastpool.kernels import lanes as lanes_for
+from fastpool.kernels.pool import DIVIDE, PLAIN, ROOT, SCALE, SQUARE_ROOT, argpool, pool, reduce_planes
+from fastpool.kernels.tiles import TASKS
+from fastpool.plans.plan import Code, Plan, Step, table
+
+#: Input elements that a task reads at least: 10 us at 6 GB/s, many times what taking a task costs.
+_TASK_ELEMENTS = 16 * 1024
+
+
+@dataclass(frozen=True)
+class AdaptiveAxis:
+    """Windows of adaptive pooling along one axis."""
+
+    size: int
+    out: int
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """All that decides how a pooling is carried out. Strides are in elements of x (N, C, D, H, W)."""
+
+    element: ElementType
+    images: int
+    channels: int
+    axes: tuple[Axis | AdaptiveAxis, Axis | AdaptiveAxis, Axis | AdaptiveAxis]
+    x_strides: tuple[int, int, int, int, int]
+    operation: str  #: variant of the kernel
+    finish: str = "plain"  #: "plain", "mean" (padding counts), "valid mean", "override", "scale" or "root"
+    number: float = 1.0  #: power of "root", divisor of "override"
+    indices: bool = False
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Tables of one axis: first source element and number of taps of each window, and their distance."""
+
+    first: list[int]
+    count: list[int]
+    step: int
+
+
+def windows_of(axis: Axis | AdaptiveAxis) -> Windows:
+    """Windows clipped to the input."""
+    if isinstance(axis, AdaptiveAxis):
+        ends = [adaptive_window(axis.size, axis.out, o) for o in range(axis.out)]
+        return Windows([first for first, _ in ends], [end - first for first, end in ends], 1)
+    taps = [axis.taps(o) for o in range(axis.out)]
+    starts = [o * axis.stride - axis.pad_begin for o in range(axis.out)]
+    first = [s + t.start * axis.dilation if len(t) else 0 for s, t in zip(starts, taps, strict=True)]
+    return Windows(first, [len(t) for t in taps], axis.dilation)
+
+
+def _divisors(axis: Axis | AdaptiveAxis, finish: str) -> list[int]:
+    if finish == "override":
+        return [1] * axis.out
+    if finish == "mean" and isinstance(axis, Axis):
+        counts = [axis.covered(o) for o in range(axis.out)]
+    else:
+        counts = windows_of(axis).count
+    return [max(1, count) for count in counts]  # an empty window's sum is 0, and so is its mean
+
+
+def _shares(planes: int, rows: int, elements: int) -> tuple[int, int]:
+    """Planes and rows of one task, for planes of that many input elements."""
+    if elements >= 4 * _TASK_ELEMENTS and planes < TASKS:
+        pieces = min(rows, -(-TASKS // planes), elements // _TASK_ELEMENTS)
+        return 1, -(-rows // pieces)
+    by_work = -(-_TASK_ELEMENTS // elements)
+    return max(1, min(by_work, planes), planes // (4 * TASKS)), rows
+
+
+@lru_cache(maxsize=1024)
+def plan_pooling(problem: Pooling) -> Plan:
+    """Plan of a pooling."""
+    element, lanes = problem.element, lanes_for(problem.element)
+    depth, height, width = problem.axes
+    d, h, w = (windows_of(axis) for axis in problem.axes)
+    planes, rows = problem.images * problem.channels, depth.out * height.out
+    elements = depth.size * height.size * width.size
+    planes_per_task, rows_per_task = _shares(planes, rows, elements)
+    row_tasks = -(-rows // rows_per_task)
+
+    tables: list[Any] = []
+
+    def kept(values: Any) -> int:
+        tables.append(table(values))
+        return address(tables[-1])
+
+    strides = zip(("x_batch", "x_channel", "x_depth", "x_row", "x_column"), problem.x_strides, strict=True)
+    fields: dict[str, Any] = {
+        "tasks": -(-planes // planes_per_task) * row_tasks,
+        **dict(strides),
+        "channels": problem.channels,
+        "width": width.size,
+        "out_depths": depth.out,
+        "out_rows": height.out,
+        "out_columns": width.out,
+        "depth_first": kept(d.first),
+        "depth_count": kept(d.count),
+        "depth_step": d.step,
+        "row_first": kept(h.first),
+        "row_count": kept(h.count),
+        "row_step": h.step,
+        "column_first": kept(w.first),
+        "column_count": kept(w.count),
+        "column_step": w.step,
+        "planes": planes,
+        "planes_per_task": planes_per_task,
+        "rows_per_task": rows_per_task,
+        "row_tasks": row_tasks,
+    }
+    if problem.indices:
+        step = Step(Code(argpool, element, (problem.operation, 1, 1)), fields | {"height": height.size})
+        work = planes * prod(axis.out for axis in problem.axes) * max(d.count) * max(h.count) * max(w.count)
+        return Plan((step,), 0, 0, element, work / 1000, tuple(tables))
+
+    regular = isinstance(width, Axis)
+    pad_left = width.pad_begin if isinstance(width, Axis) else 0
+    reach = pad_left + width.size
+    if isinstance(width, Axis):
+        # Whole vectors are loaded: two of them at stride 2, from the last, partly used group of outputs.
+        groups = -(-width.out // lanes) * lanes
+        reach = max(reach, groups * width.stride + width.extent + 2 * lanes)
+    buffer = -(-reach // lanes) * lanes
+    scratch = buffer + (width.size if problem.x_strides[4] != 1 else 0) + lanes
+
+    finish = {"plain": PLAIN, "scale": SCALE, "root": SQUARE_ROOT if problem.operation == "squaresum" else ROOT}
+    row_divisors = np.outer(_divisors(depth, problem.finish), _divisors(height, problem.finish)).astype(element.dtype)
+    if problem.finish == "override":
+        row_divisors[...] = problem.number
+    column_divisors = np.array(_divisors(width, problem.finish), element.dtype)
+    tables += [row_divisors, column_divisors]
+    fields |= {
+        "regular": int(regular),
+        "kernel": width.kernel if isinstance(width, Axis) else 0,
+        "stride": width.stride if isinstance(width, Axis) else 0,
+        "pad_left": pad_left,
+        "buffer": buffer,
+        "scratch_thread": -(-scratch // 16) * 16,
+        "finish": finish.get(problem.finish, DIVIDE),
+        "row_divisor": address(row_divisors),
+        "column_divisor": address(column_divisors),
+        "power": problem.number,
+    }
+    cycles = planes * rows * (max(h.count) * max(d.count) + max(w.count)) * width.size / lanes
+    step = Step(Code(pool, element, (problem.operation, 1, 1)), fields)
+    return Plan((step,), 0, fields["scratch_thread"], element, cycles / 1500, tuple(tables))
+
+
+@lru_cache(maxsize=1024)
+def plan_global(problem: Pooling) -> Plan:
+    """Plan of a global pooling: a plane becomes one element."""
+    element = problem.element
+    sizes = [axis.size for axis in problem.axes]
+    elements = prod(sizes)
+    batch, channel, depth, row, column = problem.x_strides
+    if column == 1 and row == sizes[2]:  # rows that touch are one long row
+        sizes = [sizes[0], 1, sizes[1] * sizes[2]]
+    planes = problem.images * problem.channels
+    planes_per_task = min(planes, max(1, _TASK_ELEMENTS // elements, planes // (4 * TASKS)))
+    fields = {
+        "tasks": -(-planes // planes_per_task),
+        "x_batch": batch,
+        "x_channel": channel,
+        "x_depth": depth,
+        "x_row": row,
+        "x_column": column,
+        "channels": problem.channels,
+        "depths": sizes[0],
+        "rows": sizes[1],
+        "width": sizes[2],
+        "planes": planes,
+        "planes_per_task": planes_per_task,
+        "divisor": float(elements),
+    }
+    step = Step(Code(reduce_planes, element, (problem.operation, 1, 1)), fields)
+    return Plan((step,), 0, 0, element, planes * elements / 10_000)

@@ -1,0 +1,76 @@
+"""Subsampling as in Torch7: the sum of each window, times one weight a channel, plus one bias a channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastpool import validation
+from fastpool.pooling import pool, windows
+
+
+def subsample2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    r"""Trainable subsampling: one weight and one bias for each channel.
+
+    .. math:: y_{n,c,i,j} = b_c + w_c \sum_{k,l} x_{n,\,c,\,i s_h + k - p_h,\,j s_w + l - p_w}
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H, W) or (C, H, W)
+        Images, float32 or float64, with any strides.
+    weight : ndarray, shape (C,)
+        Factor of each channel's window sums, of x's dtype.
+    bias : ndarray, shape (C,), or None
+        Added to each channel.
+    kernel_size : int or (int, int)
+        Size of a window, (height, width).
+    stride : int or (int, int), optional
+        Step of the windows; by default `kernel_size` (in Torch7 it was 1).
+    padding, ceil_mode, out
+        As for `max_pool2d`; padding counts as 0.
+
+    Returns
+    -------
+    ndarray, shape (N, C, OH, OW) or (C, OH, OW)
+        ``OH = floor((H + top + bottom - KH) / stride) + 1``; ``ceil`` in ceil mode.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    See Also
+    --------
+    avg_pool2d : The same with weight 1 / (KH * KW) and no bias.
+
+    Notes
+    -----
+    Torch7's SpatialSubSampling, the layer of LeNet-5 (LeCun et al. 1998), with (height, width) order and padding added.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> x = np.ones((2, 2, 2))
+    >>> fastpool.subsample2d(x, np.array([0.25, 1.0]), np.array([0.0, 10.0]), 2)
+    array([[[ 1.]],
+           [[14.]]])
+    """
+    axes = windows(x, 2, kernel_size, stride, padding, 1, ceil_mode)
+    channels = x.shape[-3]
+    validation.per_channel(weight, "weight", channels, x)
+    if bias is None:
+        bias = np.zeros(channels, weight.dtype)
+    validation.per_channel(bias, "bias", channels, x)
+    return pool(x, axes, "sum", "scale", weight=weight, bias=bias, out=out)  # type: ignore[no-any-return]

@@ -1,0 +1,402 @@
+"""The benchmarks: their cases, baselines and engines are right, and every one of them still runs."""
+
+import dataclasses
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import bench
+import numpy as np
+import pytest
+from bench import speed, suite, timing
+from bench.baselines import baselines, convolution, pooling
+from bench.cases import (
+    SHAPES,
+    Arrays,
+    Case,
+    ConvCase,
+    PoolCase,
+    all_cases,
+    conv_cases,
+    make_arrays,
+    output_size,
+    pool_cases,
+)
+from bench.engines import ENGINES
+from bench.peers import UnsupportedError
+from bench.report import Report, Row, markdown, number, table
+from bench.worker import Worker, WorkerError
+
+from fastpool import oracle
+
+ROOT = Path(bench.__file__).resolve().parent.parent
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+CONVOLUTIONS = [
+    ConvCase("test", "1x1", 1, 5, 7, 6, 4, 1, 1, 1, 0, 1, 1, 1),
+    ConvCase("test", "1x1 batch", 3, 5, 4, 6, 4, 1, 1, 1, 0, 1, 1, 1),
+    ConvCase("test", "1x1 groups", 2, 6, 4, 5, 4, 1, 1, 1, 0, 1, 2, 1),
+    ConvCase("test", "1x1 stride 2", 1, 5, 7, 6, 4, 1, 1, 2, 0, 1, 1, 1),
+    ConvCase("test", "1x1 padded", 1, 5, 7, 6, 4, 1, 1, 1, 1, 1, 1, 1),
+    ConvCase("test", "3x3", 1, 3, 9, 8, 4, 3, 3, 1, 1, 1, 1, 1),
+    ConvCase("test", "3x3 stride 2", 2, 3, 9, 8, 4, 3, 3, 2, 1, 1, 1, 1),
+    ConvCase("test", "5x3 stride 3", 2, 3, 14, 11, 4, 5, 3, 3, 2, 1, 1, 1),
+    ConvCase("test", "dilation", 2, 3, 11, 12, 4, 3, 3, 1, 2, 2, 1, 1),
+    ConvCase("test", "groups", 2, 6, 9, 8, 4, 3, 3, 2, 1, 1, 2, 1),
+    ConvCase("test", "depthwise", 2, 6, 9, 8, 6, 3, 3, 1, 1, 1, 6, 1),
+    ConvCase("test", "depthwise stride 2", 1, 6, 9, 8, 6, 3, 3, 2, 1, 1, 6, 1),
+    ConvCase("test", "depthwise, all taps cut", 1, 4, 2, 2, 4, 5, 5, 1, 2, 1, 4, 1),
+]
+POOLINGS = [
+    PoolCase("test", f"{op} {kernel} {stride} {pad} {ceil} {size}", 2, 3, *size, op, kernel, stride, pad, ceil)
+    for op in ("max", "avg", "sub")
+    for kernel, stride, pad, ceil, size in (
+        (2, 2, 0, False, (8, 6)),
+        (2, 2, 0, False, (7, 9)),  # a row and a column left over
+        (2, 2, 0, True, (7, 9)),  # the last windows hang over
+        (3, 2, 1, False, (11, 12)),
+        (3, 2, 1, True, (4, 4)),
+        (3, 2, 0, True, (10, 9)),
+        (3, 1, 1, False, (6, 5)),
+        (5, 1, 2, False, (3, 4)),  # no tap is seen by every window
+        (2, 3, 0, False, (9, 8)),
+        (7, 7, 0, False, (7, 7)),
+    )
+]
+CASES = [*CONVOLUTIONS, *POOLINGS]
+
+
+def reference(case: Case, arrays: Arrays) -> np.ndarray:
+    """Compute a case by the oracle."""
+    if isinstance(case, ConvCase):
+        return oracle.conv2d(arrays.x, arrays.weight, None, case.stride, case.pad, case.dilation, case.groups)
+    if case.op == "max":
+        return oracle.max_pool2d(arrays.x, case.kernel, case.stride, case.pad, ceil_mode=case.ceil)
+    if case.op == "avg":
+        return oracle.avg_pool2d(arrays.x, case.kernel, case.stride, case.pad, case.ceil)
+    return oracle.subsample2d(arrays.x, arrays.weight, arrays.bias, case.kernel, case.stride, case.pad, case.ceil)
+
+
+def assert_equal(actual: np.ndarray, expected: np.ndarray) -> None:
+    """Compare shape, dtype, and values up to the rounding that the dtype allows."""
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    tolerance = TOLERANCE[str(expected.dtype)] * np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+# Cases.
+
+
+def test_shapes_load():
+    for name, cases in (("conv", conv_cases()), ("pool", pool_cases())):
+        text = (SHAPES / f"{name}.csv").read_text(encoding="utf-8")
+        rows = [line for line in text.splitlines() if line and not line.startswith("#")]
+        assert text.startswith("#")
+        assert len(cases) == len(rows) - 1
+    assert len(all_cases()) == len(conv_cases()) + len(pool_cases()), "two cases have one name"
+    first = conv_cases()[0]
+    assert (first.id, first.kind) == ("resnet50/stem 7x7s2", "7x7 stride 2")
+    assert first.output_shape == (1, 64, 112, 112)
+    ceil = all_cases()["squeezenet/max 3x3s2 ceil 96x109"]
+    assert ceil.ceil is True
+    assert ceil.output_shape == (1, 96, 54, 54)
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+def test_output_size_counts_windows(ceil):
+    for size in range(1, 9):
+        for kernel in range(1, 4):
+            for dilation in (1, 2):
+                for stride in (1, 2, 3):
+                    for pad in range(kernel // 2 + 1):
+                        extent = dilation * (kernel - 1) + 1
+                        if extent > size + 2 * pad:
+                            continue
+                        starts = range(-pad, size + pad, stride)
+                        # floor: windows inside the padded input; ceil: also one that hangs over, if it starts inside
+                        inside = [start for start in starts if start + extent <= size + pad]
+                        hanging = [start for start in starts if inside[-1] < start < size][:1]
+                        covered = inside[-1] + extent >= size + pad
+                        expected = len(inside) + (len(hanging) if ceil and not covered else 0)
+                        assert output_size(size, kernel, stride, pad, dilation, ceil) == expected
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.layer)
+def test_flops_and_bytes_are_counted(case):
+    arrays = make_arrays(case, "float64")
+    output = reference(case, arrays)
+    assert case.output_shape == output.shape
+    counted = 0
+    for _ in np.ndindex(output.shape):
+        if isinstance(case, ConvCase):
+            for _ in np.ndindex(case.c // case.groups, case.kh, case.kw):
+                counted += 2  # a product and a sum
+        else:
+            for _ in np.ndindex(case.kernel, case.kernel):
+                counted += 1
+    assert case.flops == counted
+    held = [array for array in dataclasses.astuple(arrays) if array is not None]
+    assert case.bytes("float64") == sum(array.nbytes for array in [*held, output])
+    assert case.bytes("float32") == case.bytes("float64") // 2
+
+
+def test_arrays_are_the_same_in_every_process():
+    code = (
+        "from bench.cases import all_cases, make_arrays\n"
+        "print(float(make_arrays(all_cases()['lenet/subsample 2x2s2 64x16x10'], 'float64').x.sum()))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    case = all_cases()["lenet/subsample 2x2s2 64x16x10"]
+    assert float(printed) == float(make_arrays(case, "float64").x.sum())
+    assert make_arrays(case, "float32").x.dtype == np.float32
+
+
+# Baselines and engines.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cache", ["roomy", "tiny"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.layer)
+def test_every_baseline_equals_the_oracle(case, cache, dtype, monkeypatch):
+    if cache == "tiny":  # a block of one plane, a panel of one row
+        monkeypatch.setattr(convolution, "PANEL_BYTES", 1)
+        monkeypatch.setattr(pooling, "CACHE_BYTES", 1)
+    arrays = make_arrays(case, dtype)
+    expected = reference(case, arrays)
+    ways = baselines(case, arrays)
+    assert ways
+    for build in ways.values():
+        baseline = build()
+        baseline()
+        assert_equal(baseline(), expected)  # of the second run: nothing may be left over from the first
+
+
+def test_the_ways_meant_are_offered():
+    def ways(case):
+        return set(baselines(case, make_arrays(case, "float32")))
+
+    assert ways(all_cases()["resnet50/1x1 64-64"]) == {"matmul"}
+    assert ways(all_cases()["vgg16/3x3 64-64 224"]) == {"im2col", "im2col, panels of rows"}
+    assert ways(all_cases()["allcnn/3x3s2 192-192"]) == {"im2col", "im2col, image by image"}
+    assert "taps" in ways(all_cases()["mobilenetv2/dw 3x3s1 960 7"])
+    assert "reshape" in ways(all_cases()["vgg16/max 2x2s2 512x14"])
+    assert "matmul" in ways(all_cases()["resnet50/avg global 2048x7"])
+    assert "reshape" not in ways(all_cases()["resnet50/max 3x3s2p1 64x112"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_equals_the_oracle(name, dtype):
+    engine = ENGINES[name]
+    if not engine.available():
+        pytest.skip(f"{name} needs {', '.join(engine.packages)}")
+    computed = 0
+    for case in CASES:
+        if not isinstance(case, ConvCase) and case.pad > case.kernel // 2:
+            continue
+        arrays = make_arrays(case, dtype)
+        try:
+            _, run = engine.make(case, arrays, 2)
+        except UnsupportedError:
+            continue
+        run()
+        assert_equal(run(), reference(case, arrays))
+        computed += 1
+    assert computed == len(CASES) or name in ("onnxruntime", "openvino")
+    assert all(engine.versions().values())
+
+
+# asv.
+
+
+def benchmarks() -> list[tuple[type, str]]:
+    """Find what asv finds: methods of the classes in ``bench/benchmark_*.py`` whose names begin as asv wants it."""
+    found = []
+    for module in pkgutil.iter_modules(bench.__path__):
+        if module.name.startswith("benchmark_"):
+            for item in vars(importlib.import_module(f"bench.{module.name}")).values():
+                if isinstance(item, type):
+                    found += [(item, name) for name in dir(item) if name.startswith(("time_", "track_", "timeraw_"))]
+    return found
+
+
+def smallest_parameters(suite_class: type) -> list[tuple[str, str]]:
+    """Return the smallest case of each kind, in each dtype that is not skipped."""
+    names, dtypes = suite_class.params
+    smallest: dict[str, Case] = {}
+    for case in sorted((all_cases()[name] for name in names), key=lambda case: case.flops):
+        smallest.setdefault(case.kind, case)
+    pairs = [(case.id, dtype) for case in smallest.values() for dtype in dtypes]
+    return [pair for pair in pairs if pair not in suite_class.skip_params]
+
+
+@pytest.mark.parametrize(("suite_class", "method"), benchmarks(), ids=lambda item: getattr(item, "__name__", item))
+def test_every_benchmark_runs(suite_class, method, monkeypatch):
+    monkeypatch.setattr(suite, "measure_call", lambda run, warm=0.0, span=0.0: timing.measure_call(run, 0.0, 0.0))
+    benchmark = suite_class()
+    if method.startswith("timeraw_"):
+        benchmark.setup()
+        code = "if True:\n    " + getattr(benchmark, method)()
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+        return
+    pairs = smallest_parameters(suite_class)
+    assert pairs
+    for pair in pairs:
+        benchmark.setup(*pair)
+        value = getattr(benchmark, method)(*pair)
+        if method.startswith("track_"):
+            assert 0 < value < float("inf")
+
+
+def test_benchmarks_cover_every_case():
+    measured = {name for item, _ in benchmarks() if hasattr(item, "params") for name in item.params[0]}
+    assert measured == set(all_cases())
+
+
+def test_asv_accepts_the_suite():
+    config = pytest.importorskip("asv.config").Config.load(str(ROOT / "asv.conf.json"))
+    assert (ROOT / config.benchmark_dir).samefile(bench.__path__[0])
+    assert all(Path(folder).parts[0] == ".asv" for folder in (config.env_dir, config.results_dir, config.html_dir))
+    command = [sys.executable, "-m", "asv", "check", "-E", f"existing:{sys.executable}"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_importing_the_suite_loads_no_engine():
+    """The server that asv forks its benchmarks from must not own any library's threads."""
+    code = (
+        "import importlib, pkgutil, sys, bench\n"
+        "for module in pkgutil.walk_packages(bench.__path__, 'bench.'): importlib.import_module(module.name)\n"
+        "print(*sorted({'fastpool', 'numba', 'torch', 'onnxruntime', 'openvino'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.split() == []
+
+
+# Timing, workers, and the command.
+
+
+def test_blocks_take_turns():
+    order = []
+
+    def block(name, seconds):
+        order.append(name)
+        return seconds
+
+    times = timing.measure_in_turns({"a": lambda: block("a", 2.0), "b": lambda: block("b", 6.0)}, rounds=3)
+    assert order == ["a", "b"] * 3
+    assert times == {"a": [2.0] * 3, "b": [6.0] * 3}
+    assert timing.median_ratio([6.0, 1.0, 9.0], [2.0, 1.0, 1.0]) == 3.0
+
+
+def test_a_call_is_measured_after_its_warm_up(monkeypatch):
+    now = 0.0
+    durations = iter([1.0] * 10 + [0.25] * 1000)  # slow at first
+
+    def run():
+        nonlocal now
+        now += next(durations)
+
+    monkeypatch.setattr(timing, "perf_counter", lambda: now)
+    assert timing.measure_call(run, warm=10.0, span=5.0) == 0.25
+    assert now >= 15.0
+
+
+def test_the_fastest_way_is_kept(monkeypatch):
+    now = 0.0
+
+    def prepare(seconds):
+        def run():
+            nonlocal now
+            now += seconds
+            return seconds
+
+        return lambda: run
+
+    monkeypatch.setattr(timing, "perf_counter", lambda: now)
+    name, run = timing.fastest({"slow": prepare(3.0), "fast": prepare(1.0), "middling": prepare(2.0)})
+    assert (name, run()) == ("fast", 1.0)
+
+
+def test_a_worker_computes_in_its_own_process(tmp_path):
+    case = all_cases()["lenet/subsample 2x2s2 64x16x10"]
+    with Worker("numpy", threads=1) as worker:
+        assert worker.versions()["numpy"] == np.__version__
+        with pytest.raises(WorkerError, match="no case is prepared"):
+            worker.measure(0.0, 0.0)
+        assert worker.prepare(case.id, "float64")
+        assert_equal(worker.result(str(tmp_path)), reference(case, make_arrays(case, "float64")))
+        assert worker.measure(0.0, 0.001) > 0
+        worker._process.kill()
+        with pytest.raises(WorkerError, match="the numpy process ended"):
+            worker.measure(0.0, 0.0)
+
+
+def test_different_results_are_found():
+    case = all_cases()["lenet/subsample 2x2s2 64x16x10"]
+    ones = np.ones((2, 3))
+    speed.check_equal(case, "float64", {"a": ones, "b": ones + 1e-13})
+    for other in (ones + 1e-11, ones[:1], ones.astype(np.float32), np.full((2, 3), np.nan)):
+        with pytest.raises(speed.DisagreementError, match="lenet/subsample"):
+            speed.check_equal(case, "float64", {"a": ones, "b": other})
+
+
+def test_report_of_known_figures():
+    thin, wide = all_cases()["resnet50/1x1 64-256"], all_cases()["resnet50/3x3 64-64"]
+    pool = all_cases()["vgg16/max 2x2s2 512x14"]
+    rows = [
+        Row(thin, {"us": 1e-3, "np": 2e-3, "other": 1e-3}, {"np": 2.0, "other": 1.0}, {"np": "matmul", "other": "x"}),
+        Row(wide, {"us": 2e-3, "np": 16e-3}, {"np": 8.0}, {"np": "im2col"}),
+        Row(pool, {"us": 1e-3, "np": 3e-3, "other": 5e-4}, {"np": 3.0, "other": 0.5}, {"np": "taps", "other": "x"}),
+    ]
+    labels = {"us": "fastpool", "np": "NumPy", "other": "Other"}
+    report = Report(rows, ["us", "np", "other"], labels, "float32", 2, ["A footnote."])
+    assert report.lowest() == (0.5, "other", pool)
+    text = markdown(report)
+    # four layers of 1 ms and three of 2 ms; the other library lacks one of them, so that it has no sum
+    assert "| resnet50 | 2 | 10.0 | 56.0 | **4.00** | 2.00 | n/a | 1.00 | 1.00 |" in text
+    assert "| max pooling, disjoint windows | 1 | 1.00 | 3.00 | **3.00** | 3.00 | 0.500 | **0.500** | 0.500 |" in text
+    assert f"| {number(wide.flops / 2e-3 / 1e9)} | 16.0 (im2col) | 8.00 | n/a | n/a |" in text
+    assert "lowest ratio of all is **0.500** (Other, vgg16/max 2x2s2 512x14)" in text
+    assert text.endswith("- A footnote.\n")
+
+
+def test_numbers_and_columns():
+    assert [number(value) for value in (0.01234, 1.234, 12.34, 123.4, 12345.0)] == [
+        "0.012",
+        "1.23",
+        "12.3",
+        "123",
+        "12345",
+    ]
+    assert table(["name", "value"], [["a", "1"], ["b", "n/a"]]).splitlines()[1] == "| --- | ---: |"
+
+
+@pytest.mark.parametrize("arguments", [["--against", "abacus"], ["--only", "no such layer"], ["--rounds", "-1"]])
+def test_the_command_refuses(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        speed.parse(arguments)
+    assert stopped.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_the_command_measures(tmp_path):
+    command = [sys.executable, "-m", "bench.speed", "--only", "allcnn/1x1 192-10", "--functional", "--rounds", "2"]
+    command += ["--warm", "0.01", "--quick", "--json", str(tmp_path / "s.json"), "--markdown", str(tmp_path / "s.md")]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    measured = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    (row,) = measured["rows"]
+    assert row["id"] == "allcnn/1x1 192-10"
+    assert set(row["seconds"]) == {"fastpool-functional", "numpy"}
+    assert all(seconds > 0 for seconds in row["seconds"].values())
+    assert row["ratios"]["numpy"] > 0
+    assert measured["settings"]["rounds"] == 2
+    assert {"numpy", "numba", "fastpool"} <= set(measured["versions"])
+    text = (tmp_path / "s.md").read_text(encoding="utf-8")
+    assert text in finished.stdout
+    assert "| allcnn | 1x1 192-10 |" in text
