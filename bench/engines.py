@@ -1,8 +1,8 @@
 """Who computes a case: THE table of engines. asv, ``bench.speed`` and the tests all iterate it.
 
 An engine takes a case and its arrays and returns a callable without arguments that computes the result into the same
-memory every time. What can be prepared once (packed weights, compiled graphs, buffers) is prepared before, unless the
-engine's name says otherwise. Another library is another row of `ENGINES`.
+memory every time, and that keeps alive every array it reads. What can be prepared once (packed weights, compiled
+graphs, buffers) is prepared before, unless the engine's name says otherwise. Another library is another row.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,9 @@ class Worker:
 
     def close(self) -> None:
         """End the process by closing its input."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it may have ended by itself
+            if self._process.stdin is not None:
+                self._process.stdin.close()
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
@@ -82,11 +84,9 @@ class Worker:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        try:
+        with suppress(BrokenPipeError):  # it is gone; the empty answer below says so
             stdin.write(json.dumps([command, *arguments]) + "\n")
             stdin.flush()
-        except BrokenPipeError:
-            pass  # it is gone; the empty answer below says so
         line = stdout.readline()
         if not line:
             raise WorkerError(f"the {self.engine} process ended with code {self._process.wait()}")

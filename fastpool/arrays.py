@@ -24,9 +24,22 @@ def aligned_empty(elements: int, dtype: np.dtype) -> np.ndarray:
 
 def kernel_ready(x: np.ndarray, element: ElementType) -> np.ndarray:
     """`x`, or a copy where its elements are not native, aligned and whole elements apart."""
-    if x.dtype.isnative and x.flags.aligned and all(step % element.size == 0 for step in x.strides):
-        return x
-    return x.astype(element.dtype)
+    flags = x.flags
+    if flags.aligned and x.dtype.isnative:
+        if flags.c_contiguous:
+            return x
+        size = element.size
+        if not any([step % size for step in x.strides]):
+            return x
+    return np.array(x, element.dtype, order="C")
+
+
+def contiguous(array: np.ndarray, element: ElementType) -> np.ndarray:
+    """`array`, or a copy where it is not native, aligned and contiguous."""
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned and array.dtype.isnative:
+        return array
+    return np.array(array, element.dtype, order="C")
 
 
 def result_array(out: np.ndarray | None, shape: tuple[int, ...], element: ElementType) -> tuple[np.ndarray, np.ndarray]:

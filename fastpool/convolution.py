@@ -2,134 +2,172 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from fastpool import validation
-from fastpool.arrays import address, aligned_empty, kernel_ready, result_array
-from fastpool.geometry import Axis, Pads
+from fastpool import runtime, validation
+from fastpool.arrays import address, aligned_empty, contiguous, kernel_ready, result_array
+from fastpool.dtypes import ElementType
+from fastpool.geometry import Axis
+from fastpool.kernels.tiles import TileShape
+from fastpool.memo import Memo, options_key
 from fastpool.plans.convolution import Convolution, plan_convolution, plan_weights
+from fastpool.plans.plan import Plan
 
 _FLAT = Axis(1, 1, 1, 1, 0, 0, 1)  # the depth of an image
 
 
-class _Prepared:
-    """A convolution with its weights, in any number of spatial dimensions; packs them for the tiles it meets."""
+@dataclass(frozen=True)
+class _Bound:
+    """What is decided for one shape of x."""
+
+    plan: Plan
+    tile: TileShape
+    shape: tuple[int, ...]  #: of the result, as x has or has not a batch
+
+
+class _Layer:
+    """A convolution without its numbers: checked options, and what they come to for each shape of x."""
 
     def __init__(
         self,
-        weight: Any,
-        bias: Any,
+        shape: tuple[int, ...],
+        element: ElementType,
         stride: Any,
         padding: Any,
         dilation: Any,
         groups: Any,
         padding_mode: Any,
         activation: Any,
-        axes: int,
     ):
+        axes = len(shape) - 2
+        self.axes, self.shape, self.element, self.kernel = axes, shape, element, shape[2:]
         self.groups = validation.integer(groups, "groups", 1)
+        validation.groups(shape[0], self.groups)
         self.stride = validation.per_axis(stride, "stride", axes, 1)
         self.dilation = validation.per_axis(dilation, "dilation", axes, 1)
-        self.padding = padding
+        # The form of the padding is checked now; "same" depends on the input and is resolved with it.
+        validation.pads(padding, self.kernel, self.kernel, self.stride, self.dilation)
+        self.padding = padding if isinstance(padding, str | int) else tuple(padding)
         self.padding_mode = validation.padding_mode(padding_mode)
         self.low, self.high = validation.activation(activation)
-        validation.weights(weight, self.groups, axes)
-        self.axes = axes
-        self.element = validation.element_type(weight)
-        self.kernel = weight.shape[2:]
-        # The padding's form is checked now; "same" depends on the input and is resolved with it.
-        validation.pads(padding, self.kernel, self.kernel, self.stride, self.dilation)
-        if bias is not None:
-            validation.per_channel(bias, "bias", weight.shape[0], weight, "weight")
-        self.weight_argument = weight
-        self.weight = np.ascontiguousarray(weight, self.element.dtype)
-        if not self.weight.flags.aligned:
-            self.weight = self.weight.copy()
-        self.bias_argument = bias
-        self.bias = np.zeros(weight.shape[0], self.element.dtype)
-        if bias is not None:
-            self.bias[:] = bias
-        self.bias_address = address(self.bias)
-        self._packed: dict[Any, tuple[np.ndarray, int]] = {}
+        self.no_bias = np.zeros(shape[0], element.dtype)
+        self._bound = Memo()
 
-    def own(self) -> None:
-        """Keep the weights apart from the caller's array, which may change later."""
-        if np.shares_memory(self.weight, self.weight_argument):
-            self.weight = self.weight.copy()
-        self.weight_argument = self.bias_argument = None
-
-    def pads(self, sizes: tuple[int, ...]) -> Pads:
-        """(begin, end) of each axis for an input of these sizes."""
-        return validation.pads(self.padding, sizes, self.kernel, self.stride, self.dilation)
-
-    def packed(self, tile: Any) -> int:
-        """Address of the weights as `tile` reads them."""
-        found = self._packed.get(tile)
+    def bind(self, x: np.ndarray, with_residual: bool) -> _Bound:
+        """Decide for x, whose elements kernels can take as they are."""
+        key = (x.shape, x.strides, with_residual)
+        found = self._bound.get(key)
         if found is None:
-            plan, elements = plan_weights(self.element, self.weight.shape, self.groups, tile)
-            array = aligned_empty(elements, self.element.dtype)
-            plan.run(0, weights=address(self.weight), out=address(array))
-            found = self._packed[tile] = (array, address(array))
-        return found[1]
+            found = self._bound.keep(key, self._bind(x, with_residual))
+        return found  # type: ignore[no-any-return]
 
-    def windows(self, sizes: tuple[int, ...]) -> tuple[Axis, ...]:
-        """Windows over an input of these sizes."""
-        return validation.windows(sizes, self.kernel, self.stride, self.dilation, self.pads(sizes), False, "weight")
+    def result_shape(self, x: np.ndarray) -> tuple[tuple[Axis, ...], tuple[int, ...]]:
+        """Windows over x, and the shape of the result."""
+        sizes = x.shape[-self.axes :]
+        validation.channels(x.shape[-self.axes - 1], self.shape[1], self.groups)
+        pads = validation.pads(self.padding, sizes, self.kernel, self.stride, self.dilation)
+        axes = validation.windows(sizes, self.kernel, self.stride, self.dilation, pads, False, "weight")
+        shape = (*x.shape[: -self.axes - 1], self.shape[0], *(axis.out for axis in axes))
+        return axes, validation.result_shape(shape, self.element)
 
-    def __call__(self, x: Any, residual: Any, out: Any) -> np.ndarray:
-        axes = self.axes
-        validation.images(x, axes)
-        validation.same_dtype(x, "x", self.weight, "weight")
-        batch = x[np.newaxis] if x.ndim == axes + 1 else x
-        validation.channels(batch.shape[1], self.weight.shape[1], self.groups)
-        windows = self.windows(batch.shape[2:])
-        out_shape = (batch.shape[0], self.weight.shape[0], *(axis.out for axis in windows))
-        shape = validation.result_shape(out_shape[-x.ndim :], self.element)
-        if residual is not None:
-            validation.residual(residual, shape, x)
-        if out is not None:
-            inputs = {"weight": self.weight_argument, "bias": self.bias_argument, "residual": residual}
-            validation.out(out, shape, x, **inputs)
-        result, target = result_array(out, shape, self.element)
-        if batch.shape[0]:
-            self._compute(kernel_ready(batch, self.element), windows, residual, target.reshape(out_shape))
-        if result is not target:
-            result[...] = target
-        return result
-
-    def _compute(
-        self, x: np.ndarray, windows: tuple[Axis, ...], residual: np.ndarray | None, target: np.ndarray
-    ) -> None:
-        size = self.element.size
+    def _bind(self, x: np.ndarray, with_residual: bool) -> _Bound:
+        windows, shape = self.result_shape(x)
         lifted = (_FLAT,) * (3 - self.axes) + windows
-        steps = [step // size for step in x.strides]
-        addend = None if residual is None else np.ascontiguousarray(residual, self.element.dtype)
-        if addend is not None and not addend.flags.aligned:
-            addend = addend.copy()
+        batched = x if x.ndim == self.axes + 2 else x[np.newaxis]
+        steps = [step // self.element.size for step in batched.strides]
+        outputs = prod(shape[-self.axes - 1 :])
         problem = Convolution(
             self.element,
-            x.shape[0],
-            x.shape[1],
-            self.weight.shape[0],
+            batched.shape[0],
+            batched.shape[1],
+            self.shape[0],
             self.groups,
             (lifted[0], lifted[1], lifted[2]),
             (steps[0], steps[1], *(0,) * (3 - self.axes), *steps[2:]),  # type: ignore[arg-type]
             self.padding_mode,
             self.low,
             self.high,
-            target.strides[0] // size,
-            None if addend is None else addend.size // x.shape[0],
+            outputs,
+            outputs if with_residual else None,
         )
         plan, tile = plan_convolution(problem)
-        plan.run(
-            address(x),
-            self.packed(tile),
-            self.bias_address,
-            0 if addend is None else address(addend),
-            address(target),
+        return _Bound(plan, tile, shape)
+
+    def pack(self, weight: np.ndarray, tile: TileShape) -> np.ndarray:
+        """Weights as `tile` reads them."""
+        plan, elements = plan_weights(self.element, self.shape, self.groups, tile)
+        packed = aligned_empty(elements, self.element.dtype)
+        plan.run(0, weights=address(weight), out=address(packed))
+        return packed
+
+
+_layers = Memo()
+
+
+def _layer(weight: Any, axes: int, *options: Any) -> _Layer:
+    """Checked options for this weight; remembered where they are plain numbers, strings and tuples."""
+    validation.weights(weight, axes)
+    options_ = options_key(*options)
+    key = None if options_ is None else (weight.shape, weight.dtype, options_)
+    found = _layers.get(key)
+    if found is None:
+        found = _layers.keep(key, _Layer(weight.shape, validation.element_type(weight), *options))
+    return found  # type: ignore[no-any-return]
+
+
+def _ready(vector: np.ndarray | None, name: str, layer: _Layer, weight: np.ndarray) -> np.ndarray:
+    """Bias as kernels take it: contiguous, zeros where there is none."""
+    if vector is None:
+        return layer.no_bias
+    validation.per_channel(vector, name, layer.shape[0], weight, "weight")
+    return contiguous(vector, layer.element)
+
+
+def _apply(
+    layer: _Layer,
+    x: Any,
+    packed: Callable[[TileShape], np.ndarray],
+    bias: np.ndarray,
+    residual: Any,
+    out: Any,
+    inputs: dict[str, np.ndarray | None],
+) -> np.ndarray:
+    """Convolve x; `packed` gives the weights for a tile, `inputs` are the arrays that `out` may not overlap."""
+    validation.images(x, layer.axes)
+    validation.same_element(x, "x", layer.element, "weight")
+    if x.shape[0] == 0 and x.ndim == layer.axes + 2:
+        shape, bound = layer.result_shape(x)[1], None
+    else:
+        x = kernel_ready(x, layer.element)
+        bound = layer.bind(x, residual is not None)
+        shape = bound.shape
+    if residual is not None:
+        validation.residual(residual, shape, x)
+        inputs["residual"] = residual
+        residual = contiguous(residual, layer.element)
+    if out is None:
+        result = target = np.empty(shape, layer.element.dtype)
+    else:
+        validation.out(out, shape, x, **inputs)
+        result, target = result_array(out, shape, layer.element)
+    if bound is not None:
+        find = runtime.engine().address
+        weights = packed(bound.tile)  # a name of its own: an address does not keep an array alive
+        bound.plan.run(
+            find(x),
+            find(weights),
+            find(bias),
+            0 if residual is None else find(residual),
+            find(target),
         )
+    if result is not target:
+        result[...] = target
+    return result
 
 
 def conv2d(
@@ -206,8 +244,11 @@ def conv2d(
     array([[[1., 1.],
             [1., 1.]]], dtype=float32)
     """
-    prepared = _Prepared(weight, bias, stride, padding, dilation, groups, padding_mode, activation, axes=2)
-    return prepared(x, residual, out)
+    layer = _layer(weight, 2, stride, padding, dilation, groups, padding_mode, activation)
+    ready = contiguous(weight, layer.element)
+    biases = _ready(bias, "bias", layer, weight)
+    inputs = {"weight": weight, "bias": bias}
+    return _apply(layer, x, lambda tile: layer.pack(ready, tile), biases, residual, out, inputs)
 
 
 class Conv2d:
@@ -250,15 +291,27 @@ class Conv2d:
         padding_mode: str = "zeros",
         activation: Any = None,
     ):
-        self._prepared = _Prepared(weight, bias, stride, padding, dilation, groups, padding_mode, activation, axes=2)
-        self._prepared.own()
+        layer = _layer(weight, 2, stride, padding, dilation, groups, padding_mode, activation)
+        self._layer = layer
+        self._weight = np.array(weight, layer.element.dtype, order="C")
+        self._bias = _ready(bias, "bias", layer, weight).copy()
+        self._packed: dict[TileShape, np.ndarray] = {}
 
     def __call__(
         self, x: np.ndarray, *, residual: np.ndarray | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
         """Convolve `x`; arguments and result as of `conv2d`."""
-        return self._prepared(x, residual, out)
+        return _apply(self._layer, x, self._weights_for, self._bias, residual, out, {})
+
+    def _weights_for(self, tile: TileShape) -> np.ndarray:
+        packed = self._packed.get(tile)
+        if packed is None:
+            packed = self._packed[tile] = self._layer.pack(self._weight, tile)
+        return packed
 
     def __repr__(self) -> str:
-        p = self._prepared
-        return f"Conv2d(weight={p.weight.shape} {p.weight.dtype}, stride={p.stride}, padding={p.padding!r}, groups={p.groups})"
+        layer = self._layer
+        return (
+            f"Conv2d(weight={layer.shape} {layer.element.dtype}, stride={layer.stride}, padding={layer.padding!r}, "
+            f"dilation={layer.dilation}, groups={layer.groups})"
+        )

@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastpool import validation
-from fastpool.arrays import address, kernel_ready, result_array
+from fastpool import runtime, validation
+from fastpool.arrays import contiguous, kernel_ready, result_array
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
+from fastpool.memo import Memo, options_key
+from fastpool.plans.plan import Plan
 from fastpool.plans.pooling import AdaptiveAxis, Pooling, plan_global, plan_pooling
 
 _DEPTH = Axis(1, 1, 1, 1, 0, 0, 1)  # images have one depth
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a pooling does: windows, operation, and what becomes of the combined value (see `Pooling`)."""
+
+    axes: Sequence[Axis | AdaptiveAxis]
+    operation: str
+    finish: str = "plain"
+    number: float = 1.0
+    indices: bool = False
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """What is decided for one shape of x; no plan for an empty batch."""
+
+    plan: Plan | None
+    shape: tuple[int, ...]
+    element: ElementType
+    indices: bool
+
+
+_bounds = Memo()
+
+
 def windows(
-    x: Any, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+    x: np.ndarray, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
 ) -> tuple[Axis, ...]:
-    """Check x and the arguments that every pooling has; windows of each axis."""
-    validation.images(x, axes)
+    """Windows of each axis, from the arguments that every pooling has."""
     kernel = validation.per_axis(kernel_size, "kernel_size", axes, 1)
     steps = validation.stride_or_kernel(stride, kernel)
     spread = validation.per_axis(dilation, "dilation", axes, 1)
@@ -31,80 +58,142 @@ def windows(
 
 
 def pool(
-    x: np.ndarray,
-    axes: Sequence[Axis | AdaptiveAxis],
-    operation: str,
-    finish: str = "plain",
-    number: float = 1.0,
-    *,
+    x: Any,
+    axes: int,
+    choose: Callable[..., Choice],
+    *options: Any,
     weight: np.ndarray | None = None,
     bias: np.ndarray | None = None,
-    indices: bool = False,
     out: np.ndarray | None = None,
 ) -> Any:
-    """Carry out a pooling whose arguments were checked; the result, or with `indices` a pair."""
+    """Pool x as ``choose(x, axes, *options)`` says; what it says is remembered. A pair, where indices are asked for."""
+    validation.images(x, axes)
     element = validation.element_type(x)
-    rank = len(axes)
-    shape = validation.result_shape((*x.shape[:-rank], *(axis.out for axis in axes)), element)
-    if out is not None:
-        validation.out(out, shape, x, weight=weight, bias=bias)
-    result, target = result_array(out, shape, element)
-    where = np.empty(shape, np.int64) if indices else None
-    if result.size:
-        problem, ready = _problem(x, axes, element, operation, finish, number, indices)
-        weights, biases = (None if p is None else np.ascontiguousarray(p, element.dtype) for p in (weight, bias))
-        plan_pooling(problem).run(
-            address(ready),
-            0 if weights is None else address(weights),
-            0 if biases is None else address(biases),
-            out=address(target),
-            indices=0 if where is None else address(where),
+    ready = kernel_ready(x, element)
+    plain = options_key(*options)
+    key = None if plain is None else (choose, axes, ready.shape, ready.strides, element.dtype, plain)
+    bound: _Bound | None = _bounds.get(key)
+    if bound is None:
+        bound = _bounds.keep(key, _bind(ready, axes, element, choose(x, axes, *options)))
+        assert bound is not None
+    if out is None:
+        result = target = np.empty(bound.shape, element.dtype)
+    else:
+        validation.out(out, bound.shape, x, weight=weight, bias=bias)
+        result, target = result_array(out, bound.shape, element)
+    where = np.empty(bound.shape, np.int64) if bound.indices else None
+    if bound.plan is not None:
+        find = runtime.engine().address
+        weights = None if weight is None else contiguous(weight, element)
+        biases = None if bias is None else contiguous(bias, element)
+        bound.plan.run(
+            find(ready),
+            0 if weights is None else find(weights),
+            0 if biases is None else find(biases),
+            out=find(target),
+            indices=0 if where is None else find(where),
         )
     if result is not target:
         result[...] = target
     return result if where is None else (result, where)
 
 
-def _problem(
-    x: np.ndarray,
-    axes: Sequence[Axis | AdaptiveAxis],
-    element: ElementType,
-    operation: str,
-    finish: str = "plain",
-    number: float = 1.0,
-    indices: bool = False,
-) -> tuple[Pooling, np.ndarray]:
-    rank = len(axes)
-    ready = kernel_ready(x if x.ndim == rank + 2 else x[np.newaxis], element)
-    steps = [step // element.size for step in ready.strides]
-    lifted = (_DEPTH,) * (3 - rank) + tuple(axes)
+def _bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> _Bound:
+    shape = validation.result_shape((*x.shape[:-rank], *(axis.out for axis in choice.axes)), element)
+    if 0 in shape:
+        return _Bound(None, shape, element, choice.indices)
+    batched = x if x.ndim == rank + 2 else x[np.newaxis]
+    steps = [step // element.size for step in batched.strides]
+    lifted = (_DEPTH,) * (3 - rank) + tuple(choice.axes)
     problem = Pooling(
         element,
-        ready.shape[0],
-        ready.shape[1],
+        batched.shape[0],
+        batched.shape[1],
         (lifted[0], lifted[1], lifted[2]),
         (steps[0], steps[1], *(0,) * (3 - rank), *steps[2:]),  # type: ignore[arg-type]
-        operation,
-        finish,
-        number,
-        indices,
+        choice.operation,
+        choice.finish,
+        choice.number,
+        choice.indices,
     )
-    return problem, ready
+    whole = all(isinstance(axis, AdaptiveAxis) and axis.out == 1 for axis in choice.axes) and not choice.indices
+    return _Bound(plan_global(problem) if whole else plan_pooling(problem), shape, element, choice.indices)
 
 
 def _extremum(
     operation: str,
-    x: Any,
+    x: np.ndarray,
+    axes: int,
     kernel_size: Any,
     stride: Any,
     padding: Any,
     dilation: Any,
     ceil_mode: Any,
     return_indices: Any,
-    out: np.ndarray | None,
-) -> Any:
-    axes = windows(x, 2, kernel_size, stride, padding, dilation, ceil_mode)
-    return pool(x, axes, operation, indices=validation.flag(return_indices, "return_indices"), out=out)
+) -> Choice:
+    found = windows(x, axes, kernel_size, stride, padding, dilation, ceil_mode)
+    return Choice(found, operation, indices=validation.flag(return_indices, "return_indices"))
+
+
+_maximum, _minimum = partial(_extremum, "max"), partial(_extremum, "min")
+
+
+def _average(
+    x: np.ndarray,
+    axes: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: Any,
+    count_include_pad: Any,
+    divisor_override: Any,
+    dilation: Any,
+) -> Choice:
+    found = windows(x, axes, kernel_size, stride, padding, dilation, ceil_mode)
+    include = validation.flag(count_include_pad, "count_include_pad")
+    if divisor_override is None:
+        return Choice(found, "sum", "mean" if include else "valid mean")
+    divisor = validation.integer(divisor_override, "divisor_override", -validation.LARGEST)
+    if divisor == 0:
+        raise ValueError("divisor_override must not be 0")
+    return Choice(found, "sum", "override", float(divisor))
+
+
+def _sum(x: np.ndarray, axes: int, *options: Any) -> Choice:
+    return Choice(windows(x, axes, *options), "sum")
+
+
+def _norm(
+    x: np.ndarray, axes: int, norm_type: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> Choice:
+    p = validation.number(norm_type, "norm_type")
+    if not p > 0:
+        raise ValueError(f"norm_type must be above 0, got {norm_type!r}")
+    found = windows(x, axes, kernel_size, stride, padding, dilation, ceil_mode)
+    if p == np.inf:
+        return Choice(found, "absmax")
+    if p == 1:
+        return Choice(found, "abssum")
+    return Choice(found, "squaresum" if p == 2 else "powersum", "root", p)
+
+
+def _adaptive(operation: str, x: np.ndarray, axes: int, output_size: Any, return_indices: Any = False) -> Choice:
+    sizes = x.shape[-axes:]
+    if isinstance(output_size, Sequence) and not isinstance(output_size, str):
+        wanted = list(output_size) * (axes if len(output_size) == 1 else 1)
+    else:
+        wanted = [output_size] * axes
+    if len(wanted) != axes:
+        raise ValueError(f"output_size must be an integer or {axes} of them, got {output_size!r}")
+    found = [
+        AdaptiveAxis(size, size if out is None else validation.integer(out, f"output_size[{i}]", 1))
+        for i, (size, out) in enumerate(zip(sizes, wanted, strict=True))
+    ]
+    finish = "valid mean" if operation == "sum" else "plain"
+    return Choice(found, operation, finish, indices=validation.flag(return_indices, "return_indices"))
+
+
+_adaptive_mean, _adaptive_maximum = partial(_adaptive, "sum"), partial(_adaptive, "max")
 
 
 def max_pool2d(
@@ -174,7 +263,7 @@ def max_pool2d(
     >>> fastpool.max_pool2d(x, 2, return_indices=True)[1]
     array([[[1, 6]]])
     """
-    return _extremum("max", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return pool(x, 2, _maximum, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out=out)
 
 
 def min_pool2d(
@@ -212,7 +301,7 @@ def min_pool2d(
     >>> fastpool.min_pool2d(np.array([[[1.0, 5.0, 2.0, 0.0], [3.0, 4.0, 8.0, 6.0]]]), 2)
     array([[[1., 0.]]])
     """
-    return _extremum("min", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return pool(x, 2, _minimum, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out=out)
 
 
 def avg_pool2d(
@@ -267,15 +356,8 @@ def avg_pool2d(
     array([[[ 2.5,  4.5],
             [10.5, 12.5]]])
     """
-    axes = windows(x, 2, kernel_size, stride, padding, dilation, ceil_mode)
-    if divisor_override is not None:
-        divisor = validation.integer(divisor_override, "divisor_override", -validation.LARGEST)
-        if divisor == 0:
-            raise ValueError("divisor_override must not be 0")
-        validation.flag(count_include_pad, "count_include_pad")
-        return pool(x, axes, "sum", "override", float(divisor), out=out)  # type: ignore[no-any-return]
-    include = validation.flag(count_include_pad, "count_include_pad")
-    return pool(x, axes, "sum", "mean" if include else "valid mean", out=out)  # type: ignore[no-any-return]
+    options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation)
+    return pool(x, 2, _average, *options, out=out)  # type: ignore[no-any-return]
 
 
 def sum_pool2d(
@@ -313,8 +395,7 @@ def sum_pool2d(
     array([[[4., 4.],
             [4., 4.]]])
     """
-    axes = windows(x, 2, kernel_size, stride, padding, dilation, ceil_mode)
-    return pool(x, axes, "sum", out=out)  # type: ignore[no-any-return]
+    return pool(x, 2, _sum, kernel_size, stride, padding, dilation, ceil_mode, out=out)  # type: ignore[no-any-return]
 
 
 def lp_pool2d(
@@ -361,34 +442,8 @@ def lp_pool2d(
     >>> fastpool.lp_pool2d(np.array([[[3.0, -4.0]]]), 2, (1, 2))
     array([[[5.]]])
     """
-    p = validation.number(norm_type, "norm_type")
-    if not p > 0:
-        raise ValueError(f"norm_type must be above 0, got {norm_type!r}")
-    axes = windows(x, 2, kernel_size, stride, padding, dilation, ceil_mode)
-    if p == np.inf:
-        return pool(x, axes, "absmax", out=out)  # type: ignore[no-any-return]
-    if p == 1:
-        return pool(x, axes, "abssum", out=out)  # type: ignore[no-any-return]
-    operation = "squaresum" if p == 2 else "powersum"
-    return pool(x, axes, operation, "root", p, out=out)  # type: ignore[no-any-return]
-
-
-def _adaptive(x: Any, output_size: Any, axes: int) -> tuple[AdaptiveAxis, ...]:
-    validation.images(x, axes)
-    sizes = x.shape[-axes:]
-    if isinstance(output_size, Sequence) and not isinstance(output_size, str):
-        wanted = list(output_size) if len(output_size) != 1 else list(output_size) * axes
-    else:
-        wanted = [output_size] * axes
-    if len(wanted) != axes:
-        raise ValueError(
-            f"output_size must be an integer or {axes} of them (None keeps the input's), got {output_size!r}"
-        )
-    chosen = [
-        size if out is None else validation.integer(out, f"output_size[{i}]", 1)
-        for i, (size, out) in enumerate(zip(sizes, wanted, strict=True))
-    ]
-    return tuple(AdaptiveAxis(size, out) for size, out in zip(sizes, chosen, strict=True))
+    options = (norm_type, kernel_size, stride, padding, dilation, ceil_mode)
+    return pool(x, 2, _norm, *options, out=out)  # type: ignore[no-any-return]
 
 
 def adaptive_avg_pool2d(x: np.ndarray, output_size: Any) -> np.ndarray:
@@ -425,10 +480,7 @@ def adaptive_avg_pool2d(x: np.ndarray, output_size: Any) -> np.ndarray:
     >>> fastpool.adaptive_avg_pool2d(np.arange(3.0).reshape(1, 1, 3), (1, 2))
     array([[[0.5, 1.5]]])
     """
-    axes = _adaptive(x, output_size, 2)
-    if all(axis.out == 1 for axis in axes):
-        return _global(x, 2, "sum")
-    return pool(x, axes, "sum", "valid mean")  # type: ignore[no-any-return]
+    return pool(x, 2, _adaptive_mean, output_size)  # type: ignore[no-any-return]
 
 
 def adaptive_max_pool2d(x: np.ndarray, output_size: Any, return_indices: bool = False) -> Any:
@@ -462,18 +514,7 @@ def adaptive_max_pool2d(x: np.ndarray, output_size: Any, return_indices: bool = 
     >>> fastpool.adaptive_max_pool2d(np.arange(3.0).reshape(1, 1, 3), (1, 2))
     array([[[1., 2.]]])
     """
-    axes = _adaptive(x, output_size, 2)
-    return pool(x, axes, "max", indices=validation.flag(return_indices, "return_indices"))
-
-
-def _global(x: np.ndarray, axes: int, operation: str) -> np.ndarray:
-    validation.images(x, axes)
-    element = validation.element_type(x)
-    out = np.empty((*x.shape[:-axes], *(1,) * axes), element.dtype)
-    if out.size:
-        problem, ready = _problem(x, [AdaptiveAxis(size, 1) for size in x.shape[-axes:]], element, operation)
-        plan_global(problem).run(address(ready), out=address(out))
-    return out
+    return pool(x, 2, _adaptive_maximum, output_size, return_indices)
 
 
 def global_avg_pool2d(x: np.ndarray) -> np.ndarray:
@@ -505,7 +546,7 @@ def global_avg_pool2d(x: np.ndarray) -> np.ndarray:
     >>> fastpool.global_avg_pool2d(np.arange(4.0).reshape(1, 2, 2))
     array([[[1.5]]])
     """
-    return _global(x, 2, "sum")
+    return pool(x, 2, _adaptive_mean, 1)  # type: ignore[no-any-return]
 
 
 def global_max_pool2d(x: np.ndarray) -> np.ndarray:
@@ -537,4 +578,4 @@ def global_max_pool2d(x: np.ndarray) -> np.ndarray:
     >>> fastpool.global_max_pool2d(np.arange(4.0).reshape(1, 2, 2))
     array([[[3.]]])
     """
-    return _global(x, 2, "max")
+    return pool(x, 2, _adaptive_maximum, 1)  # type: ignore[no-any-return]

@@ -42,11 +42,12 @@ class _Engine:
         from fastpool.kernels import _jit, _launch
 
         self.serial = _jit.launcher(_launch.serial, parallel=False)
+        self.address = _jit.launcher(_launch.address, parallel=False)
         self.parallel: Any = None
         self.maximum = int(config.NUMBA_NUM_THREADS)
         self.layer = ""
         self._numba: Any = parallel
-        self._make_parallel = lambda: _jit.launcher(_launch.parallel, parallel=True)
+        self._make_parallel: Any = lambda: _jit.launcher(_launch.parallel, parallel=True)
 
     def start(self) -> None:
         """Start Numba's threads and learn which threading layer they are."""
@@ -93,20 +94,19 @@ def threads_for(microseconds: float) -> int:
 
 
 def launch(blocks: np.ndarray, *arguments: int) -> None:
-    """Run the steps in `blocks`; the last argument is the number of threads, the others are addresses."""
-    *addresses, threads = arguments
+    """Run the steps in `blocks`; arguments are the bytes of scratch, the addresses, and last the number of threads."""
     current = engine()
-    if threads == 1:
-        current.serial(blocks, *addresses)
+    if arguments[-1] == 1:
+        current.serial(blocks, *arguments[:-1])
     elif current.layer != "workqueue":
-        current.parallel(blocks, *addresses, threads)
+        current.parallel(blocks, *arguments)
     elif _one_at_a_time.acquire(blocking=False):
         try:
-            current.parallel(blocks, *addresses, threads)
+            current.parallel(blocks, *arguments)
         finally:
             _one_at_a_time.release()
     else:
-        current.serial(blocks, *addresses)
+        current.serial(blocks, *arguments[:-1])
 
 
 def get_num_threads() -> int:

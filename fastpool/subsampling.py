@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 
 from fastpool import validation
-from fastpool.pooling import pool, windows
+from fastpool.pooling import Choice, pool, windows
+
+
+def _scaled_sum(x: np.ndarray, axes: int, *options: Any) -> Choice:
+    return Choice(windows(x, axes, *options), "sum", "scale")
 
 
 def subsample2d(
@@ -67,10 +71,11 @@ def subsample2d(
     array([[[ 1.]],
            [[14.]]])
     """
-    axes = windows(x, 2, kernel_size, stride, padding, 1, ceil_mode)
+    validation.images(x, 2)
     channels = x.shape[-3]
     validation.per_channel(weight, "weight", channels, x)
     if bias is None:
         bias = np.zeros(channels, weight.dtype)
     validation.per_channel(bias, "bias", channels, x)
-    return pool(x, axes, "sum", "scale", weight=weight, bias=bias, out=out)  # type: ignore[no-any-return]
+    options = (kernel_size, stride, padding, 1, ceil_mode)
+    return pool(x, 2, _scaled_sum, *options, weight=weight, bias=bias, out=out)  # type: ignore[no-any-return]

@@ -91,7 +91,7 @@ def array(value: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a plain NumPy array, got a masked one, whose mask would be ignored")
-    if value.dtype.newbyteorder("=") not in ELEMENT_TYPES:
+    if value.dtype not in ELEMENT_TYPES and value.dtype.newbyteorder("=") not in ELEMENT_TYPES:
         raise TypeError(f"{name} must have dtype float32 or float64, got {value.dtype}")
     return value
 
@@ -105,6 +105,12 @@ def same_dtype(value: np.ndarray, name: str, other: np.ndarray, other_name: str 
     """Refuse mixed precision, which would hide a conversion in every call."""
     if value.dtype.newbyteorder("=") != other.dtype.newbyteorder("="):
         raise TypeError(f"{name} must have the dtype of {other_name}, {other.dtype}, got {value.dtype}")
+
+
+def same_element(value: np.ndarray, name: str, element: ElementType, other_name: str) -> None:
+    """Refuse mixed precision, against what another array was found to be."""
+    if value.dtype != element.dtype and value.dtype.newbyteorder("=") != element.dtype:
+        raise TypeError(f"{name} must have the dtype of {other_name}, {element.dtype}, got {value.dtype}")
 
 
 def images(x: Any, axes: int) -> np.ndarray:
@@ -154,7 +160,7 @@ def result_shape(shape: tuple[int, ...], element: ElementType) -> tuple[int, ...
     return shape
 
 
-def weights(weight: Any, groups: int, axes: int) -> None:
+def weights(weight: Any, axes: int) -> None:
     """Check a convolution's weight (out, in / groups, *kernel)."""
     array(weight, "weight")
     if weight.ndim != axes + 2:
@@ -163,8 +169,12 @@ def weights(weight: Any, groups: int, axes: int) -> None:
         )
     if 0 in weight.shape:
         raise ValueError(f"weight must not be empty, got shape {weight.shape}")
-    if weight.shape[0] % groups:
-        raise ValueError(f"groups must divide the {weight.shape[0]} output channels of weight, got {groups}")
+
+
+def groups(out_channels: int, count: int) -> None:
+    """Check that groups divide the output channels."""
+    if out_channels % count:
+        raise ValueError(f"groups must divide the {out_channels} output channels of weight, got {count}")
 
 
 def channels(x_channels: int, weight_channels: int, groups: int) -> None:

@@ -245,9 +245,8 @@ def test_json_measurements_are_sound(report):
     # White noise is the worst case of aliasing, and the smoother a way is, the less it has of it.
     assert shift["strided slice"] > shift["average pooling"] > shift["strided convolution"]
     assert shift["average pooling"] == pytest.approx(shift["Torch7 subsampling"], rel=1e-5)
-    memory = {way["name"]: way for way in report["ways"]}["conv + max pooling"]
-    assert memory["extra_memory_bytes"] >= 4 * 3 * 18 * 26  # the intermediate
-    assert memory["baseline_extra_memory_bytes"] >= 4 * 27 * 18 * 26  # the columns
+    memory = {way["name"]: way["baseline_extra_memory_bytes"] for way in report["ways"]}
+    assert memory["conv + max pooling"] >= 4 * 27 * 18 * 26  # the columns of im2col
 
 
 def test_table_names_every_way_and_the_sheet(capsys, photo, tmp_path):
@@ -399,8 +398,16 @@ def test_both_sides_are_timed_in_turns():
     x = noise(2, 2)
     times = measure.time_in_turns(lambda _: calls.append("ours") or x, lambda _: calls.append("baseline") or x, x, 3)
     assert calls == ["ours", "ours", "baseline", "baseline"] * 3  # of each pair, the first call does not count
-    assert times.ours > 0
-    assert times.baseline > 0
+    assert times.ours >= times.ours_fastest > 0
+    assert times.baseline >= times.baseline_fastest > 0
+
+
+def test_a_busy_machine_is_told():
+    """Times whose median is far from the fastest round's come with a remark."""
+    steady = measure.Times(ours=1.9, baseline=1.0, speedup=1.0, ours_fastest=1.0, baseline_fastest=1.0)
+    assert not steady.unsteady
+    assert replace(steady, ours=2.1).unsteady
+    assert replace(steady, baseline=2.1).unsteady
 
 
 def test_extra_memory_is_what_is_held_beside_the_output():
@@ -414,6 +421,9 @@ def test_extra_memory_is_what_is_held_beside_the_output():
 
     assert measure.extra_memory(operation, x) == pytest.approx(1_000_000, rel=0.01)
     assert measure.extra_memory(lambda x: x * 2, x) == 0
+    two_passes = {way.name: way for way in ways.WAYS}["conv + max pooling"].prepare(ways.Problem(x.shape, 2))
+    two_passes(x)
+    assert measure.extra_memory(two_passes, x) >= x.nbytes  # the intermediate
 
 
 def test_shift_difference_of_a_ramp():
@@ -574,18 +584,13 @@ def test_detail_is_where_the_blocks_vary():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (units.seconds_text(2.5), "2.50 s"),
-        (units.seconds_text(0.00123), "1.23 ms"),
         (units.seconds_text(0.00099996), "1.00 ms"),
         (units.seconds_text(123.4e-6), "123 us"),
         (units.seconds_text(850e-9), "850 ns"),
         (units.bytes_text(0), "0"),
-        (units.bytes_text(512), "512 B"),
         (units.bytes_text(4_612_345), "4.61 MB"),
-        (units.count_text(84), "84"),
         (units.count_text(145_164), "145,164"),
         (units.count_text(6_220_800), "6.22 M"),
-        (units.shift_text(0.2184), "0.218"),
         (units.shift_text(None), "n/a"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -38,7 +40,7 @@ def _matmul(case: ConvCase, arrays: Arrays) -> Baseline:
         weight, image, result = weight[0], image[:, 0], result[:, 0]
     if case.n == 1:
         image, result = image[0], result[0]
-    return Baseline(((np.matmul, (weight, image, result)),), out)
+    return Baseline((partial(np.matmul, weight, image, out=result),), out)
 
 
 def _patches(case: ConvCase, x: np.ndarray) -> tuple[np.ndarray, list[Call]]:
@@ -47,7 +49,7 @@ def _patches(case: ConvCase, x: np.ndarray) -> tuple[np.ndarray, list[Call]]:
     if case.pad:
         pad = case.pad
         padded = np.zeros((case.n, case.c, case.h + 2 * pad, case.w + 2 * pad), x.dtype)
-        calls.append((np.copyto, (padded[:, :, pad : pad + case.h, pad : pad + case.w], x)))
+        calls.append(partial(np.copyto, padded[:, :, pad : pad + case.h, pad : pad + case.w], x))
         x = padded
     extent = case.dilation * (case.kh - 1) + 1, case.dilation * (case.kw - 1) + 1
     windows = sliding_window_view(x, extent, axis=(2, 3))
@@ -64,7 +66,7 @@ def _im2col_batch(case: ConvCase, arrays: Arrays) -> Baseline:
     weight = arrays.weight.reshape(groups, case.out_c // groups, -1)
     matrix = columns.reshape(case.n, groups, weight.shape[2], pixels)
     result = out.reshape(case.n, groups, case.out_c // groups, pixels)
-    calls += [(np.copyto, (columns, patches)), (np.matmul, (weight, matrix, result))]
+    calls += [partial(np.copyto, columns, patches), partial(np.matmul, weight, matrix, out=result)]
     return Baseline(tuple(calls), out)
 
 
@@ -84,7 +86,8 @@ def _im2col_panels(case: ConvCase, arrays: Arrays, rows: int) -> Baseline:
             gathered = columns.reshape(case.c, case.kh, case.kw, end - begin, out_w)
             matrix = columns.reshape(*weight.shape[:-2], weight.shape[-1], (end - begin) * out_w)
             target = result[image, ..., begin * out_w : end * out_w]
-            calls += [(np.copyto, (gathered, patches[image, ..., begin:end, :])), (np.matmul, (weight, matrix, target))]
+            calls.append(partial(np.copyto, gathered, patches[image, ..., begin:end, :]))
+            calls.append(partial(np.matmul, weight, matrix, out=target))
     return Baseline(tuple(calls), out)
 
 
@@ -101,10 +104,10 @@ def _depthwise_taps(case: ConvCase, arrays: Arrays) -> Baseline:
             weight = arrays.weight[:, 0, i, j, None, None]
             target = out[:, :, rows, columns]
             if not calls and target.shape == out.shape:
-                calls.append((np.multiply, (seen, weight, out)))
+                calls.append(partial(np.multiply, seen, weight, out=out))
                 continue
             if not calls:
-                calls.append((out.fill, (0,)))
+                calls.append(partial(out.fill, 0))
             term = product[:, :, rows, columns]
-            calls += [(np.multiply, (seen, weight, term)), (np.add, (target, term, target))]
+            calls += [partial(np.multiply, seen, weight, out=term), partial(np.add, target, term, out=target)]
     return Baseline(tuple(calls), out)

@@ -6,6 +6,7 @@ matrix: it spreads a NaN or an infinity over a whole row of windows that do not 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ def poolings(case: PoolCase, arrays: Arrays) -> dict[str, Builder]:
         "rows then columns": lambda: _taps(case, arrays, separable=True, blocked=False),
         "rows then columns, blocks": lambda: _taps(case, arrays, separable=True, blocked=True),
     }
+    if case.op == "max" and case.stride == 1 and k > 3:
+        ways["doubling"] = lambda: _doubling(case, arrays)
     if inside and k == case.stride:
         ways["reshape"] = lambda: _reshape(case, arrays)
     if inside and case.op != "max" and (k, k) == (case.h, case.w):
@@ -56,10 +59,10 @@ class _Pooling:
         """Divide by the count, or apply Torch7's weight and bias."""
         block = self.result[planes, rows]
         if self.case.op == "avg":
-            self.calls.append((np.multiply, (block, self.scale[rows], block)))
+            self.calls.append(partial(np.multiply, block, self.scale[rows], out=block))
         elif self.case.op == "sub":
-            self.calls.append((np.multiply, (block, self.scale[planes], block)))
-            self.calls.append((np.add, (block, self.shift[planes], block)))
+            self.calls.append(partial(np.multiply, block, self.scale[planes], out=block))
+            self.calls.append(partial(np.add, block, self.shift[planes], out=block))
 
     def baseline(self) -> Baseline:
         """Return the calls collected so far."""
@@ -85,7 +88,7 @@ def _reshape(case: PoolCase, arrays: Arrays) -> Baseline:
     k = case.kernel
     cropped = pooling.planes[:, : out_h * k, : out_w * k]
     windows = cropped.reshape(len(cropped), out_h, k, out_w, k)  # splitting axes never copies
-    pooling.calls.append((pooling.reduction.reduce, (windows, (2, 4), None, pooling.result)))
+    pooling.calls.append(partial(pooling.reduction.reduce, windows, axis=(2, 4), out=pooling.result))
     pooling.finish(slice(None), slice(None))
     return pooling.baseline()
 
@@ -94,7 +97,8 @@ def _whole_plane(case: PoolCase, arrays: Arrays) -> Baseline:
     """Sum whole planes as a product of a matrix and a vector."""
     pooling = _Pooling(case, arrays)
     matrix = pooling.planes.reshape(len(pooling.planes), -1)
-    pooling.calls.append((np.matmul, (matrix, np.ones(matrix.shape[1], matrix.dtype), pooling.result.reshape(-1))))
+    ones = np.ones(matrix.shape[1], matrix.dtype)
+    pooling.calls.append(partial(np.matmul, matrix, ones, out=pooling.result.reshape(-1)))
     pooling.finish(slice(None), slice(None))
     return pooling.baseline()
 
@@ -109,12 +113,35 @@ def _windows(case: PoolCase, arrays: Arrays) -> Baseline:
     if case.pad or (reach_h, reach_w) != (case.h, case.w):
         pad = case.pad
         padded = np.full((len(source), reach_h + pad, reach_w + pad), pooling.neutral, source.dtype)
-        pooling.calls.append((np.copyto, (padded[:, pad : pad + case.h, pad : pad + case.w], source)))
+        pooling.calls.append(partial(np.copyto, padded[:, pad : pad + case.h, pad : pad + case.w], source))
         source = padded
     windows = sliding_window_view(source, (case.kernel, case.kernel), axis=(1, 2))
     windows = windows[:, :: case.stride, :: case.stride][:, :out_h, :out_w]
-    pooling.calls.append((pooling.reduction.reduce, (windows, (3, 4), None, pooling.result)))
+    pooling.calls.append(partial(pooling.reduction.reduce, windows, axis=(3, 4), out=pooling.result))
     pooling.finish(slice(None), slice(None))
+    return pooling.baseline()
+
+
+def _doubling(case: PoolCase, arrays: Arrays) -> Baseline:
+    """Take maxima over 2, 4, 8, ... neighbours down the rows, then along the columns: log2(kernel) steps each."""
+    pooling = _Pooling(case, arrays)
+    count, out_h, out_w = pooling.result.shape
+    pad = case.pad
+    padded = np.full((count, case.h + 2 * pad, case.w + 2 * pad), pooling.neutral, pooling.planes.dtype)
+    pooling.calls.append(partial(np.copyto, padded[:, pad : pad + case.h, pad : pad + case.w], pooling.planes))
+    current = padded
+    for axis, windows in ((1, out_h), (2, out_w)):
+        width = 1  # neighbours that each element of `current` covers
+        while width < case.kernel:
+            step = min(width, case.kernel - width)
+            length = current.shape[axis] - step
+            first = current[:, :length] if axis == 1 else current[:, :, :length]
+            second = current[:, step:] if axis == 1 else current[:, :, step:]
+            width += step
+            last = axis == 2 and width == case.kernel
+            current = pooling.result if last else np.empty(first.shape, first.dtype)
+            pooling.calls.append(partial(np.maximum, first, second, out=current))
+        assert current.shape[axis] == windows
     return pooling.baseline()
 
 
@@ -152,13 +179,12 @@ def _taps(case: PoolCase, arrays: Arrays, *, separable: bool, blocked: bool) -> 
 def _accumulate(pooling: _Pooling, total: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
     """Reduce the slices into `total`; each pair is the part of the total that a slice touches, and the slice."""
     whole = [seen for target, seen in pairs if target.shape == total.shape]
-    partial = [(target, seen) for target, seen in pairs if target.shape != total.shape]
+    cut = [(target, seen) for target, seen in pairs if target.shape != total.shape]
     if len(whole) >= 2:
-        pooling.calls.append((pooling.reduction, (whole[0], whole[1], total)))
-        partial = [(total, seen) for seen in whole[2:]] + partial
+        pooling.calls.append(partial(pooling.reduction, whole[0], whole[1], out=total))
     elif whole:
-        pooling.calls.append((np.copyto, (total, whole[0])))
+        pooling.calls.append(partial(np.copyto, total, whole[0]))
     else:
-        pooling.calls.append((total.fill, (pooling.neutral,)))
-    for target, seen in partial:
-        pooling.calls.append((pooling.reduction, (target, seen, target)))
+        pooling.calls.append(partial(total.fill, pooling.neutral))
+    for target, seen in [*((total, seen) for seen in whole[2:]), *cut]:
+        pooling.calls.append(partial(pooling.reduction, target, seen, out=target))

@@ -19,8 +19,9 @@ def compare(image: str | None, *, factor: int, out: str, rounds: int, as_json: b
     target = _writable_png(out, source)
     try:
         _compare(source, factor, target, rounds, as_json)
-    except MemoryError:
-        raise CommandError(f"not enough memory to compare on this picture, take a smaller one: {source}") from None
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        raise CommandError(f"not enough memory for this picture, take a smaller one: {source}{reason}") from error
 
 
 def _compare(source: Path, factor: int, target: Path, rounds: int, as_json: bool) -> None:

@@ -21,11 +21,14 @@ BLOCK = 0.02
 
 MAX_CALLS = 1000
 
+UNSTEADY = 2.0
+"""How many times longer than the fastest round the median may take without a remark."""
+
 BUDGET = 6.0
 """Seconds after which a way gets no further round, so that a very large picture still ends."""
 
-PYTHON_OBJECTS = 4096
-"""Bytes below which extra memory is not the operation's, but the interpreter's."""
+PYTHON_OBJECTS = 16_384
+"""Bytes below which extra memory is not the operation's, but the interpreter's: a call makes a few kB of them."""
 
 TOLERANCE = 1e-5
 """Largest difference between a result and its baseline, relative to the baseline's largest value."""
@@ -33,11 +36,18 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Times:
-    """Medians over the rounds, in seconds per call; the speed-up is the median of each round's own ratio."""
+    """Medians over the rounds, in seconds per call, the fastest round's too; of the ratios, each round's own."""
 
     ours: float
     baseline: float
     speedup: float
+    ours_fastest: float
+    baseline_fastest: float
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether the usual round took much longer than the fastest: other work is running on the machine."""
+        return self.ours > UNSTEADY * self.ours_fastest or self.baseline > UNSTEADY * self.baseline_fastest
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,13 @@ def time_in_turns(ours: Operation, baseline: Operation, x: Array, rounds: int) -
         if time.perf_counter() - start > BUDGET:
             break
     ratios = [b / a for a, b in zip(ours_medians, baseline_medians, strict=True)]
-    return Times(median(ours_medians), median(baseline_medians), median(ratios))
+    return Times(
+        ours=median(ours_medians),
+        baseline=median(baseline_medians),
+        speedup=median(ratios),
+        ours_fastest=min(ours_medians),
+        baseline_fastest=min(baseline_medians),
+    )
 
 
 def _block(operation: Operation, x: Array) -> float:

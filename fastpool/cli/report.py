@@ -53,6 +53,12 @@ def print_table(picture: Picture, factor: int, measurements: Sequence[Measuremen
         half = len(COLUMNS) // 2
         console.print(_table(measurements, COLUMNS[:half]))
         console.print(_table(measurements, COLUMNS[half:]))
+    unsteady = [m.way.name for m in measurements if m.times.unsteady]
+    if unsteady:
+        busy = (
+            f"Unsteady times, this machine is busy with other work: {', '.join(unsteady)}. Measure again when it rests."
+        )
+        console.print(busy, style="yellow", markup=False)
     for note in NOTES:
         console.print(note, style="dim", markup=False)
     console.print(f"\nContact sheet: {printable(sheet)}", markup=False)
@@ -103,8 +109,10 @@ def _way_record(m: Measurement) -> dict[str, Any]:
         "bytes_moved": m.way.bytes_moved(m.problem),
         "extra_memory_bytes": m.extra_memory,
         "seconds": m.times.ours,
+        "seconds_fastest_round": m.times.ours_fastest,
         "baseline": m.way.baseline,
         "baseline_seconds": m.times.baseline,
+        "baseline_seconds_fastest_round": m.times.baseline_fastest,
         "baseline_extra_memory_bytes": m.baseline_extra_memory,
         "speedup": m.times.speedup,
         "largest_relative_difference_from_baseline": m.deviation,

@@ -210,8 +210,5 @@ def _title(m: Measurement) -> str:
 
 
 def _footer(machine: Mapping[str, Any]) -> str:
-    parts = [
-        "Times: median of a warm call in float32, one picture; NumPy: im2col + matmul, or strided slices",
-        str(machine.get("cpu", "")),
-    ]
-    return "  \N{MIDDLE DOT}  ".join(part for part in parts if part)
+    where = "fastpool {version} on {cpu} ({instructions}), {threads} threads".format_map(machine)
+    return f"Times: median of a warm call, one picture in float32, both sides measured in turns{DOT}{where}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastpool import runtime
-from fastpool.arrays import ALIGNMENT, address
+from fastpool.arrays import ALIGNMENT
 from fastpool.dtypes import ElementType
 from fastpool.kernels import spec_for
 from fastpool.kernels._jit import Routine
@@ -61,7 +61,8 @@ class Plan:
 
     def workspace(self, threads: int) -> int:
         """Bytes of scratch that a call allocates."""
-        return (self.shared_elements + threads * self.thread_elements) * self.element.size
+        elements = self.shared_elements + threads * self.thread_elements
+        return elements * self.element.size + ALIGNMENT if elements else 0
 
     def _compile(self) -> np.ndarray:
         blocks = [step.block() for step in self.steps]
@@ -75,12 +76,7 @@ class Plan:
         """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
         blocks = self._blocks[0] if self._blocks else self._compile()
         threads = runtime.threads_for(self.microseconds)
-        scratch_address = 0
-        if self.shared_elements or self.thread_elements:
-            scratch = np.empty(self.workspace(threads) + ALIGNMENT, np.uint8)
-            scratch_address = address(scratch)
-            scratch_address += -scratch_address % ALIGNMENT
-        runtime.launch(blocks, x, weights, bias, residual, out, scratch_address, indices, threads)
+        runtime.launch(blocks, self.workspace(threads), x, weights, bias, residual, out, indices, threads)
 
 
 def table(values: Any) -> np.ndarray:
