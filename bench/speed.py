@@ -25,11 +25,12 @@ import numpy as np
 
 from bench.cases import Case, all_cases
 from bench.engines import ENGINES
-from bench.machine import cpu_count, cpu_name
+from bench.machine import OtherLoad, cpu_count, cpu_name
 from bench.report import Report, Row, markdown, number
 from bench.timing import SPAN, WARM, measure_in_turns, median_ratio
 from bench.worker import Worker, WorkerError
 
+BUSY = 0.05  # a load of others from which the figures are disturbed: parallel regions wait for the core they lost
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of the largest value
 
 
@@ -69,14 +70,17 @@ def measure(case: Case, dtype: str, workers: Mapping[str, Worker], rounds: int, 
     )
 
 
-def footnotes(engines: Iterable[str], versions: Mapping[str, str], rounds: int, warm: float) -> list[str]:
-    """Say where, when, with what and how fairly the figures were taken."""
+def footnotes(
+    engines: Iterable[str], versions: Mapping[str, str], rounds: int, warm: float, others: float | None
+) -> list[str]:
+    """Say where, when, with what and how fairly the figures were taken; `others` is the load of other processes."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return [
         f"{cpu_name()}, {cpu_count()} cores, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, "
         + ", ".join(f"{package} {version}" for package, version in versions.items())
-        + f"; {today}.",
+        + f"; {today}."
+        + ("" if others is None else f" Other processes took {100 * others:.0f} % of the processors meanwhile."),
         f"Every engine in a process of its own, in turns, {rounds} rounds; each block first runs {1e3 * warm:.0f} ms "
         "uncounted; times are medians of the rounds, ratios medians of each round's ratio. The results were compared "
         "before they were timed.",
@@ -143,6 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     engines = [ours, *options.against]
     span = SPAN / 2 if options.quick else SPAN
     rows = []
+    load = OtherLoad()
     try:
         with ExitStack() as stack:
             workers = {name: stack.enter_context(Worker(name, options.threads)) for name in engines}
@@ -158,16 +163,21 @@ def main(arguments: list[str] | None = None) -> int:
     except (WorkerError, DisagreementError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    notes = footnotes(engines, versions, options.rounds, options.warm)
+    others = load.share()
+    notes = footnotes(engines, versions, options.rounds, options.warm, others)
     labels = {name: ENGINES[name].label for name in engines}
     report = Report(rows, engines, labels, options.dtype, options.threads, notes)
     text = markdown(report)
     print("\n" + text)
+    if others is not None and others > BUSY:
+        print(f"warning: other processes took {100 * others:.0f} % of the processors: do not trust", file=sys.stderr)
     if options.markdown:
         options.markdown.write_text(text, encoding="utf-8")
     if options.json:
         settings = {key: getattr(options, key) for key in ("dtype", "threads", "rounds", "warm", "quick")}
-        options.json.write_text(as_json(report, versions, settings | {"engines": engines}), encoding="utf-8")
+        options.json.write_text(
+            as_json(report, versions, settings | {"engines": engines, "other_load": others}), encoding="utf-8"
+        )
     return 0
 
 

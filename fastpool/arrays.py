@@ -29,7 +29,7 @@ def kernel_ready(x: np.ndarray, element: ElementType) -> np.ndarray:
         if flags.c_contiguous:
             return x
         size = element.size
-        if not any([step % size for step in x.strides]):
+        if not any(step % size for step in x.strides):
             return x
     return np.array(x, element.dtype, order="C")
 

@@ -186,7 +186,10 @@ def conv2d(
 ) -> np.ndarray:
     r"""Strided 2-D convolution (cross-correlation: the kernel is not flipped).
 
-    .. math:: y_{n,o,i,j} = f\Bigl(b_o + r_{n,o,i,j} + \sum_{c,k,l} w_{o,c,k,l}\, x_{n,\,gC/G+c,\,i s_h + k d_h - p_h,\,j s_w + l d_w - p_w}\Bigr)
+    .. math::
+
+        y_{n,o,i,j} = f\Bigl(b_o + r_{n,o,i,j} + \sum_{c,k,l} w_{o,c,k,l}\,
+        x_{n,\,gC/G+c,\,i s_h + k d_h - p_h,\,j s_w + l d_w - p_w}\Bigr)
 
     Parameters
     ----------
@@ -199,8 +202,8 @@ def conv2d(
     stride : int or (int, int)
         Step of the windows, (height, width).
     padding : int, (int, int), ((top, bottom), (left, right)) or str
-        ``"valid"`` (none), or ``"same"`` = ``"same_upper"`` / ``"same_lower"``: ``ceil(size / stride)`` outputs, the odd
-        element of padding at the end / the begin. Any stride is allowed.
+        ``"valid"`` (none), or ``"same"`` = ``"same_upper"`` / ``"same_lower"``: ``ceil(size / stride)`` outputs, the
+        odd element of padding at the end / the begin. Any stride is allowed.
     dilation : int or (int, int)
         Distance between taps.
     groups : int

@@ -1,7 +1,7 @@
 """Window arithmetic in plain Python integers: output sizes, padding, ceil mode, adaptive windows.
 
-Python integers, because float arithmetic is wrong from 2**24 on and fixed-width ones overflow silently. Neither NumPy nor
-Numba is needed here.
+Python integers, because float arithmetic is wrong from 2**24 on and fixed-width ones overflow silently. Neither NumPy
+nor Numba is needed here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def extent(kernel: int, dilation: int) -> int:
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int, lower: bool) -> tuple[int, int]:
-    """Padding that makes the output ``ceil(size / stride)`` long; the odd element goes to the end, or with `lower` to the begin."""
+    """Padding for an output of ``ceil(size / stride)``; the odd element goes to the end, or with `lower` to the begin."""
     out = -(-size // stride)
     total = max(0, (out - 1) * stride + extent(kernel, dilation) - size)
     half = total // 2

@@ -237,8 +237,8 @@ def max_pool2d(
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
         ``OH = floor((H + top + bottom - dilation * (KH - 1) - 1) / stride) + 1``; ``ceil`` in ceil mode.
     ndarray of int64, same shape
-        With `return_indices`: ``h * W + w`` of the maximum in its plane. Of equal ones the first, of NaN the last; 0 for a
-        window that sees padding only.
+        With `return_indices`: ``h * W + w`` of the maximum in its plane. Of equal ones the first, of NaN the last; 0
+        for a window that sees padding only.
 
     Raises
     ------
@@ -430,10 +430,8 @@ def lp_pool2d(
     TypeError, ValueError
         If an argument has the wrong type, dtype, shape or range.
 
-    Notes
-    -----
-    Follows ONNX's LpPool. ``torch.nn.functional.lp_pool2d``, whose arguments these are, omits the absolute value for odd p,
-    and in ceil mode scales what the overhang misses.
+    Notes ----- Follows ONNX's LpPool. ``torch.nn.functional.lp_pool2d``, whose arguments these are, omits the absolute
+    value for odd p, and in ceil mode scales what the overhang misses.
 
     Examples
     --------
@@ -449,8 +447,8 @@ def lp_pool2d(
 def adaptive_avg_pool2d(x: np.ndarray, output_size: Any) -> np.ndarray:
     """Mean over windows that divide the input into a given number of outputs.
 
-    Window i of an axis covers elements ``floor(i * in / out)`` to ``ceil((i + 1) * in / out)`` (exclusive); neighbours may
-    overlap by one element.
+    Window i of an axis covers elements ``floor(i * in / out)`` to ``ceil((i + 1) * in / out)`` (exclusive); neighbours
+    may overlap by one element.
 
     Parameters
     ----------

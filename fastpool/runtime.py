@@ -3,7 +3,8 @@
 Three facts decide whether a parallel region may be entered:
 
 - In a forked child the threads of the parent are gone, and GNU OpenMP kills the child at its first region: go serial.
-- Numba's workqueue layer aborts the process when a second thread enters while a first is inside: one at a time, the others
+- Numba's workqueue layer aborts the process when a second thread enters while a first is inside: one at a time, the
+others
   go serial rather than wait.
 - A region costs 2 us (omp, tbb) or 80 us (workqueue): less work than that is done at once, on the calling thread.
 """

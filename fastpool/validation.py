@@ -1,6 +1,7 @@
 """Every check of an argument in the package: each names the argument, what it got and what is allowed.
 
-Everything is checked before anything is computed, allocated or written, because kernels trust the sizes that reach them.
+Everything is checked before anything is computed, allocated or written, because kernels trust the sizes that reach
+them.
 """
 
 from __future__ import annotations
@@ -181,8 +182,8 @@ def channels(x_channels: int, weight_channels: int, groups: int) -> None:
     """Check the channels of x against those of a weight."""
     if x_channels != weight_channels * groups:
         raise ValueError(
-            f"x must have {weight_channels * groups} channels (weight.shape[1] = {weight_channels} times groups = {groups}), "
-            f"got {x_channels}"
+            f"x must have {weight_channels * groups} channels "
+            f"(weight.shape[1] = {weight_channels} times groups = {groups}), got {x_channels}"
         )
 
 

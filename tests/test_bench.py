@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bench
-from bench import engines, peers, speed, suite, timing
+from bench import engines, machine, peers, speed, suite, timing
 from bench.baselines import baselines, convolution, pooling
 from bench.cases import (
     SHAPES,
@@ -389,6 +389,21 @@ def test_the_command_refuses(arguments, capsys):
         speed.parse(arguments)
     assert stopped.value.code == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_the_load_of_others_is_what_we_did_not_use(monkeypatch):
+    snapshots = iter([(100.0, 10.0, 5.0), (200.0, 60.0, 25.0), None])
+    monkeypatch.setattr(machine, "_snapshot", lambda: next(snapshots))
+    load = machine.OtherLoad()
+    assert load.share() == 0.3  # of 100 s, 50 s were used, 20 s of them by us
+    assert load.share() is None
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the load of others is known on Linux only")
+def test_processor_time_is_read_from_the_system():
+    available, busy, ours = machine._snapshot()
+    assert available > busy > 0
+    assert busy > 0.9 * ours > 0
 
 
 def test_the_command_measures(tmp_path):

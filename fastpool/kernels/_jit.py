@@ -1,13 +1,13 @@
 """How kernels become machine code: the only file with Numba's flags, the cache and its guard.
 
-A *routine* is a module-level function ``body(call, ...)``. Numba compiles it once for each `Spec` (element type and tile)
-into a C function. Its address goes into a *call block*, a row of 8-byte words with the numbers, addresses and tables
-of one call; the type of `call` carries the block's `Layout`, so that a body writes ``call.channels``. A *kernel* is a
-routine ``body(call, task, thread)`` that `launch` runs for every task.
+A *routine* is a module-level function ``body(call, ...)``. Numba compiles it once for each `Spec` (element type and
+tile) into a C function. Its address goes into a *call block*, a row of 8-byte words with the numbers, addresses and
+tables of one call; the type of `call` carries the block's `Layout`, so that a body writes ``call.channels``. A
+*kernel* is a routine ``body(call, task, thread)`` that `launch` runs for every task.
 
-Why addresses, and not functions that Numba inlines: the parallel region is compiled once for the whole package, a driver
-once for an element type, and a further tile costs 0.3 s instead of 2 s. The serial twin of a kernel is the very same
-machine code. An indirect call costs nanoseconds, for a row of tiles.
+Why addresses, and not functions that Numba inlines: the parallel region is compiled once for the whole package, a
+driver once for an element type, and a further tile costs 0.3 s instead of 2 s. The serial twin of a kernel is the very
+same machine code. An indirect call costs nanoseconds, for a row of tiles.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _compile(routine: Routine, spec: Spec, disk_cache: bool = True) -> Compiled:
 
 @dataclass(frozen=True)
 class Routine:
-    """A body, the layout of its call block, the kinds of its further arguments; machine code for each spec asked for."""
+    """A body, the layout of its call block, the kinds of its further arguments; machine code for each spec in use."""
 
     body: Any
     layout: Layout

@@ -1,7 +1,8 @@
 """Call blocks: how a routine gets its numbers, addresses and tables.
 
-A call block is a row of 8-byte words. The type of the argument `call` carries the block's `Layout`, so that a kernel body
-writes ``call.channels`` and Numba loads a word. Pointers are loaded as pointers: none is ever made from an integer.
+A call block is a row of 8-byte words. The type of the argument `call` carries the block's `Layout`, so that a kernel
+body writes ``call.channels`` and Numba loads a word. Pointers are loaded as pointers: none is ever made from an
+integer.
 """
 
 from __future__ import annotations

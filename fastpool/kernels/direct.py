@@ -7,8 +7,9 @@ vectors with `width` broadcast scalars. It plays one of two roles (the spec's va
   on the store. For long reductions, which pay for the transpose.
 - ``pixels``: lanes are output pixels, scalars are weights. Stores are contiguous. For short reductions.
 
-Input is read in place (unit stride, no padding), or packed by `pack` into scratch that all threads share (few pixels, much
-weight: each thread then streams only its part of the weights), or packed by each task for its own rows (large maps).
+Input is read in place (unit stride, no padding), or packed by `pack` into scratch that all threads share (few pixels,
+much weight: each thread then streams only its part of the weights), or packed by each task for its own rows (large
+maps).
 
 A tap is an offset into the packed channel, so kernels of any shape, dilation and rank are one loop.
 """
@@ -193,7 +194,7 @@ def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, 
 
 @routine(DIRECT, "elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer")
 def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, end_tile):
-    """Tiles first_tile..end_tile of one output row, `channels` of its channels; x, residual and out point at the row."""
+    """Tiles first_tile..end_tile of one output row, in `channels` channels; x, residual and out point at the row."""
     spec = call.spec
     pixels = tile_pixels(spec)
     columns, last_start = call.out_columns, call.last_start

@@ -1,17 +1,18 @@
 """Packing: weights and input rows, laid out as the micro-kernels read them.
 
 **Input, polyphase.** Output row o of an axis with stride s reads, for tap k, the padded row o*s + k*dilation. With the
-padded rows sorted by phase (index modulo s), tap k reads row o + (k*dilation)//s of phase (k*dilation) % s: once packed,
-stride and dilation are gone, and a tap is one offset into the packed channel. Only phases that some tap needs are packed.
-A packed channel is
+padded rows sorted by phase (index modulo s), tap k reads row o + (k*dilation)//s of phase (k*dilation) % s: once
+packed, stride and dilation are gone, and a tap is one offset into the packed channel. Only phases that some tap needs
+are packed. A packed channel is
 
     [depth phase][row phase][column phase][depth][row][column]
 
 Padding of every mode happens here, by tables from padded to source index, and so does the walk over awkward strides of
 the input: nothing after this file knows of either.
 
-**Weights.** Channels of one block beside each other, ``[group][block][channel][tap][block width]``, which is a transpose
-of (out channel, channel * tap) per block, done with register transposes. Missing channels of the last block are zero.
+**Weights.** Channels of one block beside each other, ``[group][block][channel][tap][block width]``, which is a
+transpose of (out channel, channel * tap) per block, done with register transposes. Missing channels of the last block
+are zero.
 """
 
 from numba.core import types
@@ -155,7 +156,7 @@ def pack_input(call, task, thread):
 
 @intrinsic
 def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, target_pitch, width):
-    """Rows x columns (at most lanes each) of `source`, transposed, into `width` columns of `target`; the rest is zero."""
+    """Rows x columns of `source` (at most lanes each), transposed, into `width` columns of `target`; else zero."""
 
     def codegen(context, builder, sig, args):
         _, source, row_pitch, rows, columns, target, target_pitch, width = args

@@ -1,14 +1,15 @@
 """Pooling: the rows of a window first, then its columns.
 
-For each output row, the input rows that its windows see are combined into one row of an L1-sized buffer, whole vectors at
-a time and independent of the stride (the vertical pass). That row is then combined along the columns into the
+For each output row, the input rows that its windows see are combined into one row of an L1-sized buffer, whole vectors
+at a time and independent of the stride (the vertical pass). That row is then combined along the columns into the
 outputs (the horizontal pass): shifted loads at stride 1, pairs of loads and an even-lane shuffle at stride 2, scalars
 for larger strides, whose outputs are few, and for the uneven windows of adaptive pooling.
 
 The operation is the spec's variant. `max` and `min` keep NaN; `absmax` and the sums of |x| ** p are for Lp pooling.
 
-Windows arrive as tables of the first source row (or depth) and the number of taps, clipped to the input by plain integer
-arithmetic, so that no kernel tests for padding. Columns at the border are padded in the buffer with the neutral element.
+Windows arrive as tables of the first source row (or depth) and the number of taps, clipped to the input by plain
+integer arithmetic, so that no kernel tests for padding. Columns at the border are padded in the buffer with the
+neutral element.
 """
 
 from llvmlite import ir

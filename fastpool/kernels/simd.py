@@ -10,9 +10,9 @@ A kernel holds a `spec`, a value without content whose Numba type says element t
 - ``Mask``: one bit a lane, for loads and stores that may not touch their neighbours.
 - ``Tile``: `vectors` x `width` vectors that stay in registers through a reduction.
 
-Three rules keep the code right and fast. Every load and store carries the element's alignment, because NumPy promises no
-more. No pointer is ever made from an integer (LLVM 22 miscompiles that); pointers are loaded as such from memory. No
-fast-math flag is set: they would drop NaN.
+Three rules keep the code right and fast. Every load and store carries the element's alignment, because NumPy promises
+no more. No pointer is ever made from an integer (LLVM 22 miscompiles that); pointers are loaded as such from memory.
+No fast-math flag is set: they would drop NaN.
 """
 
 import operator

@@ -1,8 +1,8 @@
 """The processor, and the tile and block sizes chosen for it: numbers as data, each with its arithmetic.
 
-A register tile of ``vectors x width`` accumulators needs ``vectors * width`` registers, one for each vector of the other
-operand and one for the broadcast scalar. It must fit (a spilled tile runs at 40 % of peak), and it needs at least
-``latency * FMAs per cycle`` = 4 * 2 = 8 independent accumulators to keep the units busy.
+A register tile of ``vectors x width`` accumulators needs ``vectors * width`` registers, one for each vector of the
+other operand and one for the broadcast scalar. It must fit (a spilled tile runs at 40 % of peak), and it needs at
+least ``latency * FMAs per cycle`` = 4 * 2 = 8 independent accumulators to keep the units busy.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class TileShape:
         return squares * lanes * (2 + lanes.bit_length() - 1) + 10
 
 
-#: Tiles by number of vector registers. 2x14 uses 28 + 2 + 1 of 32; 2x6 uses 12 + 2 + 1 of 16. Narrower ones are for rows
-#: that a wide tile does not divide and for few channels.
+#: Tiles by number of vector registers. 2x14 uses 28 + 2 + 1 of 32; 2x6 uses 12 + 2 + 1 of 16. Narrower ones are for
+#: rows that a wide tile does not divide and for few channels.
 TILE_SHAPES = {
     32: tuple(TileShape("channels", 2, width) for width in (14, 12, 10, 8, 7))
     + tuple(

@@ -84,7 +84,7 @@ def pack_axis(axis: Axis, outputs: int) -> PackedAxis:
 
 
 def _apart(elements: int, size: int) -> int:
-    """Round a pitch up so that successive channels do not fall into the same cache sets: an odd number of cache lines."""
+    """Round a pitch up to an odd number of cache lines, so that channels do not fall into the same cache sets."""
     line = 64 // size
     lines = -(-elements // line)
     return (lines | 1) * line

@@ -1,0 +1,196 @@
+"""What the test files share: comparison of results, exact data, and arrays in awkward or watched memory."""
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+#: Largest error of a result, as a part of its largest element.
+TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+DTYPES = (np.float32, np.float64)
+
+#: What stands around a watched array; no computation gives it.
+SENTINEL = -123.456
+
+
+def assert_close(ours, reference):
+    """Require shape, dtype, the pattern of NaN and infinities, and every element to the tolerance of its dtype.
+
+    A pair (values, indices) has to agree in both, and integers exactly.
+    """
+    if isinstance(reference, tuple):
+        assert isinstance(ours, tuple)
+        for part, wanted in zip(ours, reference, strict=True):
+            assert_close(part, wanted)
+        return
+    assert type(ours) is np.ndarray
+    assert ours.dtype == reference.dtype
+    assert ours.dtype.isnative
+    assert ours.shape == reference.shape
+    if ours.dtype not in TOLERANCE:
+        np.testing.assert_array_equal(ours, reference)
+        return
+    finite = np.isfinite(reference)
+    np.testing.assert_array_equal(ours[~finite], reference[~finite])
+    wanted = reference[finite].astype(np.float64)
+    largest = np.abs(wanted).max(initial=0.0)
+    np.testing.assert_allclose(ours[finite], wanted, rtol=0, atol=TOLERANCE[ours.dtype] * largest)
+
+
+def integers(seed, shape, dtype, limit=9):
+    """Whole numbers in [-limit, limit]: sums of their products are exact, in any order and in float32 too."""
+    return np.random.default_rng(seed).integers(-limit, limit + 1, shape).astype(dtype)
+
+
+def noise(seed, shape, dtype):
+    """Give normally distributed numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def with_ties_and_nan(seed, shape, dtype):
+    """Few values, so that there are many ties, among them both infinities and NaN."""
+    values = [-2.0, -1.0, 0.0, 1.0, 2.0, -np.inf, np.inf, np.nan]
+    chances = [0.19, 0.18, 0.18, 0.18, 0.15, 0.05, 0.03, 0.04]
+    return np.random.default_rng(seed).choice(values, size=shape, p=chances).astype(dtype)
+
+
+# --------------------------------------------------------------------------- the same values, differently in memory
+
+
+def _misaligned(a):
+    raw = np.zeros(a.nbytes + 1, np.uint8)
+    view = raw[1:].view(a.dtype).reshape(a.shape)
+    view[...] = a
+    assert not view.flags.aligned
+    return view
+
+
+def _uneven(a):
+    """Elements that are no whole number of elements apart."""
+    records = np.zeros(a.shape, [("before", np.int8), ("value", a.dtype)])
+    records["value"] = a
+    return records["value"]
+
+
+def _spread(a, *steps):
+    """Elements some steps apart along the last axes, with NaN between them."""
+    shape = (*a.shape[: a.ndim - len(steps)], *(n * s for n, s in zip(a.shape[-len(steps) :], steps, strict=True)))
+    wide = np.full(shape, np.nan, a.dtype)
+    view = wide[(..., *(slice(None, None, step) for step in steps))]
+    view[...] = a
+    return view
+
+
+def _within(a):
+    """A window of a larger array full of NaN."""
+    frame = np.full([n + 3 for n in a.shape], np.nan, a.dtype)
+    view = frame[tuple(slice(1, n + 1) for n in a.shape)]
+    view[...] = a
+    return view
+
+
+def _read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def _backwards(a, *axes):
+    flipped = np.flip(a, axes)
+    return np.flip(np.ascontiguousarray(flipped), axes)
+
+
+#: name -> function that gives an equal array with other strides, alignment or byte order.
+LAYOUTS = {
+    "contiguous": lambda a: a.copy(),
+    "columns reversed": lambda a: _backwards(a, a.ndim - 1),
+    "all reversed": lambda a: _backwards(a, *range(a.ndim)),
+    "first axis reversed": lambda a: _backwards(a, 0),
+    "columns first": np.asfortranarray,
+    "channels last": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, min(1, a.ndim - 1), -1)), -1, min(1, a.ndim - 1)),
+    "every second column": lambda a: _spread(a, 2),
+    "every third row": lambda a: _spread(a, 3, 1) if a.ndim > 1 else _spread(a, 3),
+    "within a larger one": _within,
+    "misaligned": _misaligned,
+    "uneven": _uneven,
+    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
+    "byte-swapped and spread": lambda a: _spread(a.astype(a.dtype.newbyteorder()), 2),
+    "read-only": _read_only,
+}
+
+
+# -------------------------------------------------------------------------------------------------- watched memory
+
+
+def between(values, fill, margin=160):
+    """Give a contiguous copy of `values` with `fill` before and after it."""
+    buffer = np.full(values.size + 2 * margin, fill, values.dtype)
+    view = buffer[margin : margin + values.size].reshape(values.shape)
+    view[...] = values
+    return view
+
+
+class Frame:
+    """An array to write to, within a larger one that has to stay as it is."""
+
+    def __init__(self, shape, dtype, contiguous=True, step=2):
+        self.sentinel = dtype(SENTINEL)
+        if contiguous:
+            self.array = between(np.full(shape, self.sentinel), self.sentinel)
+            self.whole = self.array.base
+        else:
+            self.whole = np.full([step * n + 4 for n in shape], self.sentinel)
+            self.array = self.whole[tuple(slice(2, 2 + step * n, step) for n in shape)]
+        assert self.array.shape == tuple(shape)
+        assert not self.array.size or np.shares_memory(self.array, self.whole)
+
+    def assert_kept(self):
+        """Require that nothing around the array has changed."""
+        self.array[...] = self.sentinel
+        np.testing.assert_array_equal(self.whole, np.full_like(self.whole, self.sentinel))
+
+
+class GuardedMemory:
+    """Arrays that end, or begin, at a page that may not be touched: a single byte too far kills the process."""
+
+    def __init__(self):
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._kept = []
+
+    def array(self, values, at_end):
+        """Give a copy of `values` with the forbidden page right after it, or right before it."""
+        page = mmap.PAGESIZE
+        pages = -(-values.nbytes // page) + 2
+        memory = mmap.mmap(-1, pages * page)
+        self._kept.append(memory)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for forbidden in (start, start + (pages - 1) * page):
+            if self._libc.mprotect(ctypes.c_void_p(forbidden), ctypes.c_size_t(page), 0):
+                raise OSError(ctypes.get_errno(), "mprotect")
+        first = (pages - 1) * page - values.nbytes if at_end else page
+        view = np.frombuffer(memory, values.dtype, values.size, first).reshape(values.shape)
+        view[...] = values
+        return view
+
+
+def run_apart(module, function, *arguments, environment=None):
+    """Call a function of a test module in a process of its own; it has to end without error."""
+    code = f"import {module}; {module}.{function}(*{arguments!r})"
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code],
+        cwd=Path(__file__).parent,
+        env=os.environ | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+#: Makes the C library fill memory that it hands out, so that no result can rest on zeros found there by chance.
+FILLED_MEMORY = {"MALLOC_PERTURB_": "1"}
