@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -25,27 +26,41 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-class OtherLoad:
-    """Share of the processors that other processes take, from the making of this object on; known on Linux only."""
+def own_seconds() -> float:
+    """Return the processor time of this process and of the children that it has waited for."""
+    return sum(os.times()[:4])
 
-    def __init__(self) -> None:
-        self._start = _snapshot()
+
+class OtherLoad:
+    """Share of the processors that other processes take, from the making of this object on; known on Linux only.
+
+    Parallel regions are sensitive to it: whoever spins at a barrier waits for the core that a thread of his has lost.
+    """
+
+    def __init__(self, ours: Callable[[], float] = own_seconds) -> None:
+        self._ours = ours
+        self._start = self._snapshot()
 
     def share(self) -> float | None:
-        """Return the share, 0 to 1. Child processes count as ours once they have ended and been waited for."""
-        end = _snapshot()
+        """Return the share, 0 to 1, or None where the system does not tell."""
+        end = self._snapshot()
         if self._start is None or end is None:
             return None
         available, busy, ours = (after - before for after, before in zip(end, self._start, strict=True))
         return min(1.0, max(0.0, (busy - ours) / available)) if available else 0.0
 
+    def _snapshot(self) -> tuple[float, float, float] | None:
+        """Return seconds of processor time: all that there was since the start, all that was used, and what we used."""
+        system = system_seconds()
+        return None if system is None else (*system, self._ours())
 
-def _snapshot() -> tuple[float, float, float] | None:
-    """Return seconds of processor time since the start: all there was, all that was used, and what we used."""
+
+def system_seconds() -> tuple[float, float] | None:
+    """Return the processor time since the system's start: all that there was, and all that was used."""
     try:
         fields = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]
         tick = os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, AttributeError):
         return None
     times = [int(field) / tick for field in fields]  # user, nice, system, idle, iowait, irq, softirq, steal
-    return sum(times), sum(times) - times[3] - times[4], sum(os.times()[:4])
+    return sum(times), sum(times) - times[3] - times[4]

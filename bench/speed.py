@@ -19,18 +19,20 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
 
 from bench.cases import Case, all_cases
 from bench.engines import ENGINES
-from bench.machine import OtherLoad, cpu_count, cpu_name
+from bench.machine import OtherLoad, cpu_count, cpu_name, own_seconds
 from bench.report import Report, Row, markdown, number
 from bench.timing import SPAN, WARM, measure_in_turns, median_ratio
 from bench.worker import Worker, WorkerError
 
-BUSY = 0.05  # a load of others from which the figures are disturbed: parallel regions wait for the core they lost
+BUSY = 0.08  # share of the processors that others may take in a round: the clock ticks of the system blur it
+PAUSE = 0.25  # seconds that others get to finish
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of the largest value
 
 
@@ -51,7 +53,38 @@ def check_equal(case: Case, dtype: str, results: Mapping[str, np.ndarray]) -> No
             raise DisagreementError(f"{case.id}: {first} and {engine} differ by {difference:.1e} of the largest value")
 
 
-def measure(case: Case, dtype: str, workers: Mapping[str, Worker], rounds: int, warm: float, span: float) -> Row:
+class Disturbance:
+    """Tells which rounds other processes disturbed, as long as its patience lasts, and what it saw."""
+
+    def __init__(self, workers: Iterable[Worker], patience: float) -> None:
+        self._workers = list(workers)
+        self._deadline = perf_counter() + patience
+        self._load = self._watch()
+        self.counted: list[float] = []  # the others' share of the processors, in each round that counts
+
+    def _watch(self) -> OtherLoad:
+        """Begin to watch the processors."""
+        return OtherLoad(lambda: own_seconds() + sum(worker.seconds() for worker in self._workers))
+
+    def start(self) -> None:
+        """Begin the first round of a case."""
+        self._load = self._watch()
+
+    def __call__(self) -> bool:
+        """Tell whether the round that ends now was disturbed, and begin the next."""
+        share = self._load.share()
+        disturbed = share is not None and share > BUSY and perf_counter() < self._deadline
+        if disturbed:
+            sleep(PAUSE)
+        elif share is not None:
+            self.counted.append(share)
+        self._load = self._watch()
+        return disturbed
+
+
+def measure(
+    case: Case, dtype: str, workers: Mapping[str, Worker], rounds: int, warm: float, span: float, watch: Disturbance
+) -> Row:
     """Compare the results of all workers on one case, then time them in turns. The first worker is ours."""
     variants = {name: worker.prepare(case.id, dtype) for name, worker in workers.items()}
     able = {name: worker for name, worker in workers.items() if variants[name] is not None}
@@ -61,7 +94,8 @@ def measure(case: Case, dtype: str, workers: Mapping[str, Worker], rounds: int, 
     with tempfile.TemporaryDirectory() as folder:
         check_equal(case, dtype, {name: worker.result(folder) for name, worker in able.items()})
     blocks = {name: partial(worker.measure, warm, span) for name, worker in able.items()}
-    times = measure_in_turns(blocks, rounds)
+    watch.start()
+    times = measure_in_turns(blocks, rounds, watch)
     return Row(
         case,
         {name: statistics.median(values) for name, values in times.items()},
@@ -80,7 +114,11 @@ def footnotes(
         f"Python {platform.python_version()}, "
         + ", ".join(f"{package} {version}" for package, version in versions.items())
         + f"; {today}."
-        + ("" if others is None else f" Other processes took {100 * others:.0f} % of the processors meanwhile."),
+        + (
+            ""
+            if others is None
+            else f" Other processes took {100 * others:.0f} % of the processors in the rounds that count."
+        ),
         f"Every engine in a process of its own, in turns, {rounds} rounds; each block first runs {1e3 * warm:.0f} ms "
         "uncounted; times are medians of the rounds, ratios medians of each round's ratio. The results were compared "
         "before they were timed.",
@@ -122,6 +160,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--warm", type=float, default=WARM, help="seconds uncounted in each block (default %(default)s)"
     )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="repeat rounds that other processes disturbed, until this much time has passed (default %(default)g)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
     options = parser.parse_args(arguments)
@@ -147,13 +192,13 @@ def main(arguments: list[str] | None = None) -> int:
     engines = [ours, *options.against]
     span = SPAN / 2 if options.quick else SPAN
     rows = []
-    load = OtherLoad()
     try:
         with ExitStack() as stack:
             workers = {name: stack.enter_context(Worker(name, options.threads)) for name in engines}
             versions = {package: v for worker in workers.values() for package, v in worker.versions().items()}
+            watch = Disturbance(workers.values(), options.patience)
             for case in options.cases:
-                row = measure(case, options.dtype, workers, options.rounds, options.warm, span)
+                row = measure(case, options.dtype, workers, options.rounds, options.warm, span, watch)
                 rows.append(row)
                 rivals = "".join(
                     f"   {ENGINES[name].label} {number(1e3 * row.seconds[name])} ms, ratio {number(ratio)}"
@@ -163,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (WorkerError, DisagreementError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    others = load.share()
+    others = statistics.fmean(watch.counted) if watch.counted else None
     notes = footnotes(engines, versions, options.rounds, options.warm, others)
     labels = {name: ENGINES[name].label for name in engines}
     report = Report(rows, engines, labels, options.dtype, options.threads, notes)

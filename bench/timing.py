@@ -38,12 +38,21 @@ def measure_call(run: Callable[[], Any], warm: float = WARM, span: float = SPAN)
     return statistics.median(samples)
 
 
-def measure_in_turns(blocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Run every block once in each round (A B A B ...), and return each block's times, one for a round."""
+def measure_in_turns(
+    blocks: Mapping[str, Callable[[], float]], rounds: int, disturbed: Callable[[], bool] = lambda: False
+) -> dict[str, list[float]]:
+    """Run every block once in each round (A B A B ...), and return each block's times, one for a round.
+
+    `disturbed` is asked after each round; one for which it says yes is not counted and repeated.
+    """
     times: dict[str, list[float]] = {name: [] for name in blocks}
-    for _ in range(rounds):
-        for name, block in blocks.items():
-            times[name].append(block())
+    counted = 0
+    while counted < rounds:
+        seconds = {name: block() for name, block in blocks.items()}
+        if not disturbed():
+            counted += 1
+            for name, value in seconds.items():
+                times[name].append(value)
     return times
 
 

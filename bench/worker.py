@@ -12,6 +12,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,10 @@ class Worker:
         """Return the median time of a call, after running it uncounted for `warm` seconds."""
         return self._ask("measure", warm, span)
 
+    def seconds(self) -> float:
+        """Return the processor time that the process has used."""
+        return self._ask("seconds")
+
     def result(self, folder: str) -> np.ndarray:
         """Return the array that the prepared case computes, by way of a file in `folder`."""
         path = Path(folder) / f"{self.engine}.npy"
@@ -123,6 +128,10 @@ class _Server:
     def measure(self, warm: float, span: float) -> float:
         """Time the prepared case."""
         return measure_call(self._prepared(), warm, span)
+
+    def seconds(self) -> float:
+        """Return the processor time used, by all threads."""
+        return process_time()
 
     def save(self, path: str) -> None:
         """Store what the prepared case computes."""

@@ -51,7 +51,7 @@ def extent(kernel: int, dilation: int) -> int:
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int, lower: bool) -> tuple[int, int]:
-    """Padding for an output of ``ceil(size / stride)``; the odd element goes to the end, or with `lower` to the begin."""
+    """Padding for ``ceil(size / stride)`` outputs; the odd element goes to the end, or with `lower` to the begin."""
     out = -(-size // stride)
     total = max(0, (out - 1) * stride + extent(kernel, dilation) - size)
     half = total // 2

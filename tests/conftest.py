@@ -104,6 +104,11 @@ def _backwards(a, *axes):
     return np.flip(np.ascontiguousarray(flipped), axes)
 
 
+def _channels_last(a):
+    channels = min(1, a.ndim - 1)
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, channels, -1)), -1, channels)
+
+
 #: name -> function that gives an equal array with other strides, alignment or byte order.
 LAYOUTS = {
     "contiguous": lambda a: a.copy(),
@@ -111,7 +116,7 @@ LAYOUTS = {
     "all reversed": lambda a: _backwards(a, *range(a.ndim)),
     "first axis reversed": lambda a: _backwards(a, 0),
     "columns first": np.asfortranarray,
-    "channels last": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, min(1, a.ndim - 1), -1)), -1, min(1, a.ndim - 1)),
+    "channels last": _channels_last,
     "every second column": lambda a: _spread(a, 2),
     "every third row": lambda a: _spread(a, 3, 1) if a.ndim > 1 else _spread(a, 3),
     "within a larger one": _within,

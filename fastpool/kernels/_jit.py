@@ -117,6 +117,8 @@ def device(function: Any) -> Any:
 def launcher(function: Any, parallel: bool) -> Any:
     """Compile a function of `_launch`; it lets go of the GIL while it runs."""
     options = {"nogil": True, "parallel": parallel, "error_model": "numpy"}
+    # The name names the cache entry: with the fingerprint in it, code made from older files is never found.
+    function.__qualname__ = f"{function.__name__}_{fingerprint()}"
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError as reason:  # no folder for the cache

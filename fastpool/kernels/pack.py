@@ -62,6 +62,14 @@ def _zero_row(spec, target, count):
 
 
 @device
+def _inside(call, phase):
+    """Packed columns low..high of a phase come from the input: 0 <= q*stride + phase - pad < width."""
+    count, stride, shift = call.packed_columns, call.stride_column, phase - call.pad_left
+    low = min(count, max(0, -(shift // stride)))
+    return low, max(low, min(count, (call.width - 1 - shift) // stride + 1))
+
+
+@device
 def _pack_row(spec, call, source, target, phase_pitch):
     """One source row into its column phases, `phase_pitch` apart."""
     count, width, pad, stride = call.packed_columns, call.width, call.pad_left, call.stride_column
@@ -90,10 +98,8 @@ def _pack_row(spec, call, source, target, phase_pitch):
         column = call.x_column
         for p in range(phase_count):
             row = target + p * phase_pitch
-            # Columns q with 0 <= q*stride + phase - pad < width lie inside the input.
             shift = phases[p] - pad
-            low = min(count, max(0, -(shift // stride)))
-            high = max(low, min(count, (width - 1 - shift) // stride + 1))
+            low, high = _inside(call, phases[p])
             for q in range(low):
                 row[q] = simd.scalar(spec, 0.0)
             for q in range(low, high):
@@ -103,11 +109,12 @@ def _pack_row(spec, call, source, target, phase_pitch):
     if call.pads_with_data:
         columns = call.column_map
         for p in range(phase_count):
-            row = target + p * phase_pitch
-            for q in range(count):
-                index = q * stride + phases[p]
-                if index < pad or index >= pad + width:
-                    row[q] = source[columns[index] * call.x_column]
+            row, phase = target + p * phase_pitch, phases[p]
+            low, high = _inside(call, phase)
+            for q in range(low):
+                row[q] = source[columns[q * stride + phase] * call.x_column]
+            for q in range(high, count):
+                row[q] = source[columns[q * stride + phase] * call.x_column]
 
 
 @routine(PACKING, "elements", "elements", "integer", "integer")
