@@ -6,6 +6,10 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter, sleep
+
+BUSY = 0.05  # share of the processors that others may take; the system counts it in ticks, which blur 0 to 0.02
+PAUSE = 0.25  # seconds that others get to finish
 
 
 def cpu_name() -> str:
@@ -53,6 +57,35 @@ class OtherLoad:
         """Return seconds of processor time: all that there was since the start, all that was used, and what we used."""
         system = system_seconds()
         return None if system is None else (*system, self._ours())
+
+
+class Disturbance:
+    """Tells which rounds other processes disturbed, as long as its patience lasts, and remembers the other rounds."""
+
+    def __init__(self, ours: Callable[[], float], patience: float) -> None:
+        self._ours = ours
+        self._patience = patience  # seconds left for repeating
+        self.counted: list[float] = []  # the others' share of the processors, for each round that counts
+        self.repeated = 0
+        self.start()
+
+    def start(self) -> None:
+        """Begin a round."""
+        self._begin = perf_counter()
+        self._load = OtherLoad(self._ours)
+
+    def __call__(self) -> bool:
+        """Tell whether the round that ends now was disturbed and is to be repeated, and begin the next."""
+        share = self._load.share()
+        repeat = share is not None and share > BUSY and self._patience > 0
+        if repeat:
+            sleep(PAUSE)
+            self.repeated += 1
+            self._patience -= perf_counter() - self._begin
+        elif share is not None:
+            self.counted.append(share)
+        self.start()
+        return repeat
 
 
 def system_seconds() -> tuple[float, float] | None:

@@ -19,20 +19,17 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
 
 from bench.cases import Case, all_cases
 from bench.engines import ENGINES
-from bench.machine import OtherLoad, cpu_count, cpu_name, own_seconds
+from bench.machine import BUSY, Disturbance, cpu_count, cpu_name, own_seconds
 from bench.report import Report, Row, markdown, number
 from bench.timing import SPAN, WARM, measure_in_turns, median_ratio
 from bench.worker import Worker, WorkerError
 
-BUSY = 0.08  # share of the processors that others may take in a round: the clock ticks of the system blur it
-PAUSE = 0.25  # seconds that others get to finish
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of the largest value
 
 
@@ -51,35 +48,6 @@ def check_equal(case: Case, dtype: str, results: Mapping[str, np.ndarray]) -> No
         difference = np.abs(result - expected).max() / np.abs(expected).max()
         if not difference <= TOLERANCE[dtype]:
             raise DisagreementError(f"{case.id}: {first} and {engine} differ by {difference:.1e} of the largest value")
-
-
-class Disturbance:
-    """Tells which rounds other processes disturbed, as long as its patience lasts, and what it saw."""
-
-    def __init__(self, workers: Iterable[Worker], patience: float) -> None:
-        self._workers = list(workers)
-        self._deadline = perf_counter() + patience
-        self._load = self._watch()
-        self.counted: list[float] = []  # the others' share of the processors, in each round that counts
-
-    def _watch(self) -> OtherLoad:
-        """Begin to watch the processors."""
-        return OtherLoad(lambda: own_seconds() + sum(worker.seconds() for worker in self._workers))
-
-    def start(self) -> None:
-        """Begin the first round of a case."""
-        self._load = self._watch()
-
-    def __call__(self) -> bool:
-        """Tell whether the round that ends now was disturbed, and begin the next."""
-        share = self._load.share()
-        disturbed = share is not None and share > BUSY and perf_counter() < self._deadline
-        if disturbed:
-            sleep(PAUSE)
-        elif share is not None:
-            self.counted.append(share)
-        self._load = self._watch()
-        return disturbed
 
 
 def measure(
@@ -104,21 +72,19 @@ def measure(
     )
 
 
-def footnotes(
-    engines: Iterable[str], versions: Mapping[str, str], rounds: int, warm: float, others: float | None
-) -> list[str]:
-    """Say where, when, with what and how fairly the figures were taken; `others` is the load of other processes."""
+def processor_seconds(workers: Iterable[Worker]) -> float:
+    """Return the processor time that this process and its workers have used."""
+    return own_seconds() + sum(worker.seconds() for worker in workers)
+
+
+def footnotes(engines: Iterable[str], versions: Mapping[str, str], rounds: int, warm: float) -> list[str]:
+    """Say where, when, with what and how fairly the figures were taken."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return [
         f"{cpu_name()}, {cpu_count()} cores, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, "
         + ", ".join(f"{package} {version}" for package, version in versions.items())
-        + f"; {today}."
-        + (
-            ""
-            if others is None
-            else f" Other processes took {100 * others:.0f} % of the processors in the rounds that count."
-        ),
+        + f"; {today}.",
         f"Every engine in a process of its own, in turns, {rounds} rounds; each block first runs {1e3 * warm:.0f} ms "
         "uncounted; times are medians of the rounds, ratios medians of each round's ratio. The results were compared "
         "before they were timed.",
@@ -165,7 +131,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="repeat rounds that other processes disturbed, until this much time has passed (default %(default)g)",
+        help="time to spend on repeating rounds that other processes disturbed (default %(default)g)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
@@ -196,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
         with ExitStack() as stack:
             workers = {name: stack.enter_context(Worker(name, options.threads)) for name in engines}
             versions = {package: v for worker in workers.values() for package, v in worker.versions().items()}
-            watch = Disturbance(workers.values(), options.patience)
+            watch = Disturbance(partial(processor_seconds, workers.values()), options.patience)
             for case in options.cases:
                 row = measure(case, options.dtype, workers, options.rounds, options.warm, span, watch)
                 rows.append(row)
@@ -209,7 +175,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     others = statistics.fmean(watch.counted) if watch.counted else None
-    notes = footnotes(engines, versions, options.rounds, options.warm, others)
+    notes = footnotes(engines, versions, options.rounds, options.warm)
+    if others is not None:
+        notes.append(
+            f"Other processes took {100 * others:.1f} % of the processors in the rounds that count; {watch.repeated} "
+            f"rounds with more than {100 * BUSY:.0f} % were repeated."
+        )
     labels = {name: ENGINES[name].label for name in engines}
     report = Report(rows, engines, labels, options.dtype, options.threads, notes)
     text = markdown(report)

@@ -21,9 +21,9 @@ import numpy as np
 
 from fastpool import validation
 
-#: Single-thread microseconds from which a region pays: it must save more than it costs even on two threads.
-_PAYS = {"workqueue": 250.0}
-_PAYS_ELSE = 8.0
+#: Cycles from which a region pays: it must save more than it costs (2 us; workqueue 80 us) even on two threads.
+_PAYS = {"workqueue": 750_000.0}
+_PAYS_ELSE = 24_000.0
 
 _forked = False
 _thread_count: int | None = None
@@ -99,16 +99,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def threads_for(microseconds: float) -> int:
-    """Threads for work of that single-thread duration: 1, or all that are allowed."""
-    if _forked or microseconds < _PAYS_ELSE:
+def threads_for(cycles: float) -> int:
+    """Threads for work of so many cycles of one core: 1, or all that are allowed."""
+    if _forked or cycles < _PAYS_ELSE:
         return 1
     count = get_num_threads()
     if count > 1:
         current = engine()
         if not current.layer:
             current.start()
-        if microseconds < _PAYS.get(current.layer, _PAYS_ELSE):
+        if cycles < _PAYS.get(current.layer, _PAYS_ELSE):
             return 1
     return count
 

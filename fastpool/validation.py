@@ -22,6 +22,7 @@ LARGEST_BYTES = 2**46
 
 PADDING_STRINGS = ("valid", "same", "same_upper", "same_lower")
 PADDING_MODES = ("zeros", *DATA_PADDING_MODES)
+ALGORITHMS = ("auto", "direct", "winograd")
 ACTIVATIONS = {"relu": (0.0, None), "relu6": (0.0, 6.0)}
 
 
@@ -223,6 +224,13 @@ def padding_mode(value: Any) -> str:
     """Check the name of a padding mode."""
     if not isinstance(value, str) or value not in PADDING_MODES:
         raise ValueError(f"padding_mode must be one of {PADDING_MODES}, got {value!r}")
+    return value
+
+
+def algorithm(value: Any) -> str:
+    """Check the name of an algorithm of convolution."""
+    if not isinstance(value, str) or value not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {ALGORITHMS}, got {value!r}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What the test files share: comparison of results, exact data, and arrays in awkward or watched memory."""
+"""What the test files share: comparison of results, data, arrays in awkward or watched memory, forced plans."""
 
 import ctypes
 import mmap
@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from fastpool import convolution, runtime
+from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
+from fastpool.plans import convolution as plans
 
 #: Largest error of a result, as a part of its largest element.
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
@@ -65,7 +70,7 @@ def _misaligned(a):
     raw = np.zeros(a.nbytes + 1, np.uint8)
     view = raw[1:].view(a.dtype).reshape(a.shape)
     view[...] = a
-    assert not view.flags.aligned
+    assert a.size == 0 or not view.flags.aligned
     return view
 
 
@@ -199,3 +204,70 @@ def run_apart(module, function, *arguments, environment=None):
 
 #: Makes the C library fill memory that it hands out, so that no result can rest on zeros found there by chance.
 FILLED_MEMORY = {"MALLOC_PERTURB_": "1"}
+
+
+# --------------------------------------------------------------------------------------------- plans of convolution
+
+#: Source -> limits that make a plan take it, for a problem that cannot be read in place.
+LIMITS = {
+    "shared": {"SHARED_BYTES": 2**60},
+    "private": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 2**60},
+    "private, row by row": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 1},
+}
+TAKEN = {"in place": IN_PLACE, "shared": SHARED, "private": PRIVATE, "private, row by row": PRIVATE}
+
+
+class Planner:
+    """Makes plans take a given tile and source, and keeps what they took."""
+
+    def __init__(self, patch):
+        self._patch, self.plans = patch, []
+
+        def recorded(problem):
+            plan, tile = plans.plan_convolution(problem)
+            self.plans.append(plan)
+            return plan, tile
+
+        patch.setattr(convolution, "plan_convolution", recorded)
+        self.forget()
+
+    @staticmethod
+    def forget():
+        """Let everything be decided anew."""
+        plans.plan_convolution.cache_clear()
+        convolution._layers.clear()
+
+    def force(self, tile=None, source=None):
+        """Let all further plans take this tile, and this source unless the input can be read in place."""
+        if tile is not None:
+            self._patch.setattr(plans, "choose_tile", lambda problem, grid: tile)
+        for name, value in LIMITS.get(source, {}).items():
+            self._patch.setattr(plans, name, value)
+        self.forget()
+
+    def assert_taken(self, tile=None, source=None):
+        """Require that every plan since the last call took this tile and source."""
+        assert self.plans
+        for plan in self.plans:
+            fields = plan.steps[-1].fields
+            if tile is not None:
+                assert fields["row_of_tiles"].shape == (tile.role, tile.vectors, tile.width)
+            if source is not None:
+                assert fields["source"] == TAKEN[source]
+            if source == "private, row by row":
+                assert fields["rows_per_task"] == 1
+        self.plans.clear()
+
+
+@pytest.fixture
+def planner(monkeypatch):
+    """Give a `Planner`; plans made under it are forgotten afterwards."""
+    yield Planner(monkeypatch)
+    Planner.forget()
+
+
+@pytest.fixture
+def always_parallel(monkeypatch):
+    """Let the smallest work enter the parallel region."""
+    monkeypatch.setattr(runtime, "_PAYS", {})
+    monkeypatch.setattr(runtime, "_PAYS_ELSE", 0.0)

@@ -338,6 +338,7 @@ def test_a_worker_computes_in_its_own_process(tmp_path):
         assert worker.prepare(case.id, "float64")
         assert_equal(worker.result(str(tmp_path)), reference(case, make_arrays(case, "float64")))
         assert worker.measure(0.0, 0.001) > 0
+        assert worker.seconds() > 0
         worker._process.kill()
         with pytest.raises(WorkerError, match="the numpy process ended"):
             worker.measure(0.0, 0.0)
@@ -392,18 +393,32 @@ def test_the_command_refuses(arguments, capsys):
 
 
 def test_the_load_of_others_is_what_we_did_not_use(monkeypatch):
-    snapshots = iter([(100.0, 10.0, 5.0), (200.0, 60.0, 25.0), None])
-    monkeypatch.setattr(machine, "_snapshot", lambda: next(snapshots))
-    load = machine.OtherLoad()
+    system = iter([(100.0, 10.0), (200.0, 60.0), None])
+    ours = iter([5.0, 25.0])
+    monkeypatch.setattr(machine, "system_seconds", lambda: next(system))
+    load = machine.OtherLoad(lambda: next(ours))
     assert load.share() == 0.3  # of 100 s, 50 s were used, 20 s of them by us
     assert load.share() is None
 
 
+def test_disturbed_rounds_are_repeated(monkeypatch):
+    shares = iter([0.01, 0.5, 0.02, 0.5, 0.5, 0.5, 0.03])
+    monkeypatch.setattr(machine.OtherLoad, "share", lambda self: next(shares))
+    monkeypatch.setattr(machine, "sleep", lambda seconds: None)
+    monkeypatch.setattr(machine, "perf_counter", iter(range(100)).__next__)  # every round takes a second
+    watch = machine.Disturbance(lambda: 0.0, patience=2.0)
+    measured = iter(range(7))
+    times = timing.measure_in_turns({"a": lambda: next(measured)}, rounds=5, disturbed=watch)
+    assert times == {"a": [0, 2, 4, 5, 6]}  # two rounds were repeated, then patience was at an end
+    assert watch.counted == [0.01, 0.02, 0.5, 0.5, 0.03]
+    assert watch.repeated == 2
+
+
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the load of others is known on Linux only")
 def test_processor_time_is_read_from_the_system():
-    available, busy, ours = machine._snapshot()
+    available, busy = machine.system_seconds()
     assert available > busy > 0
-    assert busy > 0.9 * ours > 0
+    assert busy > 0.9 * machine.own_seconds() > 0
 
 
 def test_the_command_measures(tmp_path):

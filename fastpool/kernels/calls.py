@@ -34,6 +34,7 @@ HEAD = {
     "out": "elements",
     "scratch": "elements",
     "indices": "integers",
+    "filters": "elements",
 }
 FIRST_ADDRESS = 2
 ADDRESSES = len(HEAD) - FIRST_ADDRESS

@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device, kernel, routine
 from fastpool.kernels.calls import Layout, invoke
+from fastpool.kernels.epilogue import write_ir
 from fastpool.kernels.pack import PACKING
 from fastpool.kernels.simd import I64, Tile, scalar
 
@@ -140,24 +141,13 @@ def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, 
         lanes, vector = spec.lanes, simd.vector_ir(spec)
         zero = ir.Constant(vector, None)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
-        add_residual = builder.icmp_signed("!=", has_residual, I64(0))
 
         def part(v, t):
             return builder.extract_value(tile, v * spec.width + t)
 
         def write(value, channel, pixel, mask):
             offset = builder.add(builder.mul(pitch, I64(channel)), I64(pixel))
-            start = builder.basic_block
-            with builder.if_then(add_residual, likely=False):
-                place = builder.gep(residual, [offset])
-                more = builder.fadd(value, simd.masked_load_ir(builder, place, vector, mask, zero, spec.size))
-                added = builder.basic_block
-            merged = builder.phi(vector)
-            merged.add_incoming(value, start)
-            merged.add_incoming(more, added)
-            simd.masked_store_ir(
-                builder, simd.clamp_ir(builder, merged, low, high), builder.gep(out, [offset]), mask, spec.size
-            )
+            write_ir(builder, spec, value, out, residual, has_residual, offset, mask, low, high)
 
         def exists(channel):
             return builder.if_then(builder.icmp_signed("<", I64(channel), channels), likely=True)

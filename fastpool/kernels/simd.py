@@ -117,6 +117,13 @@ class _TileModel(models.PrimitiveModel):
 # --- building blocks: LLVM IR only, for the intrinsics here and in the kernels -----------------------------------
 
 
+def _name_of(kind):
+    """Suffix of an LLVM intrinsic for a vector or element type."""
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_name_of(kind.element)}"
+    return {"float": "f32", "double": "f64", "i64": "i64"}[str(kind)]
+
+
 def splat_ir(builder, scalar, lanes):
     """All lanes equal to `scalar`: insert into lane 0, shuffle with a zero mask (one broadcast instruction)."""
     undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
@@ -125,11 +132,10 @@ def splat_ir(builder, scalar, lanes):
 
 
 def fma_ir(builder, a, b, c):
-    """Return a * b + c in each lane, fused where the processor can, else rounded twice (never a library call)."""
+    """Return a * b + c of vectors or elements, fused where the processor can, else rounded twice (never a library call)."""
     if not TARGET.has_fma:
         return builder.fadd(builder.fmul(a, b), c)
-    bits = "f32" if isinstance(a.type.element, ir.FloatType) else "f64"
-    name = f"llvm.fma.v{a.type.count}{bits}"
+    name = f"llvm.fma.{_name_of(a.type)}"
     function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
     return builder.call(function, [a, b, c])
 
@@ -151,10 +157,6 @@ def range_mask_ir(builder, low, high, lanes, start=0):
 
     above = builder.icmp_signed(">=", index, clamped(low))
     return builder.and_(above, builder.icmp_signed("<", index, clamped(high)))
-
-
-def _name_of(vector):
-    return f"v{vector.count}" + {"float": "f32", "double": "f64", "i64": "i64"}[str(vector.element)]
 
 
 def _as_vector(builder, pointer, vector):

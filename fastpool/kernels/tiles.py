@@ -93,3 +93,5 @@ SHARED_BYTES = 2 * 1024 * 1024
 SHARED_LIMIT = 16 * 1024 * 1024
 #: Tasks that a plan aims at: enough that eight threads end together (the last task of one costs 1/8 of its share).
 TASKS = 64
+#: Bytes of transformed tiles and products that a task of the Winograd convolution keeps in the level-2 cache.
+WINOGRAD_PRIVATE_BYTES = 640 * 1024

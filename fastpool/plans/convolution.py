@@ -1,324 +1,53 @@
-"""Plan of a direct convolution: which role and tile, what is packed and where, how the work is cut.
-
-Ranks are lifted to three spatial axes (a 2-D convolution has depth 1), so that one plan serves all.
-"""
+"""Which algorithm computes a convolution, and how its weights are prepared."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any
 
-from fastpool.arrays import address
 from fastpool.dtypes import ElementType
-from fastpool.geometry import Axis, padding_source
 from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED, direct, row_of_tiles
-from fastpool.kernels.pack import PACKING, pack_channel, pack_input, pack_weights
-from fastpool.kernels.tiles import (
-    PRIVATE_BYTES,
-    SHARED_BYTES,
-    SHARED_LIMIT,
-    TARGET,
-    TASKS,
-    TILE_SHAPES,
-    TileShape,
-)
-from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.kernels.pack import pack_weights
+from fastpool.kernels.tiles import TileShape
+from fastpool.kernels.winograd import winograd_weights
+from fastpool.plans.direct import plan_direct
+from fastpool.plans.plan import Code, Plan, Step
+from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.plans.winograd import WinogradForm, forms_for, plan_winograd, u_product, winograd_cycles
 
-#: Bytes after which addresses fall into the same set of a level-1 cache.
-_ALIAS = 4096
-#: For a packed input, no tile needs to begin early.
-_ANYWHERE = 2**62
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """All that decides how a convolution is carried out. Strides are in elements of x (N, C, D, H, W)."""
-
-    element: ElementType
-    images: int
-    channels: int
-    out_channels: int
-    groups: int
-    axes: tuple[Axis, Axis, Axis]
-    x_strides: tuple[int, int, int, int, int]
-    padding_mode: str
-    low: float
-    high: float
-    out_batch: int
-    residual_batch: int | None
-
-    @property
-    def taps(self) -> int:
-        """Taps of one channel."""
-        return prod(axis.kernel for axis in self.axes)
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of one output channel."""
-        return prod(axis.out for axis in self.axes)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiplications of all taps, padding included."""
-        return self.images * self.pixels * self.out_channels * (self.channels // self.groups) * self.taps
-
-
-@dataclass(frozen=True)
-class PackedAxis:
-    """Polyphase layout of one axis, for a run of outputs."""
-
-    phases: tuple[int, ...]  #: phases that a tap needs
-    length: int  #: elements of each phase
-    taps: tuple[tuple[int, int], ...]  #: (index of the phase, element) of each tap
-
-
-def pack_axis(axis: Axis, outputs: int) -> PackedAxis:
-    """Tap k of output o reads element o + (k*dilation)//stride of phase (k*dilation) % stride."""
-    reach = [k * axis.dilation for k in range(axis.kernel)]
-    phases = tuple(sorted({r % axis.stride for r in reach}))
-    taps = tuple((phases.index(r % axis.stride), r // axis.stride) for r in reach)
-    return PackedAxis(phases, outputs + reach[-1] // axis.stride, taps)
-
-
-def _apart(elements: int, size: int) -> int:
-    """Round a pitch up to an odd number of cache lines, so that channels do not fall into the same cache sets."""
-    line = 64 // size
-    lines = -(-elements // line)
-    return (lines | 1) * line
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where the reduction reads: offsets of the taps and pitches, in elements."""
-
-    packing: int
-    offsets: tuple[int, ...]
-    channel: int
-    depth: int
-    row: int
-    packed: tuple[PackedAxis, PackedAxis, PackedAxis] | None
-
-
-def _in_place(problem: Convolution) -> _Source | None:
-    if any(a.stride != 1 or a.pad_begin or a.pad_end for a in problem.axes) or problem.x_strides[4] != 1:
-        return None
-    _, channel, depth, row, _ = problem.x_strides
-    d, h, w = problem.axes
-    offsets = tuple(
-        i * d.dilation * depth + j * h.dilation * row + k * w.dilation
-        for i in range(d.kernel)
-        for j in range(h.kernel)
-        for k in range(w.kernel)
-    )
-    return _Source(IN_PLACE, offsets, channel, depth, row, None)
-
-
-def _packed(problem: Convolution, packing: int, outputs: tuple[int, int, int]) -> _Source:
-    axes = tuple(pack_axis(a, n) for a, n in zip(problem.axes, outputs, strict=True))
-    d, h, w = axes
-    row = w.length
-    depth = h.length * row
-    plane = d.length * depth
-    offsets = tuple(
-        ((pd * len(h.phases) + ph) * len(w.phases) + pw) * plane + ed * depth + eh * row + ew
-        for pd, ed in d.taps
-        for ph, eh in h.taps
-        for pw, ew in w.taps
-    )
-    channel = _apart(plane * prod(len(a.phases) for a in axes), problem.element.size)
-    return _Source(packing, offsets, channel, depth, row, (d, h, w))
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Output seen by the kernel: rows of columns, several of which may have been joined into one."""
-
-    depths: int
-    rows: int
-    columns: int
-
-
-def _join_rows(problem: Convolution, source: _Source) -> _Grid:
-    """Treat rows as one long row where the source has nothing between them, so that tiles need not end at each row."""
-    d, h, w = (a.out for a in problem.axes)
-    if source.row == w or h == 1:
-        w, h = h * w, 1
-        if (source.depth == w or d == 1) and source.packing != PRIVATE:
-            w, d = d * w, 1
-    return _Grid(d, h, w)
-
-
-def _cycles(problem: Convolution, tile: TileShape, grid: _Grid) -> float:
-    lanes = lanes_for(problem.element)
-    tiles = problem.images * grid.depths * grid.rows * -(-grid.columns // tile.pixels(lanes))
-    blocks = problem.groups * -(-problem.out_channels // problem.groups // tile.block(lanes))
-    reduction = problem.channels // problem.groups * problem.taps
-    return tiles * blocks * (reduction * tile.step_cycles() + tile.store_cycles(lanes))
-
-
-def choose_tile(problem: Convolution, grid: _Grid) -> TileShape:
-    """Tile with the fewest cycles, waste at ragged edges included."""
-    return min(TILE_SHAPES[TARGET.registers], key=lambda tile: _cycles(problem, tile, grid))
-
-
-def _choose_source(problem: Convolution) -> tuple[_Source, int]:
-    """Where to read from, and the rows of one task where it packs for itself."""
-    size = problem.element.size
-    outs = (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out)
-    source = _in_place(problem)
-    if source is not None:
-        grid = _join_rows(problem, source)
-        tile = choose_tile(problem, grid)
-        aliased = source.channel * size % _ALIAS == 0 and problem.channels // problem.groups >= 16
-        if grid.columns >= tile.pixels(lanes_for(problem.element)) and not aliased:
-            return source, 0
-    shared = _packed(problem, SHARED, outs)
-    shared_bytes = problem.images * problem.channels * shared.channel * size
-    weight_bytes = problem.out_channels * problem.channels // problem.groups * problem.taps * size
-    if shared_bytes <= max(SHARED_BYTES, min(weight_bytes, SHARED_LIMIT)):
-        return shared, 0
-    group_channels = problem.channels // problem.groups
-    rows = problem.axes[1].out
-    while rows > 1 and _packed(problem, PRIVATE, (1, rows, outs[2])).channel * group_channels * size > PRIVATE_BYTES:
-        rows = -(-rows // 2)
-    while rows > 4 and problem.images * problem.groups * outs[0] * -(-outs[1] // rows) < 16:
-        rows = -(-rows // 2)
-    return _packed(problem, PRIVATE, (1, rows, outs[2])), rows
-
-
-def _pack_block(problem: Convolution, source: _Source, tables: list[Any]) -> int:
-    """Address of the block that says how channels are packed; where nothing is packed it is not read."""
-
-    def kept(values: Any) -> int:
-        tables.append(table(values))
-        return address(tables[-1])
-
-    fields = dict(zip(("x_depth", "x_row", "x_column"), problem.x_strides[2:], strict=True))
-    packed = source.packed or tuple(pack_axis(a, a.out) for a in problem.axes)
-    for name, axis, layout in zip(("depth", "row", "column"), problem.axes, packed, strict=True):
-        # A task's last rows may lie beyond the output; the table reaches as far as they do.
-        longest = (axis.out + layout.length) * axis.stride + axis.extent
-        indices = range(-axis.pad_begin, longest - axis.pad_begin)
-        # Beyond the padding nothing is read for a result: a zero serves.
-        end = axis.size + axis.pad_end
-        sources = [padding_source(i, axis.size, problem.padding_mode) if i < end else -1 for i in indices]
-        if name == "column":
-            sources = [max(s, 0) for s in sources]
-        fields |= {
-            f"stride_{name}": axis.stride,
-            f"{name}_phases": kept(layout.phases),
-            f"{name}_phase_count": len(layout.phases),
-            f"{name}_map": kept(sources),
-            f"packed_{name}s": layout.length,
-        }
-    w = problem.axes[2]
-    pads_with_data = problem.padding_mode != "zeros" and (w.pad_begin > 0 or w.pad_end > 0)
-    fields |= {"width": w.size, "pad_left": w.pad_begin, "pads_with_data": int(pads_with_data)}
-    tables.append(PACKING.block(**fields))
-    return address(tables[-1])
-
-
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
+#: How weights are prepared: blocks of a register tile, or transformed for Winograd.
+Form = TileShape | WinogradForm
 
 
 @lru_cache(maxsize=1024)
-def plan_convolution(problem: Convolution) -> tuple[Plan, TileShape]:
-    """Plan of the convolution, and the tile whose packed weights it reads."""
-    element, lanes = problem.element, lanes_for(problem.element)
-    source, private_rows = _choose_source(problem)
-    grid = _join_rows(problem, source) if source.packing != PRIVATE else _Grid(*(a.out for a in problem.axes))
-    tile = choose_tile(problem, grid)
-    pixels = tile.pixels(lanes)
-    group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
-    blocks = _ceil_div(group_out, tile.block(lanes))
-    tiles = _ceil_div(grid.columns, pixels)
-    outer = problem.images * problem.groups
+def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
+    """Plan of the convolution, and the form of the weights that it reads."""
+    direct, tile = plan_direct(problem)
+    forms = forms_for(problem) if problem.algorithm != "direct" else ()
+    if not forms:
+        return direct, tile
+    best = min(forms, key=lambda form: winograd_cycles(problem, form) + _preparation(problem, form))
+    cycles = winograd_cycles(problem, best) + _preparation(problem, best)
+    if problem.algorithm == "winograd" or cycles < direct.cycles:
+        return plan_winograd(problem, best), best
+    return direct, tile
 
-    # Weights stay, pixels pass: where there is more weight than input, each task takes one block and all threads
-    # together stream the weights once. Else the input stays, and each task runs all blocks over it.
-    weight_bytes = group_out * group_channels * problem.taps * element.size
-    input_bytes = group_channels * prod(a.size for a in problem.axes) * element.size
-    blocks_outermost = source.packing != PRIVATE and weight_bytes > input_bytes
-    blocks_per_task = 1 if blocks_outermost else blocks
-    wanted = max(1, TASKS // (outer * grid.depths * _ceil_div(blocks, blocks_per_task)))
-    rows_per_task, tiles_per_task = grid.rows, tiles
-    if source.packing == PRIVATE:
-        rows_per_task = private_rows
-    elif grid.rows > 1:
-        rows_per_task = _ceil_div(grid.rows, min(wanted, grid.rows))
-    else:
-        tiles_per_task = _ceil_div(tiles, min(wanted, tiles))
-    row_tasks, tile_tasks = _ceil_div(grid.rows, rows_per_task), _ceil_div(tiles, tiles_per_task)
-    block_tasks = _ceil_div(blocks, blocks_per_task)
 
-    tables: list[Any] = [table(source.offsets)]
-    pack = {
-        "pack_channel": Code(pack_channel, element) if source.packing != IN_PLACE else 0,
-        "packing": _pack_block(problem, source, tables),
-        "x_batch": problem.x_strides[0],
-        "x_channel": problem.x_strides[1],
-    }
-    source_batch = problem.x_strides[0] if source.packing == IN_PLACE else problem.channels * source.channel
-    slack = pixels + lanes  # a tile may read, though not use, that much beyond the last row
-    shared = problem.images * problem.channels * source.channel + slack if source.packing == SHARED else 0
-    private = _apart(group_channels * source.channel + slack, element.size) if source.packing == PRIVATE else 0
-
-    steps = []
-    if source.packing == SHARED:
-        fields: dict[str, Any] = {"tasks": problem.images * problem.channels, "channels": problem.channels}
-        fields["packed_channel"] = source.channel
-        steps.append(Step(Code(pack_input, element), fields | pack))
-    work: dict[str, Any] = {
-        "row_of_tiles": Code(row_of_tiles, element, (tile.role, tile.vectors, tile.width)),
-        "tasks": outer * grid.depths * row_tasks * tile_tasks * block_tasks,
-        "source": source.packing,
-        "images": problem.images,
-        "groups": problem.groups,
-        "channels": group_channels,
-        "group_channels": group_out,
-        "block": tile.block(lanes),
-        "blocks": blocks,
-        "taps": problem.taps,
-        "offsets": address(tables[0]),
-        "source_batch": source_batch,
-        "source_channel": source.channel,
-        "source_depth": source.depth,
-        "source_row": source.row,
-        "out_batch": problem.out_batch,
-        "out_channel": problem.pixels,
-        "residual_batch": problem.residual_batch or 0,
-        "has_residual": int(problem.residual_batch is not None),
-        "out_depths": grid.depths,
-        "out_rows": grid.rows,
-        "out_columns": grid.columns,
-        "rows_per_task": rows_per_task,
-        "row_tasks": row_tasks,
-        "tiles": tiles,
-        "tiles_per_task": tiles_per_task,
-        "tile_tasks": tile_tasks,
-        "blocks_per_task": blocks_per_task,
-        "block_tasks": block_tasks,
-        "blocks_outermost": int(blocks_outermost),
-        "last_start": grid.columns - pixels if source.packing == IN_PLACE else _ANYWHERE,
-        "scratch_thread": private,
-        "low": problem.low,
-        "high": problem.high,
-    }
-    steps.append(Step(Code(direct, element), work | pack))
-    microseconds = _cycles(problem, tile, grid) / 3000 + input_bytes * outer / 10_000
-    return Plan(tuple(steps), shared, private, element, microseconds, tuple(tables)), tile
+def _preparation(problem: Convolution, form: WinogradForm) -> float:
+    """Cycles to transform the weights, where that is part of every call: about one store of a vector each."""
+    if problem.prepared:
+        return 0.0
+    return 2.0 * form.products * problem.channels * problem.out_channels / lanes_for(problem.element)
 
 
 @lru_cache(maxsize=1024)
-def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, tile: TileShape) -> tuple[Plan, int]:
-    """Plan that packs weights for `tile`, and the number of packed elements."""
-    block = tile.block(lanes_for(element))
+def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form: Form) -> list[tuple[Plan, int]]:
+    """Plans that prepare weights one after the other, each with the number of elements that it writes."""
+    lanes = lanes_for(element)
+    block = form.block(lanes) if isinstance(form, TileShape) else 2 * lanes
     group_out, reduction = shape[0] // groups, prod(shape[1:])
-    blocks = _ceil_div(group_out, block)
+    blocks = ceil_div(group_out, block)
+    elements = groups * blocks * reduction * block
     fields = {
         "tasks": groups * blocks,
         "block": block,
@@ -326,6 +55,17 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, tile
         "reduction": reduction,
         "group_channels": group_out,
     }
-    step = Step(Code(pack_weights, element), fields)
-    elements = groups * blocks * reduction * block
-    return Plan((step,), 0, 0, element, elements * element.size / 4000), elements
+    cycles = elements * element.size * 0.75
+    plans = [(Plan((Step(Code(pack_weights, element), fields),), 0, 0, element, cycles), elements)]
+    if isinstance(form, WinogradForm):
+        pitch = u_product(shape[1], shape[0], element.size, lanes)
+        fields = {
+            "tasks": blocks,
+            "channels": shape[1],
+            "padded_channels": ceil_div(shape[1], lanes) * lanes,
+            "out_blocks": blocks,
+            "u_product": pitch,
+        }
+        step = Step(Code(winograd_weights, element, ("winograd", form.outputs, form.taps)), fields)
+        plans.append((Plan((step,), 0, 0, element, 4 * cycles), form.products * pitch))
+    return plans

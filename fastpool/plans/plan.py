@@ -55,7 +55,7 @@ class Plan:
     shared_elements: int  #: scratch that all threads share
     thread_elements: int  #: scratch of each thread, after the shared one
     element: ElementType
-    microseconds: float  #: rough single-thread duration; decides whether a parallel region pays
+    cycles: float  #: rough cycles of one core; decides whether a parallel region pays
     tables: tuple[Any, ...] = field(default=(), repr=False)  #: keeps alive the arrays whose addresses are in the fields
     _blocks: list[np.ndarray] = field(default_factory=list, compare=False, repr=False)
 
@@ -72,11 +72,20 @@ class Plan:
         self._blocks.append(together)
         return together
 
-    def run(self, x: int, weights: int = 0, bias: int = 0, residual: int = 0, out: int = 0, indices: int = 0) -> None:
+    def run(
+        self,
+        x: int,
+        weights: int = 0,
+        bias: int = 0,
+        residual: int = 0,
+        out: int = 0,
+        indices: int = 0,
+        filters: int = 0,
+    ) -> None:
         """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
         blocks = self._blocks[0] if self._blocks else self._compile()
-        threads = runtime.threads_for(self.microseconds)
-        runtime.launch(blocks, self.workspace(threads), x, weights, bias, residual, out, indices, threads)
+        threads = runtime.threads_for(self.cycles)
+        runtime.launch(blocks, self.workspace(threads), x, weights, bias, residual, out, indices, filters, threads)
 
 
 def table(values: Any) -> np.ndarray:

@@ -126,7 +126,7 @@ def plan_pooling(problem: Pooling) -> Plan:
     if problem.indices:
         step = Step(Code(argpool, element, (problem.operation, 1, 1)), fields | {"height": height.size})
         work = planes * prod(axis.out for axis in problem.axes) * max(d.count) * max(h.count) * max(w.count)
-        return Plan((step,), 0, 0, element, work / 1000, tuple(tables))
+        return Plan((step,), 0, 0, element, 3.0 * work, tuple(tables))
 
     regular = isinstance(width, Axis)
     pad_left = width.pad_begin if isinstance(width, Axis) else 0
@@ -158,7 +158,7 @@ def plan_pooling(problem: Pooling) -> Plan:
     }
     cycles = planes * rows * (max(h.count) * max(d.count) + max(w.count)) * width.size / lanes
     step = Step(Code(pool, element, (problem.operation, 1, 1)), fields)
-    return Plan((step,), 0, fields["scratch_thread"], element, cycles / 1500, tuple(tables))
+    return Plan((step,), 0, fields["scratch_thread"], element, 2 * cycles, tuple(tables))
 
 
 @lru_cache(maxsize=1024)
@@ -188,4 +188,4 @@ def plan_global(problem: Pooling) -> Plan:
         "divisor": float(elements),
     }
     step = Step(Code(reduce_planes, element, (problem.operation, 1, 1)), fields)
-    return Plan((step,), 0, 0, element, planes * elements / 10_000)
+    return Plan((step,), 0, 0, element, planes * elements / 3)

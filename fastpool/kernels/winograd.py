@@ -1,0 +1,457 @@
+"""Winograd convolution: square filters at unit stride, by products of transformed tiles.
+
+F(4,3) needs 36 multiplications for 4x4 outputs of a 3x3 filter where the direct sum needs 144. Lanes are channels
+throughout: rows of the input are transposed into vectors of channels, transformed tile by tile, multiplied (the same
+register tile as in the direct convolution, with tiles for pixels), transformed back and transposed out. With c channels in
+`lanes`-wide blocks, t tiles and P = (m + r - 1)^2 products:
+
+    V [product][channel block][tile][lane]      transformed input
+    U [product][out block][channel][2 * lanes]  transformed weights (`winograd_weights`)
+    M [product][tile][2 * lanes]                products, of one out block
+
+Two schedules. `shared`: all threads transform the whole input into one V, then each takes out blocks: for small maps,
+whose weights are read once in all. `fused`: each task does all for a group of tiles, from scratch of its own: for large
+maps, whose V would not stay in the cache.
+
+A non-finite pixel would spread over its whole tile. Tiles with non-finite results are therefore computed again, directly.
+"""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastpool.kernels import simd, transforms
+from fastpool.kernels._jit import device, kernel, routine
+from fastpool.kernels.calls import Layout, invoke
+from fastpool.kernels.epilogue import write_ir
+from fastpool.kernels.simd import I64, Tile, Vector, lanes_of, scalar, splat, store, width_of
+
+WINOGRAD = Layout(
+    "winograd",
+    {
+        "transform_rows": "routine",
+        "multiply": "routine",
+        "finish_rows": "routine",
+        "images": "integer",
+        "channels": "integer",
+        "channel_blocks": "integer",
+        "out_channels": "integer",
+        "out_blocks": "integer",
+        "x_batch": "integer",
+        "x_channel": "integer",
+        "x_row": "integer",
+        "width": "integer",
+        "row_map": "integers",
+        "pad_left": "integer",
+        "out_rows": "integer",
+        "out_columns": "integer",
+        "out_batch": "integer",
+        "residual_batch": "integer",
+        "has_residual": "integer",
+        "tile_rows": "integer",  # of one image
+        "tile_columns": "integer",
+        "group_rows": "integer",  # of tiles, in one task
+        "group_columns": "integer",
+        "row_groups": "integer",
+        "column_groups": "integer",
+        "v_block": "integer",  # elements from one channel block to the next
+        "v_product": "integer",
+        "u_product": "integer",
+        "m_product": "integer",
+        "shared": "integer",  # elements of scratch before those of the threads
+        "scratch_thread": "integer",
+        "v_offset": "integer",  # within a thread's scratch
+        "m_offset": "integer",
+        "strip_offset": "integer",
+        "low": "number",
+        "high": "number",
+    },
+)
+
+
+@intrinsic
+def outputs_of(typingctx, spec):
+    """Outputs of a tile along an axis, m of F(m, r)."""
+    return types.intp(spec), lambda context, builder, sig, args: I64(spec.vectors)
+
+
+@intrinsic
+def _transpose_in(typingctx, spec, source, pitch, channels, first, last, target):
+    """Columns first..last of a row of `channels` channels, `pitch` apart, as one vector of channels a column; else 0."""
+
+    def codegen(context, builder, sig, args):
+        _, source, pitch, channels, first, last, target = args
+        vector = simd.vector_ir(spec)
+        zero = ir.Constant(vector, None)
+        inside = simd.range_mask_ir(builder, first, last, spec.lanes)
+        nothing = ir.Constant(inside.type, None)
+        rows = []
+        for lane in range(spec.lanes):
+            mask = builder.select(builder.icmp_signed("<", I64(lane), channels), inside, nothing)
+            place = builder.gep(source, [builder.mul(pitch, I64(lane))])
+            rows.append(simd.masked_load_ir(builder, place, vector, mask, zero, spec.size))
+        for column, value in enumerate(simd.transpose_ir(builder, rows)):
+            simd.store_ir(builder, value, builder.gep(target, [I64(column * spec.lanes)]), spec.size)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(spec, source, number, number, number, number, target), codegen
+
+
+@intrinsic
+def _transform_in(typingctx, spec, strip, row_pitch, target, product_pitch):
+    """One tile of the strip: B^T d B, each product to its place."""
+
+    def codegen(context, builder, sig, args):
+        _, strip, row_pitch, target, product_pitch = args
+        vector, size = simd.vector_ir(spec), spec.vectors + spec.width - 1
+        columns = []
+        for j in range(size):
+            rows = [
+                builder.gep(strip, [builder.add(builder.mul(row_pitch, I64(i)), I64(j * spec.lanes))])
+                for i in range(size)
+            ]
+            columns.append(transforms.input_ir(builder, [simd.load_ir(builder, p, vector, spec.size) for p in rows]))
+        for i in range(size):
+            for j, value in enumerate(transforms.input_ir(builder, [column[i] for column in columns])):
+                place = builder.gep(target, [builder.mul(product_pitch, I64(i * size + j))])
+                simd.store_ir(builder, value, place, spec.size)
+        return context.get_dummy_value()
+
+    return types.void(spec, strip, types.intp, target, types.intp), codegen
+
+
+@intrinsic
+def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pitch, check):
+    """One tile of products: A^T M A + bias into rows of pixels; `check` becomes NaN if a result is not finite."""
+
+    def codegen(context, builder, sig, args):
+        _, source, product_pitch, bias, target, row_pitch, check = args
+        vector, size, outputs = simd.vector_ir(spec), spec.vectors + spec.width - 1, spec.vectors
+        columns = []
+        for j in range(size):
+            places = [builder.gep(source, [builder.mul(product_pitch, I64(i * size + j))]) for i in range(size)]
+            loaded = [simd.load_ir(builder, place, vector, spec.size) for place in places]
+            columns.append(transforms.output_ir(builder, outputs, loaded))
+        zero = ir.Constant(vector, None)
+        for i in range(outputs):
+            for j, value in enumerate(transforms.output_ir(builder, outputs, [column[i] for column in columns])):
+                value = builder.fadd(value, bias)
+                check = simd.fma_ir(builder, value, zero, check)
+                place = builder.gep(target, [builder.add(builder.mul(row_pitch, I64(i)), I64(j * spec.lanes))])
+                simd.store_ir(builder, value, place, spec.size)
+        return check
+
+    return check(spec, source, types.intp, bias, target, types.intp, check), codegen
+
+
+@intrinsic
+def _transpose_out(typingctx, spec, source, out, residual, has_residual, pitch, channels, columns, low, high):
+    """`columns` vectors of channels as rows of `channels` channels, `pitch` apart, with residual and activation."""
+
+    def codegen(context, builder, sig, args):
+        _, source, out, residual, has_residual, pitch, channels, columns, low, high = args
+        lanes, vector = spec.lanes, simd.vector_ir(spec)
+        low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
+        mask = simd.range_mask_ir(builder, I64(0), columns, lanes)
+        rows = [simd.load_ir(builder, builder.gep(source, [I64(t * lanes)]), vector, spec.size) for t in range(lanes)]
+        for lane, value in enumerate(simd.transpose_ir(builder, rows)):
+            with builder.if_then(builder.icmp_signed("<", I64(lane), channels), likely=True):
+                offset = builder.mul(pitch, I64(lane))
+                write_ir(builder, spec, value, out, residual, has_residual, offset, mask, low, high)
+        return context.get_dummy_value()
+
+    number, one = types.intp, spec.dtype
+    return types.void(spec, source, out, residual, number, number, number, number, one, one), codegen
+
+
+@intrinsic
+def _masked_vector(typingctx, spec, pointer, count):
+    """First `count` elements at `pointer`, then zeros."""
+
+    def codegen(context, builder, sig, args):
+        vector = simd.vector_ir(spec)
+        mask = simd.range_mask_ir(builder, I64(0), args[2], spec.lanes)
+        return simd.masked_load_ir(builder, args[1], vector, mask, ir.Constant(vector, None), spec.size)
+
+    return Vector(spec.dtype, spec.lanes)(spec, pointer, types.intp), codegen
+
+
+@intrinsic
+def _has_nan(typingctx, value):
+    """Whether any lane is NaN."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.fcmp_unordered("uno", args[0], args[0])
+        return builder.icmp_unsigned("!=", builder.bitcast(bits, ir.IntType(value.lanes)), ir.IntType(value.lanes)(0))
+
+    return types.boolean(value), codegen
+
+
+@routine(WINOGRAD, "elements", "elements", "elements", "integer", "integer", "integer", "integer")
+def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, tiles):
+    """Transform one row of `tiles` tiles of one block of `channels` channels, from its tile `first_tile` on."""
+    spec = call.spec
+    lanes, outputs, taps = lanes_of(spec), outputs_of(spec), width_of(spec)
+    size = outputs + taps - 1
+    columns = tiles * outputs + taps - 1
+    pitch = (columns + lanes - 1) // lanes * lanes * lanes
+    start = first_tile * outputs - call.pad_left
+    zero = splat(spec, 0.0)
+    for i in range(size):
+        source = call.row_map[tile_row * outputs + i]
+        line = strip + i * pitch
+        if source < 0:
+            for p in range(columns):
+                store(spec, line + p * lanes, zero)
+        else:
+            row = plane + source * call.x_row
+            for p in range(0, columns, lanes):
+                w = start + p
+                _transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
+    for t in range(tiles):
+        _transform_in(spec, strip + t * outputs * lanes, pitch, target + t * lanes, call.v_product)
+
+
+@intrinsic
+def _zeros(typingctx, spec):
+    tile = Tile(spec)
+    return tile(spec), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
+
+
+@intrinsic
+def _multiply_add(typingctx, accumulators, v, u):
+    """accumulators[i, t] += vector i of `u` * element t * lanes of `v`."""
+    spec = accumulators.spec
+
+    def codegen(context, builder, sig, args):
+        tile, v, u = args
+        vector, lanes = simd.vector_ir(spec), spec.lanes
+        loaded = [
+            simd.load_ir(builder, builder.gep(u, [I64(i * lanes)]), vector, spec.size) for i in range(spec.vectors)
+        ]
+        for t in range(spec.width):
+            value = builder.load(builder.gep(v, [I64(t * lanes)]), align=spec.size)
+            broadcast = simd.splat_ir(builder, value, lanes)
+            for i in range(spec.vectors):
+                index = i * spec.width + t
+                total = simd.fma_ir(builder, loaded[i], broadcast, builder.extract_value(tile, index))
+                tile = builder.insert_value(tile, total, index)
+        return tile
+
+    return accumulators(accumulators, v, u), codegen
+
+
+@intrinsic
+def _store_tile(typingctx, tile, target):
+    """Write the tile as [column][vector][lane]."""
+    spec = tile.spec
+
+    def codegen(context, builder, sig, args):
+        for t in range(spec.width):
+            for i in range(spec.vectors):
+                place = builder.gep(args[1], [I64((t * spec.vectors + i) * spec.lanes)])
+                simd.store_ir(builder, builder.extract_value(args[0], i * spec.width + t), place, spec.size)
+        return context.get_dummy_value()
+
+    return types.void(tile, target), codegen
+
+
+@routine(WINOGRAD, "elements", "elements", "elements", "integer", "integer")
+def multiply(call, v, u, m, tiles, products):
+    """M = U V for each product, of `tiles` tiles and one out block; groups of tiles overlap rather than end early."""
+    spec = call.spec
+    lanes, width = lanes_of(spec), width_of(spec)
+    block = simd.vectors_of(spec) * lanes
+    for product in range(products):
+        for first in range(0, tiles, width):
+            start = max(0, min(first, tiles - width))
+            total = _zeros(spec)
+            x = v + (product * call.v_product + start * lanes)
+            weights = u + product * call.u_product
+            for _ in range(call.channel_blocks):
+                for c in range(lanes):
+                    total = _multiply_add(total, x + c, weights)
+                    weights = weights + block
+                x = x + call.v_block
+            _store_tile(total, m + (product * call.m_product + start * block))
+
+
+@device
+def _direct_pixel(spec, call, image, row, column, channel):
+    """One output, by the sum itself."""
+    taps = width_of(spec)
+    total = scalar(spec, 0.0)
+    for c in range(call.channels):
+        plane = call.x + (image * call.x_batch + c * call.x_channel)
+        filters = call.filters + (channel * call.channels + c) * taps * taps
+        for i in range(taps):
+            source = call.row_map[row + i]
+            for j in range(taps):
+                w = column + j - call.pad_left
+                inside = source >= 0 and w >= 0 and w < call.width
+                value = plane[source * call.x_row + w] if inside else scalar(spec, 0.0)
+                total = simd.fma(filters[i * taps + j], value, total)
+    return total + call.bias[channel]
+
+
+@routine(WINOGRAD, "elements", "elements", "integer", "integer", "integer", "integer", "integer")
+def finish_rows(call, m, pixels, out_block, image, tile_row, first_tile, tiles):
+    """Transform one row of tiles back, in all channels of an out block; `pixels` is scratch for rows of channels."""
+    spec = call.spec
+    lanes, outputs = lanes_of(spec), outputs_of(spec)
+    columns_here = min(tiles * outputs, call.out_columns - first_tile * outputs)
+    rows_here = min(outputs, call.out_rows - tile_row * outputs)
+    pitch = (tiles * outputs + lanes) * lanes
+    plane = call.out_rows * call.out_columns
+    low, high = scalar(spec, call.low), scalar(spec, call.high)
+    for half in range(2):
+        channel = (2 * out_block + half) * lanes
+        channels = min(lanes, call.out_channels - channel)
+        if channels > 0:
+            bias = _masked_vector(spec, call.bias + channel, channels)
+            check = splat(spec, 0.0)
+            for t in range(tiles):
+                source = m + (2 * t + half) * lanes
+                target = pixels + t * outputs * lanes
+                check = _transform_out(spec, source, call.m_product, bias, target, pitch, check)
+            if _has_nan(check):
+                for i in range(rows_here):
+                    for j in range(columns_here):
+                        row, column = tile_row * outputs + i, first_tile * outputs + j
+                        for lane in range(channels):
+                            value = _direct_pixel(spec, call, image, row, column, channel + lane)
+                            pixels[i * pitch + j * lanes + lane] = value
+            for i in range(rows_here):
+                place = channel * plane + (tile_row * outputs + i) * call.out_columns + first_tile * outputs
+                for j in range(0, columns_here, lanes):
+                    _transpose_out(
+                        spec,
+                        pixels + (i * pitch + j * lanes),
+                        call.out + (image * call.out_batch + place + j),
+                        call.residual + (image * call.residual_batch + place + j),
+                        call.has_residual,
+                        plane,
+                        channels,
+                        columns_here - j,
+                        low,
+                        high,
+                    )
+
+
+@kernel(WINOGRAD)
+def winograd_input(call, task, thread):
+    """First half of `shared`: transform one row of tiles of one channel block into the common V."""
+    lanes = lanes_of(call.spec)
+    block, row = task % call.channel_blocks, task // call.channel_blocks
+    image, tile_row = row // call.tile_rows, row % call.tile_rows
+    plane = call.x + (image * call.x_batch + block * lanes * call.x_channel)
+    strip = call.scratch + (call.shared + thread * call.scratch_thread + call.strip_offset)
+    target = call.scratch + (block * call.v_block + row * call.tile_columns * lanes)
+    channels = call.channels - block * lanes
+    invoke(call.transform_rows, call, plane, strip, target, channels, tile_row, 0, call.tile_columns)
+
+
+@kernel(WINOGRAD)
+def winograd_output(call, task, thread):
+    """Second half of `shared`: one out block for a group of rows of tiles."""
+    lanes = lanes_of(call.spec)
+    own = call.scratch + (call.shared + thread * call.scratch_thread)
+    m, pixels = own + call.m_offset, own + call.strip_offset
+    group, out_block = task % call.row_groups, task // call.row_groups
+    first = group * call.group_rows
+    end = min(first + call.group_rows, call.images * call.tile_rows)
+    products = products_of(call.spec)
+    columns = call.tile_columns
+    v = call.scratch + first * columns * lanes
+    u = call.weights + out_block * call.channel_blocks * lanes * 2 * lanes
+    invoke(call.multiply, call, v, u, m, (end - first) * columns, products)
+    for row in range(first, end):
+        image, tile_row = row // call.tile_rows, row % call.tile_rows
+        source = m + (row - first) * columns * 2 * lanes
+        invoke(call.finish_rows, call, source, pixels, out_block, image, tile_row, 0, columns)
+
+
+@kernel(WINOGRAD)
+def winograd_fused(call, task, thread):
+    """All of a group of tiles, through scratch of this thread."""
+    lanes = lanes_of(call.spec)
+    products = products_of(call.spec)
+    column_group, rest = task % call.column_groups, task // call.column_groups
+    row_group, image = rest % call.row_groups, rest // call.row_groups
+    first_row, first_tile = row_group * call.group_rows, column_group * call.group_columns
+    end_row = min(first_row + call.group_rows, call.tile_rows)
+    tiles = min(call.group_columns, call.tile_columns - first_tile)
+    own = call.scratch + (call.shared + thread * call.scratch_thread)
+    v, m, strip = own + call.v_offset, own + call.m_offset, own + call.strip_offset
+    for block in range(call.channel_blocks):
+        plane = call.x + (image * call.x_batch + block * lanes * call.x_channel)
+        channels = call.channels - block * lanes
+        for row in range(first_row, end_row):
+            target = v + (block * call.v_block + (row - first_row) * tiles * lanes)
+            invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles)
+    for out_block in range(call.out_blocks):
+        u = call.weights + out_block * call.channel_blocks * lanes * 2 * lanes
+        invoke(call.multiply, call, v, u, m, (end_row - first_row) * tiles, products)
+        for row in range(first_row, end_row):
+            source = m + (row - first_row) * tiles * 2 * lanes
+            invoke(call.finish_rows, call, source, strip, out_block, image, row, first_tile, tiles)
+
+
+WEIGHTS = Layout(
+    "winograd_weights",
+    {
+        "channels": "integer",
+        "padded_channels": "integer",
+        "out_blocks": "integer",
+        "u_product": "integer",
+    },
+)
+
+
+@intrinsic
+def products_of(typingctx, spec):
+    """Products of a tile."""
+    size = spec.vectors + spec.width - 1
+    return types.intp(spec), lambda context, builder, sig, args: I64(size * size)
+
+
+@intrinsic
+def _transform_weights(typingctx, spec, source, tap_pitch, target, product_pitch):
+    """G g G^T of one vector of filters."""
+
+    def codegen(context, builder, sig, args):
+        _, source, tap_pitch, target, product_pitch = args
+        vector, taps = simd.vector_ir(spec), spec.width
+        size = spec.vectors + taps - 1
+        columns = []
+        for j in range(taps):
+            places = [builder.gep(source, [builder.mul(tap_pitch, I64(i * taps + j))]) for i in range(taps)]
+            loaded = [simd.load_ir(builder, place, vector, spec.size) for place in places]
+            columns.append(transforms.weights_ir(builder, spec.vectors, loaded))
+        for i in range(size):
+            row = transforms.weights_ir(builder, spec.vectors, [column[i] for column in columns])
+            for j, value in enumerate(row):
+                place = builder.gep(target, [builder.mul(product_pitch, I64(i * size + j))])
+                simd.store_ir(builder, value, place, spec.size)
+        return context.get_dummy_value()
+
+    return types.void(spec, source, types.intp, target, types.intp), codegen
+
+
+@kernel(WEIGHTS)
+def winograd_weights(call, task, thread):
+    """Transform the packed weights [out block][channel][tap][2 * lanes] of one out block into U."""
+    spec = call.spec
+    lanes, taps = lanes_of(spec), width_of(spec)
+    block = 2 * lanes
+    zero = splat(spec, 0.0)
+    for channel in range(call.padded_channels):
+        source = call.weights + (task * call.channels + channel) * taps * taps * block
+        target = call.out + (task * call.padded_channels + channel) * block
+        for half in range(0, block, lanes):
+            if channel < call.channels:
+                _transform_weights(spec, source + half, block, target + half, call.u_product)
+            else:
+                for product in range(products_of(spec)):
+                    store(spec, target + (product * call.u_product + half), zero)

@@ -1,0 +1,60 @@
+"""The convolution that a plan is made for, and small helpers of all its plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from fastpool.dtypes import ElementType
+from fastpool.geometry import Axis
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Quotient, rounded up."""
+    return -(-a // b)
+
+
+def apart(elements: int, size: int) -> int:
+    """Round a pitch up to an odd number of cache lines, so that channels do not fall into the same cache sets."""
+    line = 64 // size
+    return (ceil_div(elements, line) | 1) * line
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """All that decides how a convolution is carried out. Strides are in elements of x (N, C, D, H, W)."""
+
+    element: ElementType
+    images: int
+    channels: int
+    out_channels: int
+    groups: int
+    axes: tuple[Axis, Axis, Axis]
+    x_strides: tuple[int, int, int, int, int]
+    padding_mode: str
+    low: float
+    high: float
+    out_batch: int
+    residual_batch: int | None
+    prepared: bool = True  #: whether weights are packed once, for many calls
+    algorithm: str = "auto"
+
+    @property
+    def taps(self) -> int:
+        """Taps of one channel."""
+        return prod(axis.kernel for axis in self.axes)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one output channel."""
+        return prod(axis.out for axis in self.axes)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications of all taps, padding included."""
+        return self.images * self.pixels * self.out_channels * (self.channels // self.groups) * self.taps
+
+    @property
+    def workspace_limit(self) -> int:
+        """Bytes that all threads together may share as scratch."""
+        return 16 * 1024 * 1024

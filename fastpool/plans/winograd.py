@@ -1,0 +1,279 @@
+"""Plan of a Winograd convolution: which F(m, r), which schedule, how many tiles at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastpool.arrays import address
+from fastpool.geometry import padding_source
+from fastpool.kernels import lanes as lanes_for
+from fastpool.kernels.tiles import TARGET, TILE_SHAPES, WINOGRAD_PRIVATE_BYTES, TileShape
+from fastpool.kernels.winograd import (
+    finish_rows,
+    multiply,
+    transform_rows,
+    winograd_fused,
+    winograd_input,
+    winograd_output,
+)
+from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.problem import Convolution, apart, ceil_div
+
+#: A shared V up to this size is read from the level-2 cache again and again for nothing.
+_CACHED_BYTES = 1024 * 1024
+#: Groups of tiles that a plan aims at, for all out blocks together.
+_TASKS = 16
+
+
+@dataclass(frozen=True)
+class WinogradForm:
+    """F(outputs, taps) in each dimension: how weights are prepared."""
+
+    outputs: int
+    taps: int
+
+    @property
+    def size(self) -> int:
+        """Elements of a tile along an axis."""
+        return self.outputs + self.taps - 1
+
+    @property
+    def products(self) -> int:
+        """Multiplications of a tile."""
+        return self.size**2
+
+
+#: By size of the filter.
+FORMS = {3: (WinogradForm(4, 3), WinogradForm(2, 3)), 5: (WinogradForm(2, 5),)}
+
+
+def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
+    """Forms that can compute the convolution: square filters at unit stride and dilation, one group, plain rows."""
+    depth, height, width = problem.axes
+    padded = problem.padding_mode != "zeros" and (width.pad_begin or width.pad_end)
+    unit = all(axis.stride == 1 and axis.dilation == 1 for axis in problem.axes)
+    square = height.kernel == width.kernel and depth.kernel == depth.size == depth.out == 1
+    if not unit or not square or problem.groups != 1 or problem.x_strides[4] != 1 or padded:
+        return ()
+    return FORMS.get(width.kernel, ())
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Sizes that follow from a form."""
+
+    problem: Convolution
+    form: WinogradForm
+
+    @property
+    def lanes(self) -> int:
+        """Channels of a vector."""
+        return lanes_for(self.problem.element)
+
+    @property
+    def tile_rows(self) -> int:
+        """Tiles down an image."""
+        return ceil_div(self.problem.axes[1].out, self.form.outputs)
+
+    @property
+    def tile_columns(self) -> int:
+        """Tiles across an image."""
+        return ceil_div(self.problem.axes[2].out, self.form.outputs)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all images."""
+        return self.problem.images * self.tile_rows * self.tile_columns
+
+    @property
+    def channel_blocks(self) -> int:
+        """Vectors of input channels."""
+        return ceil_div(self.problem.channels, self.lanes)
+
+    @property
+    def out_blocks(self) -> int:
+        """Pairs of vectors of output channels."""
+        return ceil_div(self.problem.out_channels, 2 * self.lanes)
+
+    @property
+    def v_bytes(self) -> int:
+        """Transformed input."""
+        return self.form.products * self.channel_blocks * self.lanes * self.tiles * self.problem.element.size
+
+    @property
+    def u_bytes(self) -> int:
+        """Transformed weights."""
+        size = self.problem.element.size
+        return self.form.products * self.channel_blocks * self.out_blocks * 2 * self.lanes**2 * size
+
+
+def product_tile(tiles: int) -> TileShape:
+    """Register tile for products of that many tiles."""
+    shapes = [shape for shape in TILE_SHAPES[TARGET.registers] if shape.role == "channels" and shape.vectors == 2]
+    return min(shapes, key=lambda shape: (ceil_div(tiles, shape.width) * (shape.step_cycles() + 0.1), -shape.width))
+
+
+def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
+    """Estimated cycles of one core."""
+    tiling = Tiling(problem, form)
+    lanes = tiling.lanes
+    group = min(tiling.tiles, max(1, _group_tiles(tiling)))
+    tile = product_tile(group)
+    per_group = ceil_div(group, tile.width) * tile.step_cycles()
+    multiply_cycles = (
+        form.products * tiling.out_blocks * tiling.channel_blocks * lanes * per_group * tiling.tiles / group
+    )
+    # Loads, stores and additions of the transforms, and shuffles of the transposes, per tile and vector of channels.
+    transform_in = 2.5 * form.products + form.size * form.outputs * (lanes.bit_length() + 1)
+    transform_out = 2.5 * form.products + form.outputs**2 * (lanes.bit_length() + 3)
+    transforms = tiling.tiles * (tiling.channel_blocks * transform_in + 2 * tiling.out_blocks * transform_out)
+    return multiply_cycles + transforms + _traffic(tiling) / 16
+
+
+def _group_tiles(tiling: Tiling) -> int:
+    """Tiles of a fused task, so that V and M stay in the level-2 cache."""
+    size = tiling.problem.element.size
+    per_tile = tiling.form.products * (tiling.channel_blocks + 2) * tiling.lanes * size
+    return WINOGRAD_PRIVATE_BYTES // per_tile
+
+
+def _is_shared(tiling: Tiling) -> bool:
+    return _shared_traffic(tiling) <= _fused_traffic(tiling)
+
+
+def _shared_traffic(tiling: Tiling) -> float:
+    if tiling.v_bytes > tiling.problem.workspace_limit:
+        return float("inf")
+    again = tiling.out_blocks * tiling.v_bytes if tiling.v_bytes > _CACHED_BYTES else 2 * tiling.v_bytes
+    return again + tiling.u_bytes
+
+
+def _fused_traffic(tiling: Tiling) -> float:
+    group = max(1, _group_tiles(tiling))
+    groups = max(ceil_div(tiling.tiles, group), 4 * tiling.problem.images)
+    return groups * tiling.u_bytes if tiling.u_bytes > _CACHED_BYTES else tiling.u_bytes
+
+
+def _traffic(tiling: Tiling) -> float:
+    return min(_shared_traffic(tiling), _fused_traffic(tiling))
+
+
+def _fused_group(tiling: Tiling) -> tuple[int, int]:
+    """Rows and columns of tiles of a fused task: near the wanted number, near a multiple of the register tile."""
+    wanted = max(1, _group_tiles(tiling))
+    # At least four tasks an image, so that threads end together.
+    wanted = min(wanted, max(1, tiling.tile_rows * tiling.tile_columns // 4)) if tiling.problem.images < 8 else wanted
+    best, best_cost = (1, 1), float("inf")
+    for rows in range(1, tiling.tile_rows + 1):
+        columns = min(tiling.tile_columns, wanted // rows)
+        if columns == 0:
+            break
+        columns = ceil_div(tiling.tile_columns, ceil_div(tiling.tile_columns, columns))
+        tile = product_tile(rows * columns)
+        groups = ceil_div(tiling.tile_rows, rows) * ceil_div(tiling.tile_columns, columns)
+        # Rows and columns of pixels at the border of a group are transposed twice: a small preference for squares.
+        halo = 1 + 0.02 * (1 / rows + 1 / columns)
+        cost = groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1) * halo
+        # Fewer, larger groups read the weights less often.
+        cost *= 1 + 4 / (rows * columns)
+        if cost < best_cost:
+            best, best_cost = (rows, columns), cost
+    return best
+
+
+def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
+    """Plan of the convolution by `form`."""
+    element, tiling = problem.element, Tiling(problem, form)
+    lanes, size = tiling.lanes, element.size
+    block = 2 * lanes
+    _, height, width = problem.axes
+    shared = _is_shared(tiling)
+    rows_of_tiles = problem.images * tiling.tile_rows
+    if shared:
+        columns = tiling.tile_columns
+        budget = WINOGRAD_PRIVATE_BYTES // (form.products * block * size)
+        rows = max(1, min(rows_of_tiles, budget // columns))
+        rows = min(rows, max(1, rows_of_tiles * tiling.out_blocks // _TASKS))
+        row_groups, column_groups = ceil_div(rows_of_tiles, rows), 1
+        rows = ceil_div(rows_of_tiles, row_groups)
+    else:
+        rows, columns = _fused_group(tiling)
+        row_groups, column_groups = ceil_div(tiling.tile_rows, rows), ceil_div(tiling.tile_columns, columns)
+    group = rows * columns
+    tile = product_tile(group)
+    slack = tile.width * lanes
+    v_tiles = tiling.tiles if shared else group
+    v_block = v_tiles * lanes
+    v_product = apart(tiling.channel_blocks * v_block, size)
+    m_product = apart(max(group, tile.width) * block, size)
+    v_elements = apart(form.products * v_product + slack, size)
+    m_elements = form.products * m_product
+    span = columns * form.outputs + form.taps - 1
+    strip = max(
+        form.size * ceil_div(span, lanes) * lanes * lanes,
+        form.outputs * (columns * form.outputs + lanes) * lanes + lanes * lanes,
+    )
+    private = m_elements + apart(strip, size) + (0 if shared else v_elements)
+
+    source_rows = [
+        padding_source(i - height.pad_begin, height.size, problem.padding_mode)
+        if i - height.pad_begin < height.size + height.pad_end
+        else -1
+        for i in range(tiling.tile_rows * form.outputs + form.taps)
+    ]
+    tables: list[Any] = [table(source_rows)]
+    shape = ("winograd", form.outputs, form.taps)
+    fields: dict[str, Any] = {
+        "transform_rows": Code(transform_rows, element, shape),
+        "multiply": Code(multiply, element, ("product", 2, tile.width)),
+        "finish_rows": Code(finish_rows, element, shape),
+        "images": problem.images,
+        "channels": problem.channels,
+        "channel_blocks": tiling.channel_blocks,
+        "out_channels": problem.out_channels,
+        "out_blocks": tiling.out_blocks,
+        "x_batch": problem.x_strides[0],
+        "x_channel": problem.x_strides[1],
+        "x_row": problem.x_strides[3],
+        "width": width.size,
+        "row_map": address(tables[0]),
+        "pad_left": width.pad_begin,
+        "out_rows": height.out,
+        "out_columns": width.out,
+        "out_batch": problem.out_batch,
+        "residual_batch": problem.residual_batch or 0,
+        "has_residual": int(problem.residual_batch is not None),
+        "tile_rows": tiling.tile_rows,
+        "tile_columns": tiling.tile_columns,
+        "group_rows": rows,
+        "group_columns": columns,
+        "row_groups": row_groups,
+        "column_groups": column_groups,
+        "v_block": v_block,
+        "v_product": v_product,
+        "u_product": u_product(problem.channels, problem.out_channels, problem.element.size, lanes),
+        "m_product": m_product,
+        "shared": v_elements if shared else 0,
+        "scratch_thread": private,
+        "v_offset": m_elements + apart(strip, size),
+        "m_offset": 0,
+        "strip_offset": m_elements,
+        "low": problem.low,
+        "high": problem.high,
+    }
+    if shared:
+        steps = (
+            Step(Code(winograd_input, element, shape), {"tasks": rows_of_tiles * tiling.channel_blocks} | fields),
+            Step(Code(winograd_output, element, shape), {"tasks": row_groups * tiling.out_blocks} | fields),
+        )
+    else:
+        tasks = problem.images * row_groups * column_groups
+        steps = (Step(Code(winograd_fused, element, shape), {"tasks": tasks} | fields),)
+    cycles = winograd_cycles(problem, form)
+    return Plan(steps, fields["shared"], private, element, cycles, tuple(tables))
+
+
+def u_product(channels: int, out_channels: int, size: int, lanes: int) -> int:
+    """Elements of U from one product to the next."""
+    return apart(ceil_div(channels, lanes) * ceil_div(out_channels, 2 * lanes) * 2 * lanes**2, size)

@@ -1,0 +1,884 @@
+"""Bad input: a ValueError or TypeError that names the argument, before anything is computed, allocated or written."""
+
+import datetime
+import decimal
+import fractions
+import re
+import warnings
+
+import numpy as np
+import pytest
+from conftest import DTYPES, SENTINEL, assert_close, integers, run_apart
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
+
+import fastpool
+from fastpool import oracle
+
+X = integers(0, (2, 4, 6, 7), np.float32)
+WEIGHT = integers(1, (4, 4, 3, 3), np.float32)
+BIAS = integers(2, (4,), np.float32)
+
+#: Function -> arguments of a call that works, by name and in the function's order.
+CALLS = {
+    "conv2d": {
+        "x": X,
+        "weight": WEIGHT,
+        "bias": BIAS,
+        "stride": 1,
+        "padding": 1,
+        "dilation": 1,
+        "groups": 1,
+        "padding_mode": "zeros",
+        "activation": None,
+        "residual": None,
+        "out": None,
+    },
+    "subsample2d": {
+        "x": X,
+        "weight": BIAS,
+        "bias": BIAS,
+        "kernel_size": 2,
+        "stride": None,
+        "padding": 0,
+        "ceil_mode": False,
+        "out": None,
+    },
+    "max_pool2d": {
+        "x": X,
+        "kernel_size": 2,
+        "stride": None,
+        "padding": 0,
+        "dilation": 1,
+        "ceil_mode": False,
+        "return_indices": False,
+        "out": None,
+    },
+    "avg_pool2d": {
+        "x": X,
+        "kernel_size": 2,
+        "stride": None,
+        "padding": 0,
+        "ceil_mode": False,
+        "count_include_pad": True,
+        "divisor_override": None,
+        "dilation": 1,
+        "out": None,
+    },
+    "sum_pool2d": {
+        "x": X,
+        "kernel_size": 2,
+        "stride": None,
+        "padding": 0,
+        "ceil_mode": False,
+        "dilation": 1,
+        "out": None,
+    },
+    "lp_pool2d": {
+        "x": X,
+        "norm_type": 2,
+        "kernel_size": 2,
+        "stride": None,
+        "ceil_mode": False,
+        "padding": 0,
+        "dilation": 1,
+        "out": None,
+    },
+    "adaptive_avg_pool2d": {"x": X, "output_size": 3},
+    "adaptive_max_pool2d": {"x": X, "output_size": 3, "return_indices": False},
+    "global_avg_pool2d": {"x": X},
+    "global_max_pool2d": {"x": X},
+}
+CALLS["min_pool2d"] = CALLS["max_pool2d"]
+#: The class takes some of its arguments when it is made, the others when it is called.
+CALLS["Conv2d"] = CALLS["conv2d"]
+AT_CALL = ("x", "residual", "out")
+
+#: Arguments that are one integer, or one for each axis, and the smallest that is allowed.
+PER_AXIS = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1, "output_size": 1}
+FLAGS = ("ceil_mode", "return_indices", "count_include_pad")
+
+HUGE = (2**31, 2**32, 2**63 - 1, 2**63, 2**64, 10**30, 10**5000)
+
+
+def call(name, arguments):
+    """Call a public function, or make and call a `Conv2d`."""
+    if name != "Conv2d":
+        return getattr(fastpool, name)(**arguments)
+    at_call = {key: value for key, value in arguments.items() if key in AT_CALL}
+    made = fastpool.Conv2d(**{key: value for key, value in arguments.items() if key not in AT_CALL})
+    return made(at_call.pop("x"), **at_call)
+
+
+def functions_with(argument):
+    """Functions that take an argument of this name."""
+    return [name for name, arguments in CALLS.items() if argument in arguments]
+
+
+def shown(value):
+    """Short text of any value, for the name of a test."""
+    if isinstance(value, np.ndarray):
+        return f"{type(value).__name__}[{','.join(map(str, value.shape))}]{value.dtype}"
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python prints
+        text = f"10**{value.bit_length() * 3 // 10}" if isinstance(value, int) else f"huge {type(value).__name__}"
+    return re.sub(r" at 0x\w+", "", text)[:60]
+
+
+def refused(name, argument, value, **others):
+    """Require that a call with this value is refused, that the message names the argument, and `out` stays as it is."""
+    arguments = {**CALLS[name], **others}
+    if "out" in arguments and argument != "out" and arguments["out"] is None:
+        # Shape and dtype of the result of the good call: nothing but the bad argument is wrong.
+        result = call(name, arguments)
+        result = result[0] if isinstance(result, tuple) else result
+        arguments["out"] = np.full(result.shape, SENTINEL, result.dtype)
+    arguments[argument] = value
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(name, arguments)
+    message = str(caught.value)
+    assert re.search(rf"\b{argument}\b", message), f"the message does not name {argument}: {message}"
+    assert len(message) < 1000
+    if argument != "out" and arguments.get("out") is not None:
+        np.testing.assert_array_equal(arguments["out"], np.full_like(arguments["out"], SENTINEL))
+
+
+# ---------------------------------------------------------------------------------------------------------- the rules
+
+
+def test_every_function_is_in_the_table():
+    functions = set(fastpool.__all__) - {"set_num_threads", "get_num_threads", "threads", "info"}
+    assert set(CALLS) == functions
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_calls_of_the_table_work(name):
+    result = call(name, CALLS[name])
+    reference = getattr(oracle, "conv2d" if name == "Conv2d" else name)(**CALLS[name])
+    assert_close(result, reference)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_unknown_and_missing_arguments_are_type_errors(name):
+    with pytest.raises(TypeError, match="colour"):
+        call(name, CALLS[name] | {"colour": 1})
+    for missing in ("x", "weight", "kernel_size", "output_size", "norm_type"):
+        if missing in CALLS[name]:
+            with pytest.raises(TypeError, match=r"missing|x"):
+                call(name, {key: value for key, value in CALLS[name].items() if key != missing})
+
+
+# ------------------------------------------------------------------------------------------------------------- arrays
+
+#: Not plain NumPy arrays of float32 or float64.
+NO_ARRAYS = (
+    None,
+    1.0,
+    "x",
+    [[[[1.0]]]],
+    object(),
+    memoryview(np.zeros((1, 1, 4, 4), np.float32)),
+    np.float32(1),
+    np.ma.masked,
+    np.ma.array(X, mask=X > 0),
+    np.ma.array(X),  # nothing masked, yet arithmetic would have to carry the mask
+)
+WRONG_DTYPES = (
+    np.int64,
+    np.int8,
+    np.uint8,
+    np.bool_,
+    np.float16,
+    np.longdouble,
+    np.complex64,
+    np.complex128,
+    object,
+    "U3",
+    "S3",
+    "M8[s]",
+    "m8[s]",
+    "V8",
+    [("a", np.float32)],
+    np.dtypes.StringDType(),
+)
+
+
+@pytest.mark.parametrize("value", NO_ARRAYS, ids=shown)
+@pytest.mark.parametrize("name", CALLS)
+def test_x_is_a_plain_array(name, value):
+    refused(name, "x", value)
+
+
+@pytest.mark.parametrize("dtype", WRONG_DTYPES, ids=str)
+@pytest.mark.parametrize("name", CALLS)
+def test_x_has_a_supported_dtype(name, dtype):
+    refused(name, "x", np.zeros(X.shape, dtype))
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (6, 7), (1, 2, 4, 6, 7), (1, 1, 1, 2, 4, 6, 7)], ids=str)
+@pytest.mark.parametrize("name", CALLS)
+def test_x_has_three_or_four_dimensions(name, shape):
+    refused(name, "x", np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 0, 6, 7), (2, 4, 0, 7), (2, 4, 6, 0), (0, 0, 6, 7), (0, 4, 6, 0), (0, 6, 7), (4, 0, 7), (4, 6, 0)],
+    ids=str,
+)
+@pytest.mark.parametrize("name", CALLS)
+def test_x_is_empty_in_its_batch_only(name, shape):
+    refused(name, "x", np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_empty_batch_gives_an_empty_result(name):
+    arguments = CALLS[name] | {"x": X[:0]}
+    assert_close(call(name, arguments), getattr(oracle, "conv2d" if name == "Conv2d" else name)(**arguments))
+
+
+@pytest.mark.parametrize("argument", ["stride", "padding", "dilation", "kernel_size", "output_size", "ceil_mode"])
+def test_an_empty_batch_is_checked_all_the_same(argument):
+    for name in functions_with(argument):
+        refused(name, argument, -1, x=X[:0])
+
+
+@pytest.mark.parametrize("name", ["conv2d", "Conv2d"])
+def test_the_weight_of_a_convolution(name):
+    for value in NO_ARRAYS:
+        refused(name, "weight", value)
+    for dtype in WRONG_DTYPES:
+        refused(name, "weight", np.zeros(WEIGHT.shape, dtype))
+    for shape in ((), (4,), (4, 4), (4, 4, 3), (1, 4, 4, 3, 3)):
+        refused(name, "weight", np.zeros(shape, np.float32))
+    for shape in ((0, 4, 3, 3), (4, 0, 3, 3), (4, 4, 0, 3), (4, 4, 3, 0)):
+        refused(name, "weight", np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("name", ["conv2d", "Conv2d"])
+def test_dtypes_of_a_convolution_are_not_mixed(name):
+    refused(name, "x", X.astype(np.float64))
+    refused(name, "weight", WEIGHT.astype(np.float64))
+    refused(name, "bias", BIAS.astype(np.float64))
+    refused(name, "residual", X.astype(np.float64))
+
+
+@pytest.mark.parametrize("name", ["conv2d", "Conv2d"])
+def test_channels_and_groups(name):
+    for channels in (1, 2, 3, 5, 8):
+        refused(name, "weight", np.zeros((4, channels, 3, 3), np.float32))
+        refused(name, "x", np.zeros((2, channels, 6, 7), np.float32) if channels != 4 else X[0, 0])
+    for groups in (0, -1, -4, 3, 5, 8, 2.0, 1.5, True, "2", None, [1], (1,), np.float64(2), np.array([1, 2]), *HUGE):
+        refused(name, "groups", groups)
+    # Groups that divide the output channels, but not into what x has.
+    refused(name, "x", X, weight=np.zeros((4, 2, 3, 3), np.float32), groups=4, bias=None)
+    refused(name, "groups", 3, weight=np.zeros((4, 1, 3, 3), np.float32), out=np.zeros((2, 4, 6, 7), np.float32))
+
+
+VECTORS = [("conv2d", "bias"), ("Conv2d", "bias"), ("subsample2d", "weight"), ("subsample2d", "bias")]
+
+
+@pytest.mark.parametrize(("name", "argument"), VECTORS)
+def test_one_number_for_each_channel(name, argument):
+    for value in NO_ARRAYS:
+        if value is not None or argument == "weight":
+            refused(name, argument, value)
+    for dtype in (*WRONG_DTYPES, np.float64):
+        refused(name, argument, np.zeros(4, dtype))
+    for shape in ((), (0,), (1,), (3,), (5,), (1, 4), (4, 1), (1, 4, 1, 1)):
+        refused(name, argument, np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("name", ["conv2d", "Conv2d"])
+def test_the_residual(name):
+    shape = X.shape
+    for value in NO_ARRAYS:
+        if value is not None:
+            refused(name, "residual", value)
+    for dtype in WRONG_DTYPES:
+        refused(name, "residual", np.zeros(shape, dtype))
+    for wrong in ((), (1,), shape[1:], (1, *shape[1:]), (2, 1, 1, 1), (2, 4, 6, 8), (2, 4, 7, 7), (1, *shape)):
+        refused(name, "residual", np.zeros(wrong, np.float32))
+
+
+@pytest.mark.parametrize("name", functions_with("kernel_size"))
+def test_a_kernel_larger_than_the_padded_input(name):
+    for kernel in (8, (7, 1), (1, 8), 100, 2**31 - 1):
+        refused(name, "kernel_size", kernel)
+    refused(name, "kernel_size", 9, padding=((1, 1), (0, 0)))
+    if "dilation" in CALLS[name]:
+        refused(name, "kernel_size", 2, dilation=7)
+        refused(name, "kernel_size", (1, 2), dilation=2**31 - 1)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "Conv2d"])
+def test_a_weight_larger_than_the_padded_input(name):
+    for shape in ((9, 3), (3, 10)):
+        refused(name, "weight", np.zeros((4, 4, *shape), np.float32))
+    refused(name, "weight", np.zeros((4, 4, 3, 3), np.float32), x=np.zeros((2, 4, 2, 2), np.float32), padding=0, out=X)
+
+
+# ----------------------------------------------------------------------------------------------- integers and options
+
+
+class Index:
+    """An object that says it is an integer and is none."""
+
+    def __index__(self):
+        return 1.5
+
+
+#: Neither an integer nor some of them, whatever the argument.
+NO_INTEGERS = (
+    True,
+    False,
+    1.5,
+    2.0,
+    float("nan"),
+    float("inf"),
+    np.float64(2),
+    np.float32(2),
+    np.bool_(True),
+    2j,
+    "2",
+    "1,1",
+    "",
+    b"2",
+    b"\x02\x02",
+    bytearray(b"\x02\x02"),
+    object(),
+    int,
+    {},
+    {1, 2},
+    {1: 2},
+    iter([1, 2]),
+    slice(1, 2),
+    Ellipsis,
+    NotImplemented,
+    fractions.Fraction(2),
+    decimal.Decimal(2),
+    datetime.timedelta(2),
+    np.datetime64("2020-01-01"),
+    Index(),
+    np.ma.masked,
+    np.array(1.5),
+    np.array(True),
+    np.array("2"),
+    np.array(None),
+    np.array([1.0, 2.0]),
+    np.array([True, True]),
+    np.array(["1", "2"]),
+    np.array([None, None]),
+    np.array([], np.int64),
+    np.zeros((0, 2), np.int64),
+    np.zeros((2, 0), np.int64),
+    np.ones((2, 2, 2), np.int64),
+    np.ma.array([1, 2], mask=[False, True]),
+)
+#: Sequences of the wrong length or with something wrong inside.
+NO_PAIRS = (
+    (1, 2, 3),
+    [1, 2, 3, 4],
+    (1, 1.5),
+    [1.0, 1],
+    (True, 1),
+    (1, "1"),
+    ("1", "1"),
+    (1, [1]),
+    ([1, 1], 1),
+    ((1, 1), 1),
+    (1, (1, 1)),
+    (object(), 1),
+    (1, np.float64(1)),
+    (np.array(1.5), 1),
+    (1, np.array([1, 2])),
+    (1, -1),
+    (-1, 1),
+    (((1,),), 1),
+    [[[[]]]],
+    range(3),
+    [{}],
+    (1, 10**5000),
+    (10**5000, 1, 1),
+)
+#: Wrong where a single integer is; right where padding or an output size is.
+NONE_OR_STRINGS = (None, "same")
+
+
+@pytest.mark.parametrize("value", (*NO_INTEGERS, *NO_PAIRS), ids=shown)
+@pytest.mark.parametrize("argument", PER_AXIS)
+def test_integers_of_each_axis(argument, value):
+    for name in functions_with(argument):
+        refused(name, argument, value)
+
+
+@pytest.mark.parametrize("argument", PER_AXIS)
+def test_integers_below_the_smallest(argument):
+    for name in functions_with(argument):
+        for low in (PER_AXIS[argument] - 1, -1, -7, -(2**31), -(2**63), -(10**30), np.int64(-1), np.int64(-(2**63))):
+            refused(name, argument, low)
+            refused(name, argument, (low, 1))
+            refused(name, argument, [1, low])
+
+
+@pytest.mark.parametrize("argument", PER_AXIS)
+@pytest.mark.parametrize("huge", HUGE, ids=shown)
+def test_huge_integers(argument, huge):
+    for name in functions_with(argument):
+        refused(name, argument, huge)
+        refused(name, argument, (huge, 1))
+        refused(name, argument, [1, huge])
+        refused(name, argument, -huge)
+        if argument == "padding":
+            refused(name, argument, ((huge, 0), (0, 0)))
+            refused(name, argument, ((0, 0), (0, huge)))
+            refused(name, argument, [[huge, huge], [huge, huge]])
+
+
+@pytest.mark.parametrize("argument", ["dilation", "kernel_size"])
+def test_none_is_no_integer(argument):
+    for name in functions_with(argument):
+        refused(name, argument, None)
+        refused(name, argument, (None, 1))
+        refused(name, argument, "same")
+
+
+def test_none_and_strings_are_no_strides():
+    for name in functions_with("stride"):
+        refused(name, "stride", "same")
+        refused(name, "stride", (None, None))
+    for name in ("conv2d", "Conv2d"):  # a pooling's stride is by default the kernel
+        refused(name, "stride", None)
+        refused(name, "stride", ())
+
+
+@pytest.mark.parametrize("name", functions_with("padding"))
+def test_padding(name):
+    bad = (
+        None,
+        "SAME",
+        "full",
+        "same ",
+        "zeros",
+        b"same",
+        ("same", "same"),
+        (None, None),
+        (1, None),
+        ((1, 1),),
+        ((1, 1), (1, 1), (1, 1)),
+        ((1, 1), (1,)),
+        ((1, 1), (1, 1, 1)),
+        ((1, 1), 1),
+        ((1, 1), None),
+        ((1, 1.0), (1, 1)),
+        ((1, True), (1, 1)),
+        ((-1, 1), (1, 1)),
+        ((1, 1), (1, -1)),
+        (("a", "b"), ("c", "d")),
+        ("ab", "cd"),
+        (b"ab", b"cd"),
+        (((1, 1), (1, 1)), ((1, 1), (1, 1))),
+        ({1, 2}, {1, 2}),
+        np.array([[1, 1], [1, -1]]),
+        np.array([[1.0, 1.0], [1.0, 1.0]]),
+        np.array([[1, 1]]),
+    )
+    for value in bad:
+        refused(name, "padding", value)
+
+
+@pytest.mark.parametrize("argument", FLAGS)
+def test_flags(argument):
+    for name in functions_with(argument):
+        for value in (None, 0, 1, 1.0, "True", "", [], [True], np.array([True]), np.array(True), object(), 10**5000):
+            refused(name, argument, value)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "Conv2d"])
+def test_padding_modes(name):
+    for value in (None, 0, True, "", "ZEROS", "edge", "wrap", "constant", "same", b"zeros", ["zeros"], np.array("x")):
+        refused(name, "padding_mode", value)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "Conv2d"])
+def test_activations(name):
+    nan = float("nan")
+    bad = (
+        *("ReLU", "sigmoid", "", b"relu", 0, 6.0, True, object(), len, {}, {0, 6}),
+        *((), (0,), (0, 1, 2), [0, 1, 2], [None], ((0, 1),), "06", np.array([0.0, 6.0]), range(2)),
+        *((nan, 1), (0, nan), (nan, nan), (nan, None), (None, nan), (1, 0), (6.0, -6.0), (float("inf"), 0)),
+        *(("0", "6"), ("a", None), (0, "6"), (True, 6), (0, False), (0j, 1), (0, [6]), (None, object())),
+        *((np.array([0.0, 1.0]), None), (None, np.bool_(True)), (fractions.Fraction(1, 2), None)),
+        *((10**400, None), (None, -(10**400)), (0, 10**5000), (-(10**5000), None)),
+    )
+    for value in bad:
+        refused(name, "activation", value)
+
+
+def test_norm_types():
+    nan = float("nan")
+    bad = (0, 0.0, -0.0, -1, -2.5, nan, -float("inf"), np.float32(0), np.float64(nan))
+    bad += (None, "2", b"2", True, 2j, [2], (2,), np.array([2.0]), object(), fractions.Fraction(2), decimal.Decimal(2))
+    bad += (10**400, -(10**400), 10**5000)
+    for value in bad:
+        refused("lp_pool2d", "norm_type", value)
+
+
+def test_divisors():
+    bad = (
+        0,
+        np.int64(0),
+        True,
+        False,
+        1.5,
+        2.0,
+        float("nan"),
+        "2",
+        [2],
+        (2,),
+        2j,
+        object(),
+        np.array([1, 2]),
+        np.float64(2),
+    )
+    for value in (*bad, *HUGE, *(-huge for huge in HUGE)):
+        refused("avg_pool2d", "divisor_override", value)
+
+
+@pytest.mark.parametrize("name", functions_with("output_size"))
+def test_output_sizes(name):
+    for value in (
+        (),
+        [],
+        (1, 2, 3),
+        "3",
+        (None, None, None),
+        (None, 0),
+        (0, None),
+        (-1, None),
+        (True, None),
+        {},
+        ((3, 3), 1),
+    ):
+        refused(name, "output_size", value)
+    refused(name, "output_size", (2**31 - 1, 2**31 - 1))  # each is allowed; together they are no array
+
+
+@pytest.mark.parametrize("function", [fastpool.set_num_threads, fastpool.threads])
+@pytest.mark.parametrize(
+    "n",
+    [
+        0,
+        -1,
+        True,
+        False,
+        1.0,
+        1.5,
+        float("nan"),
+        None,
+        "1",
+        [1],
+        (1,),
+        np.float64(1),
+        np.array([1, 1]),
+        *HUGE,
+        -(10**30),
+    ],
+    ids=shown,
+)
+def test_numbers_of_threads(function, n):
+    before = fastpool.get_num_threads()
+    with pytest.raises((TypeError, ValueError), match=r"\bn\b"):
+        function(n).__enter__()
+    assert fastpool.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "good", "bad"),
+    [
+        ("conv2d", "stride", 1, (True, 1.0, np.float64(1), fractions.Fraction(1), decimal.Decimal(1), np.bool_(True))),
+        ("conv2d", "stride", (1, 1), ((1, True), (1.0, 1), (True, True))),
+        ("conv2d", "dilation", 1, (True, 1.0)),
+        ("conv2d", "padding", 1, (True, 1.0)),
+        ("conv2d", "padding", ((1, 1), (1, 1)), (((1, True), (1, 1)), ((1.0, 1), (1, 1)))),
+        ("conv2d", "groups", 1, (True, 1.0, np.float32(1))),
+        ("conv2d", "activation", (0, 1), ((False, True), (False, 1))),
+        ("max_pool2d", "kernel_size", 1, (True, 1.0)),
+        ("max_pool2d", "stride", 1, (True, 1.0)),
+        ("max_pool2d", "ceil_mode", False, (0, 0.0)),
+        ("max_pool2d", "return_indices", False, (0, 0.0)),
+        ("avg_pool2d", "divisor_override", 1, (True, 1.0)),
+        ("avg_pool2d", "count_include_pad", True, (1, 1.0)),
+        ("lp_pool2d", "norm_type", 1, (True,)),
+        ("adaptive_avg_pool2d", "output_size", 1, (True, 1.0)),
+    ],
+)
+def test_what_equals_an_accepted_value_is_not_taken_for_it(name, argument, good, bad):
+    # A memory of earlier calls must not be fooled by 1 == 1.0 == True.
+    call(name, CALLS[name] | {argument: good})
+    for value in bad:
+        refused(name, argument, value)
+
+
+INTEGERS = (
+    np.int64(2),
+    np.uint8(2),
+    np.int8(2),
+    np.array(2),
+    [2],
+    (2,),
+    (2, 2),
+    [2, 2],
+    np.array([2, 2]),
+    range(2, 4, 9),
+)
+
+
+@pytest.mark.parametrize("value", [*INTEGERS, (np.int64(2), 2), [np.array(2), 2]], ids=shown)
+@pytest.mark.parametrize("argument", PER_AXIS)
+def test_integers_of_any_kind_are_accepted(argument, value):
+    for name in functions_with(argument):
+        arguments = CALLS[name] | ({"padding": 1} if "padding" in CALLS[name] else {})
+        assert_close(call(name, arguments | {argument: value}), call(name, arguments | {argument: 2}))
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [[[1, 0], [2, 1]], ([1, 0], (2, 1)), np.array([[1, 0], [2, 1]]), [np.array([1, 0]), np.array([2, 1], np.uint8)]],
+    ids=shown,
+)
+def test_pairs_of_padding_of_any_kind_are_accepted(pairs):
+    for name in functions_with("padding"):
+        wanted = call(name, CALLS[name] | {"padding": ((1, 0), (2, 1))})
+        assert_close(call(name, CALLS[name] | {"padding": pairs}), wanted)
+
+
+# ---------------------------------------------------------------------------------------------------------------- out
+
+
+def result_of(name, x=X):
+    """Result of the function's call in the table."""
+    return call(name, CALLS[name] | {"x": x})
+
+
+@pytest.mark.parametrize("name", functions_with("out"))
+def test_out_is_a_plain_array_of_the_results_shape_and_dtype(name):
+    wanted = result_of(name)
+    shape, dtype = wanted.shape, wanted.dtype
+    for value in (1, "out", [0.0], object(), (wanted,), memoryview(wanted), np.ma.array(wanted), np.float32(0)):
+        refused(name, "out", value)
+    for other in (np.float64, np.int32, np.float16, np.complex64, object, dtype.newbyteorder()):
+        refused(name, "out", np.zeros(shape, other))
+    for other in (
+        (),
+        shape[1:],
+        (1, *shape),
+        (*shape[:3], shape[3] + 1),
+        (shape[0] + 1, *shape[1:]),
+        shape[::-1],
+        (0,),
+    ):
+        refused(name, "out", np.zeros(other, dtype))
+
+
+@pytest.mark.parametrize("name", functions_with("out"))
+def test_out_is_writeable(name):
+    wanted = result_of(name)
+    out = np.full(wanted.shape, SENTINEL, wanted.dtype)
+    out.flags.writeable = False
+    refused(name, "out", out)
+    refused(name, "out", np.broadcast_to(np.float32(SENTINEL), wanted.shape))
+    np.testing.assert_array_equal(out, np.full_like(out, SENTINEL))
+
+
+@pytest.mark.parametrize("name", functions_with("out"))
+def test_out_does_not_overlap_itself(name):
+    shape = result_of(name).shape
+    memory = np.full(4 * np.prod(shape), SENTINEL, np.float32)
+    size = memory.itemsize
+    whole = [step * size for step in (np.prod(shape[1:]), np.prod(shape[2:]), shape[3], 1)]
+    for axis in range(4):
+        if shape[axis] > 1:
+            overlapping = whole.copy()
+            overlapping[axis] = 0
+            refused(name, "out", as_strided(memory, shape, overlapping))
+    refused(name, "out", as_strided(memory, shape, [whole[0], whole[1], size, size]))
+    refused(name, "out", as_strided(memory, shape, [size, size, size, size]))
+    refused(name, "out", as_strided(memory, shape, [*whole[:3], 1]))  # elements that share bytes
+    np.testing.assert_array_equal(memory, np.full_like(memory, SENTINEL))
+
+
+#: Calls whose result has x's shape, so that `out` may lie on x in every way.
+SAME_SHAPE = {
+    "conv2d": {},
+    "Conv2d": {},
+    **{
+        name: {"kernel_size": 3, "stride": 1, "padding": 1}
+        for name in ("max_pool2d", "min_pool2d", "avg_pool2d", "sum_pool2d", "lp_pool2d", "subsample2d")
+    },
+}
+
+
+@pytest.mark.parametrize("name", SAME_SHAPE)
+def test_out_does_not_overlap_x(name):
+    memory = np.zeros(4 * X.size, np.float32)
+    strides = X.strides
+    x = as_strided(memory[X.size :], X.shape, strides)
+    x[...] = X
+    kept = memory.copy()
+    size = X.size
+    for first in (1, size // 2, size - 1, size, size + 1, 2 * size - 1):
+        out = as_strided(memory[first:], X.shape, strides)
+        refused(name, "out", out, x=x, **SAME_SHAPE[name])
+    refused(name, "out", x, x=x, **SAME_SHAPE[name])
+    refused(name, "out", x[..., ::-1], x=x, **SAME_SHAPE[name])
+    refused(name, "out", x[:1], x=x[:1], **SAME_SHAPE[name])
+    refused(name, "out", x[0], x=x[0], **SAME_SHAPE[name])
+    np.testing.assert_array_equal(memory, kept)
+
+
+@pytest.mark.parametrize("name", SAME_SHAPE)
+def test_out_beside_x_or_between_its_elements_is_accepted(name):
+    wanted = call(name, CALLS[name] | SAME_SHAPE[name])
+    memory = np.zeros(3 * X.size, np.float32)
+    for x, out in (
+        (memory[: X.size].reshape(X.shape), memory[X.size : 2 * X.size].reshape(X.shape)),
+        (memory[: 2 * X.size : 2].reshape(X.shape), memory[1 : 2 * X.size : 2].reshape(X.shape)),
+    ):
+        x[...] = X
+        assert np.shares_memory(x, memory)
+        assert np.shares_memory(out, memory)
+        result = call(name, CALLS[name] | SAME_SHAPE[name] | {"x": x, "out": out})
+        assert result is out
+        assert_close(out.copy(), wanted)
+        np.testing.assert_array_equal(x, X)
+
+
+def test_out_does_not_overlap_the_other_inputs():
+    memory = np.full(X.size + 200, SENTINEL, np.float32)
+    out = memory[: X.size].reshape(X.shape)
+    weight, bias = as_strided(memory[X.size - 1 :], WEIGHT.shape, WEIGHT.strides), memory[X.size - 4 : X.size]
+    memory[...] = SENTINEL
+    refused("conv2d", "out", out, weight=weight)
+    refused("conv2d", "out", out, bias=bias)
+    refused("conv2d", "out", out, residual=out)
+    refused("conv2d", "out", out, residual=out[..., ::-1])
+    refused("Conv2d", "out", out, residual=out)
+    refused("subsample2d", "out", out, weight=bias, **SAME_SHAPE["subsample2d"])
+    refused("subsample2d", "out", out, bias=bias, **SAME_SHAPE["subsample2d"])
+    np.testing.assert_array_equal(memory, np.full_like(memory, SENTINEL))
+
+
+def test_a_prepared_convolution_has_weights_of_its_own():
+    # The caller's arrays may be written to after it was made, by its own result too.
+    weight, bias = WEIGHT.copy(), BIAS.copy()
+    prepared = fastpool.Conv2d(weight, bias, padding=1)
+    wanted = oracle.conv2d(X, WEIGHT, BIAS, padding=1)
+    weight[...] = SENTINEL
+    bias[...] = SENTINEL
+    assert_close(prepared(X), wanted)
+
+
+def test_a_residual_may_be_the_input():
+    assert_close(fastpool.conv2d(X, WEIGHT, padding=1, residual=X), oracle.conv2d(X, WEIGHT, padding=1, residual=X))
+
+
+# ---------------------------------------------------------------------------------------- large numbers that are legal
+
+_LARGE = 2**31 - 1
+#: Calls with the largest integers, whose results are small: neither time nor memory may grow with the integers.
+LARGE_CALLS = (
+    *(("max_pool2d", {"kernel_size": 1, "stride": stride}) for stride in (_LARGE, (1, _LARGE), (_LARGE, 1), 10**7)),
+    ("max_pool2d", {"kernel_size": (1, 2), "stride": _LARGE, "return_indices": True}),
+    ("max_pool2d", {"kernel_size": 3, "stride": 10**8, "padding": 1}),
+    ("max_pool2d", {"kernel_size": 1, "dilation": _LARGE}),
+    ("avg_pool2d", {"kernel_size": 2, "divisor_override": _LARGE}),
+    ("avg_pool2d", {"kernel_size": 2, "divisor_override": -_LARGE}),
+    ("avg_pool2d", {"kernel_size": 2, "stride": 10**8, "ceil_mode": True}),
+    ("sum_pool2d", {"kernel_size": 5, "stride": _LARGE, "padding": "same"}),
+    ("lp_pool2d", {"norm_type": 2, "kernel_size": 2, "stride": _LARGE}),
+    *(("conv2d", {"stride": stride}) for stride in (_LARGE, (1, _LARGE), (_LARGE, 1), 10**7)),
+    ("conv2d", {"stride": 10**8, "padding": 1, "padding_mode": "circular"}),
+    ("conv2d", {"stride": 10**8, "padding": "same"}),
+)
+
+
+def compute_large_call(name, options):
+    """Compute one of `LARGE_CALLS`, within 4 GB of memory and 20 s of processor time."""
+    import resource
+
+    x, weight = integers(0, (1, 2, 6, 7), np.float32), integers(1, (2, 2, 3, 3), np.float32)
+    arguments = {"x": x, "weight": weight} if name == "conv2d" else {"x": x}
+    small = {key: 2 if value in (_LARGE, 10**7, 10**8) and key == "stride" else value for key, value in options.items()}
+    call(name, arguments | small)  # compiled without the limits
+    resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(spent.ru_utime + spent.ru_stime) + 20
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+    assert_close(call(name, arguments | options), getattr(oracle, name)(**arguments, **options))
+
+
+@pytest.mark.parametrize(("name", "options"), LARGE_CALLS, ids=shown)
+def test_large_integers_cost_nothing(name, options):
+    pytest.importorskip("resource", reason="limits of a process are POSIX")
+    run_apart(
+        "test_validation",
+        "compute_large_call",
+        name,
+        options,
+        environment={"NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- fuzz
+
+RECURSIVE = [1]
+RECURSIVE.append(RECURSIVE)
+#: Anything that a caller may pass by mistake. Integers are small or far out of range: a padding of a million is legal,
+#: and computing what it asks for takes its time.
+JUNK = (
+    *NO_INTEGERS,
+    *NO_PAIRS,
+    *NONE_OR_STRINGS,
+    *NO_ARRAYS,
+    *HUGE,
+    *(-huge for huge in HUGE),
+    *(0, 1, 2, 3, -1, (1, 2), [2, 1], ((1, 0), (0, 2)), [[0, 1], [2, 0]], np.int64(2), np.array([1, 2]), np.array(1)),
+    *("valid", "same_upper", "same_lower", "reflect", "circular", "relu", (0, 6), (None, 1.0), (None, None), "\0"),
+    *(RECURSIVE, (RECURSIVE, RECURSIVE), [[]], ((), ()), [None], lambda: 1, type("Odd", (), {})(), Exception("odd")),
+    *(np.zeros(shape, dtype) for shape in ((), (4,), (2, 4, 6, 7), (4, 6, 7), (4, 4, 3, 3)) for dtype in DTYPES),
+    *(np.zeros(X.shape, dtype) for dtype in WRONG_DTYPES),
+    *(
+        np.zeros(shape, np.float32)
+        for shape in ((0,), (0, 4, 6, 7), (4, 0, 7), (1, 1, 1, 1, 1), (4, 1, 3, 3), (4, 2, 3, 3))
+    ),
+    np.full((2, 4, 6, 7), np.nan, np.float32)[..., ::-1],
+    np.broadcast_to(np.float32(1), (2, 4, 6, 7)),
+    as_strided(X, X.shape, (4, 4, 4, 4)),
+    X.astype(X.dtype.newbyteorder()),
+    np.arange(4.0).view(np.matrix),
+)
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("name", CALLS)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+def test_junk_raises_nothing_but_value_and_type_errors(name, data):
+    good = CALLS[name]
+    chosen = data.draw(st.sets(st.sampled_from(sorted(good)), min_size=1, max_size=4))
+    arguments = dict(good)
+    for argument in sorted(chosen):
+        index = data.draw(st.integers(0, len(JUNK) - 1), label=argument)
+        arguments[argument] = JUNK[index]
+    before = {argument: value.copy() for argument, value in good.items() if isinstance(value, np.ndarray)}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's own, for the odd values
+            call(name, arguments)
+    except (TypeError, ValueError) as error:
+        named = [argument for argument in good if re.search(rf"\b{argument}\b", str(error))]
+        assert named, f"names no argument: {error}"
+    for argument, value in before.items():
+        np.testing.assert_array_equal(good[argument], value)
