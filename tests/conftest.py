@@ -1,6 +1,7 @@
 """What the test files share: comparison of results, data, arrays in awkward or watched memory, forced plans."""
 
 import ctypes
+import dataclasses
 import mmap
 import os
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 
 from fastpool import convolution, runtime
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
-from fastpool.plans import convolution as plans
+from fastpool.plans import direct
+from fastpool.plans.convolution import plan_convolution
 
 #: Largest error of a result, as a part of its largest element.
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
@@ -208,7 +210,7 @@ FILLED_MEMORY = {"MALLOC_PERTURB_": "1"}
 
 # --------------------------------------------------------------------------------------------- plans of convolution
 
-#: Source -> limits that make a plan take it, for a problem that cannot be read in place.
+#: Source of a direct convolution -> limits that make a plan take it, where the input cannot be read in place.
 LIMITS = {
     "shared": {"SHARED_BYTES": 2**60},
     "private": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 2**60},
@@ -218,15 +220,15 @@ TAKEN = {"in place": IN_PLACE, "shared": SHARED, "private": PRIVATE, "private, r
 
 
 class Planner:
-    """Makes plans take a given tile and source, and keeps what they took."""
+    """Lets every convolution be direct, with a given tile and source, and keeps the plans."""
 
     def __init__(self, patch):
         self._patch, self.plans = patch, []
 
         def recorded(problem):
-            plan, tile = plans.plan_convolution(problem)
+            plan, form = plan_convolution(dataclasses.replace(problem, algorithm="direct"))
             self.plans.append(plan)
-            return plan, tile
+            return plan, form
 
         patch.setattr(convolution, "plan_convolution", recorded)
         self.forget()
@@ -234,15 +236,15 @@ class Planner:
     @staticmethod
     def forget():
         """Let everything be decided anew."""
-        plans.plan_convolution.cache_clear()
+        plan_convolution.cache_clear()
         convolution._layers.clear()
 
     def force(self, tile=None, source=None):
         """Let all further plans take this tile, and this source unless the input can be read in place."""
         if tile is not None:
-            self._patch.setattr(plans, "choose_tile", lambda problem, grid: tile)
+            self._patch.setattr(direct, "choose_tile", lambda problem, grid: tile)
         for name, value in LIMITS.get(source, {}).items():
-            self._patch.setattr(plans, name, value)
+            self._patch.setattr(direct, name, value)
         self.forget()
 
     def assert_taken(self, tile=None, source=None):

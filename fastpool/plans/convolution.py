@@ -10,18 +10,21 @@ from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.pack import pack_weights
 from fastpool.kernels.tiles import TileShape
 from fastpool.kernels.winograd import winograd_weights
+from fastpool.plans.depthwise import PlainForm, is_depthwise, plan_depthwise
 from fastpool.plans.direct import plan_direct
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import WinogradForm, forms_for, plan_winograd, u_product, winograd_cycles
 
-#: How weights are prepared: blocks of a register tile, or transformed for Winograd.
-Form = TileShape | WinogradForm
+#: How weights are prepared: blocks of a register tile, transformed for Winograd, or not at all.
+Form = TileShape | WinogradForm | PlainForm
 
 
 @lru_cache(maxsize=1024)
 def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     """Plan of the convolution, and the form of the weights that it reads."""
+    if is_depthwise(problem) and problem.algorithm != "winograd":
+        return plan_depthwise(problem), PlainForm()
     direct, tile = plan_direct(problem)
     forms = forms_for(problem) if problem.algorithm != "direct" else ()
     if not forms:
@@ -43,6 +46,8 @@ def _preparation(problem: Convolution, form: WinogradForm) -> float:
 @lru_cache(maxsize=1024)
 def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form: Form) -> list[tuple[Plan, int]]:
     """Plans that prepare weights one after the other, each with the number of elements that it writes."""
+    if isinstance(form, PlainForm):
+        return []
     lanes = lanes_for(element)
     block = form.block(lanes) if isinstance(form, TileShape) else 2 * lanes
     group_out, reduction = shape[0] // groups, prod(shape[1:])

@@ -1,0 +1,88 @@
+"""Plan of a depthwise convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastpool.arrays import address
+from fastpool.geometry import padding_source
+from fastpool.kernels import lanes as lanes_for
+from fastpool.kernels.depthwise import LARGEST_FILTER, ROWS, depthwise, variant
+from fastpool.kernels.tiles import TASKS
+from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.problem import Convolution, ceil_div
+
+#: Multiplications of a task, at least: 10 us.
+_TASK_WORK = 16 * 1024
+
+
+@dataclass(frozen=True)
+class PlainForm:
+    """Weights as they are given: (out channel, tap)."""
+
+
+def is_depthwise(problem: Convolution) -> bool:
+    """Whether the depthwise kernel computes it: one input channel a group, small filters, stride 1 or 2, plain rows."""
+    depth, height, width = problem.axes
+    padded = problem.padding_mode != "zeros" and (width.pad_begin or width.pad_end)
+    return (
+        problem.channels == problem.groups
+        and depth.size == depth.kernel == depth.out == 1
+        and height.kernel <= LARGEST_FILTER
+        and width.kernel <= LARGEST_FILTER
+        and height.stride == width.stride <= 2
+        and height.dilation == width.dilation == 1
+        and problem.x_strides[4] == 1
+        and not padded
+    )
+
+
+def plan_depthwise(problem: Convolution) -> Plan:
+    """Plan of the convolution; weights are read as they are given."""
+    element = problem.element
+    _, height, width = problem.axes
+    planes = problem.images * problem.out_channels
+    work = problem.pixels * problem.taps
+    if work >= 4 * _TASK_WORK and planes < TASKS:
+        planes_per_task = 1
+        pieces = min(ceil_div(TASKS, planes), work // _TASK_WORK, ceil_div(height.out, ROWS))
+        rows_per_task = ceil_div(ceil_div(height.out, pieces), ROWS) * ROWS
+    else:
+        rows_per_task = height.out
+        planes_per_task = min(planes, max(1, _TASK_WORK // work, planes // (4 * TASKS)))
+    row_tasks = ceil_div(height.out, rows_per_task)
+    rows = (ceil_div(height.out, ROWS) * ROWS) * height.stride + height.kernel
+    source_rows = [
+        padding_source(i - height.pad_begin, height.size, problem.padding_mode)
+        if i - height.pad_begin < height.size + height.pad_end
+        else -1
+        for i in range(rows)
+    ]
+    tables: list[Any] = [table(source_rows)]
+    fields: dict[str, Any] = {
+        "tasks": ceil_div(planes, planes_per_task) * row_tasks,
+        "channels": problem.out_channels,
+        "multiplier": problem.out_channels // problem.channels,
+        "x_batch": problem.x_strides[0],
+        "x_channel": problem.x_strides[1],
+        "x_row": problem.x_strides[3],
+        "width": width.size,
+        "row_map": address(tables[0]),
+        "pad_left": width.pad_begin,
+        "out_rows": height.out,
+        "out_columns": width.out,
+        "out_batch": problem.out_batch,
+        "residual_batch": problem.residual_batch or 0,
+        "has_residual": int(problem.residual_batch is not None),
+        "planes": planes,
+        "planes_per_task": planes_per_task,
+        "rows_per_task": rows_per_task,
+        "row_tasks": row_tasks,
+        "low": problem.low,
+        "high": problem.high,
+    }
+    code = Code(depthwise, element, (variant(height.kernel, height.stride), 1, width.kernel))
+    strips = planes * ceil_div(height.out, ROWS) * ceil_div(width.out, lanes_for(element))
+    cycles = strips * (ROWS * problem.taps / 2 + 30) + planes * height.size * width.size * element.size / 3
+    return Plan((Step(code, fields),), 0, 0, element, cycles, tuple(tables))
