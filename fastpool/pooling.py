@@ -15,7 +15,7 @@ from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
 from fastpool.memo import Memo, options_key
 from fastpool.plans.plan import Plan
-from fastpool.plans.pooling import AdaptiveAxis, Pooling, plan_global, plan_pooling
+from fastpool.plans.pooling import AdaptiveAxis, Pooling, is_global, plan_global, plan_pooling
 
 _DEPTH = Axis(1, 1, 1, 1, 0, 0, 1)  # images have one depth
 
@@ -116,8 +116,8 @@ def _bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> _Bo
         choice.number,
         choice.indices,
     )
-    whole = all(isinstance(axis, AdaptiveAxis) and axis.out == 1 for axis in choice.axes) and not choice.indices
-    return _Bound(plan_global(problem) if whole else plan_pooling(problem), shape, element, choice.indices)
+    plan = plan_global(problem) if is_global(problem) else plan_pooling(problem)
+    return _Bound(plan, shape, element, choice.indices)
 
 
 def _extremum(

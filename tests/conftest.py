@@ -13,8 +13,8 @@ import pytest
 
 from fastpool import convolution, runtime
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
+from fastpool.plans import convolution as plans
 from fastpool.plans import direct
-from fastpool.plans.convolution import plan_convolution
 
 #: Largest error of a result, as a part of its largest element.
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
@@ -46,6 +46,11 @@ def assert_close(ours, reference):
     wanted = reference[finite].astype(np.float64)
     largest = np.abs(wanted).max(initial=0.0)
     np.testing.assert_allclose(ours[finite], wanted, rtol=0, atol=TOLERANCE[ours.dtype] * largest)
+
+
+def native(a):
+    """Give `a` in the byte order of the processor, as the oracle wants it."""
+    return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
 
 
 def integers(seed, shape, dtype, limit=9):
@@ -220,13 +225,13 @@ TAKEN = {"in place": IN_PLACE, "shared": SHARED, "private": PRIVATE, "private, r
 
 
 class Planner:
-    """Lets every convolution be direct, with a given tile and source, and keeps the plans."""
+    """Keeps the plans of convolutions, which are direct (or depthwise), and makes them take a tile or a source."""
 
     def __init__(self, patch):
         self._patch, self.plans = patch, []
 
         def recorded(problem):
-            plan, form = plan_convolution(dataclasses.replace(problem, algorithm="direct"))
+            plan, form = plans.plan_convolution(dataclasses.replace(problem, algorithm="direct"))
             self.plans.append(plan)
             return plan, form
 
@@ -236,11 +241,13 @@ class Planner:
     @staticmethod
     def forget():
         """Let everything be decided anew."""
-        plan_convolution.cache_clear()
+        plans.plan_convolution.cache_clear()
         convolution._layers.clear()
 
     def force(self, tile=None, source=None):
         """Let all further plans take this tile, and this source unless the input can be read in place."""
+        if tile is not None or source is not None:
+            self._patch.setattr(plans, "is_depthwise", lambda problem: False)
         if tile is not None:
             self._patch.setattr(direct, "choose_tile", lambda problem, grid: tile)
         for name, value in LIMITS.get(source, {}).items():

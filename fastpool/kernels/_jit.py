@@ -56,20 +56,26 @@ def _warn_uncached(reason: BaseException) -> None:
 def _compile(routine: Routine, spec: Spec, disk_cache: bool = True) -> Compiled:
     """Compile a routine for `spec`, or load it from the disk cache."""
     arguments = (Call(routine.layout, spec), *(type_of(kind, spec) for kind in routine.arguments))
-    signature = (arguments, types.void)
+    reason: Exception | None = None
     if disk_cache:
         try:
-            function: Any = CFunc(routine.body, signature, locals={}, options=dict(_OPTIONS))
+            function = _function(routine, arguments)
             function.enable_caching()
             function.compile()
             return Compiled(function.address, function.cache_hits > 0, function)
         except NumbaError:
             raise
-        except Exception as reason:  # no writable folder, full disk, damaged entry: the code itself is fine
-            _warn_uncached(reason)
-    function = CFunc(routine.body, signature, locals={}, options=dict(_OPTIONS))
+        except Exception as error:  # no writable folder, full disk, damaged entry
+            reason = error
+    function = _function(routine, arguments)
     function.compile()
+    if reason is not None:  # the code is fine, so it was the cache
+        _warn_uncached(reason)
     return Compiled(function.address, False, function)
+
+
+def _function(routine: Routine, arguments: tuple[Any, ...]) -> Any:
+    return CFunc(routine.body, (arguments, types.void), locals={}, options=dict(_OPTIONS))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import kernel
 from fastpool.kernels.calls import Layout
+from fastpool.kernels.columns import column_taps_ir, stride_of
 from fastpool.kernels.epilogue import write_ir
 from fastpool.kernels.simd import I64, lanes_of, scalar
 
@@ -47,39 +48,6 @@ DEPTHWISE = Layout(
 )
 
 
-def variant(kernel_rows, stride):
-    """Name of the variant for filters of that many rows at that stride; their columns are the spec's width."""
-    return f"{kernel_rows} rows, stride {stride}"
-
-
-def _parse(spec):
-    words = spec.variant.replace(",", "").split()
-    return int(words[0]), spec.width, int(words[3])
-
-
-def _taps_ir(builder, spec, row, first, width, exists, stride):
-    """One vector for each column tap, of a row whose first needed column is `first`; zeros outside."""
-    _, columns, _ = _parse(spec)
-    vector, lanes = simd.vector_ir(spec), spec.lanes
-    zero = ir.Constant(vector, None)
-
-    def loaded(shift):
-        start = builder.add(first, I64(shift))
-        mask = simd.range_mask_ir(builder, builder.neg(start), builder.sub(width, start), lanes)
-        mask = builder.and_(mask, exists)
-        return simd.masked_load_ir(builder, builder.gep(row, [start]), vector, mask, zero, spec.size)
-
-    if stride == 1:
-        return [loaded(j) for j in range(columns)]
-    taps = []
-    for j in range(0, columns, 2):
-        a, b = loaded(j), loaded(j + lanes)
-        taps.append(simd.shuffle_ir(builder, a, b, range(0, 2 * lanes, 2)))
-        if j + 1 < columns:
-            taps.append(simd.shuffle_ir(builder, a, b, range(1, 2 * lanes, 2)))
-    return taps
-
-
 @intrinsic
 def _tile(typingctx, spec, source, source_pitch, taps, out, residual, has_residual, limits, rows, columns):
     """One tile.
@@ -95,7 +63,7 @@ def _tile(typingctx, spec, source, source_pitch, taps, out, residual, has_residu
         weights, bias = (builder.extract_value(taps, i) for i in range(2))
         out_pitch, low, high = (builder.extract_value(limits, i) for i in range(3))
         lanes = spec.lanes
-        kernel_rows, kernel_columns, stride = _parse(spec)
+        kernel_rows, kernel_columns, stride = spec.vectors, spec.width, stride_of(spec)
         bits = ir.VectorType(simd.I1, lanes)
         everything, nothing = ir.Constant(bits, [simd.I1(1)] * lanes), ir.Constant(bits, None)
 
@@ -112,7 +80,7 @@ def _tile(typingctx, spec, source, source_pitch, taps, out, residual, has_residu
             inside = builder.icmp_signed(">=", index, I64(0))
             exists = builder.select(inside, everything, nothing)
             row = builder.gep(plane, [builder.mul(builder.select(inside, index, I64(0)), row_pitch)])
-            columns_seen = _taps_ir(builder, spec, row, first, width, exists, stride)
+            columns_seen = column_taps_ir(builder, spec, row, first, width, exists, stride, 0.0)
             for r in range(ROWS):
                 k = i - r * stride
                 if 0 <= k < kernel_rows:
@@ -159,11 +127,10 @@ def depthwise(call, task, thread):
 @intrinsic
 def _stride_of(typingctx, spec):
     """Step of the windows."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(_parse(spec)[2])
+    return types.intp(spec), lambda context, builder, sig, args: I64(stride_of(spec))
 
 
 @intrinsic
 def _taps_of(typingctx, spec):
     """Weights of a channel."""
-    kernel_rows, kernel_columns, _ = _parse(spec)
-    return types.intp(spec), lambda context, builder, sig, args: I64(kernel_rows * kernel_columns)
+    return types.intp(spec), lambda context, builder, sig, args: I64(spec.vectors * spec.width)

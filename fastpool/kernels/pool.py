@@ -13,7 +13,6 @@ neutral element.
 """
 
 from llvmlite import ir
-from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
@@ -33,6 +32,8 @@ from fastpool.kernels.simd import (
 
 #: What windows combine: neutral element, whether elements are transformed first, and the operation of two values.
 VARIANTS = ("max", "min", "sum", "absmax", "abssum", "squaresum", "powersum")
+#: Elements that change nothing they are combined with, where that is not 0.
+NEUTRAL = {"max": float("-inf"), "min": float("inf")}
 #: What becomes of a combined value; `ROOT` takes 1/p.
 PLAIN, DIVIDE, SCALE, SQUARE_ROOT, ROOT = range(5)
 
@@ -80,19 +81,39 @@ POOL = Layout(
 )
 
 
-def _pow_ir(builder, value, power):
-    """Return value ** power, lane by lane through the C library."""
-    bits = {"float": "f32", "double": "f64"}
-    vector = isinstance(value.type, ir.VectorType)
-    name = f"v{value.type.count}{bits[str(value.type.element)]}" if vector else bits[str(value.type)]
-    kind = ir.FunctionType(value.type, [value.type] * 2)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.pow.{name}"), [value, power])
+def operation_of(spec):
+    """Operation, the first word of the variant."""
+    return spec.variant.split()[0]
+
+
+def combine_ir(builder, spec, kept, new):
+    """Combine two values, or two vectors."""
+    operation = operation_of(spec)
+    if operation in ("max", "absmax"):
+        return simd.extremum_ir(builder, ">", kept, new)
+    if operation == "min":
+        return simd.extremum_ir(builder, "<", kept, new)
+    return builder.fadd(kept, new)
+
+
+def prepare_ir(builder, spec, value, power):
+    """Transform an element, or a vector of them, before it is combined; Lp sums take |x| ** p."""
+    operation = operation_of(spec)
+    if operation in ("max", "min", "sum"):
+        return value
+    if operation == "squaresum":
+        return builder.fmul(value, value)
+    lanes = spec.lanes if isinstance(value.type, ir.VectorType) else 0
+    value = simd.call_ir(builder, "fabs", value)
+    if operation == "powersum":
+        value = simd.call_ir(builder, "pow", value, simd.splat_ir(builder, power, lanes) if lanes else power)
+    return value
 
 
 @intrinsic
 def neutral(typingctx, spec):
     """Element that changes nothing it is combined with."""
-    value = {"max": float("-inf"), "min": float("inf")}.get(spec.variant, 0.0)
+    value = NEUTRAL.get(operation_of(spec), 0.0)
 
     def codegen(context, builder, sig, args):
         return ir.Constant(simd.element(spec.dtype), value)
@@ -105,21 +126,7 @@ def prepare(typingctx, spec, value, power):
     """Transform an element, or a vector of them, before it is combined; Lp sums take |x| ** p."""
 
     def codegen(context, builder, sig, args):
-        _, value, power = args
-        if spec.variant in ("max", "min", "sum"):
-            return value
-        if spec.variant == "squaresum":
-            return builder.fmul(value, value)
-        lanes = spec.lanes if isinstance(value.type, ir.VectorType) else 0
-        bits = "f32" if spec.size == 4 else "f64"
-        name = f"llvm.fabs.v{lanes}{bits}" if lanes else f"llvm.fabs.{bits}"
-        kind = ir.FunctionType(value.type, [value.type])
-        value = builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [value])
-        if spec.variant == "powersum":
-            if lanes:
-                power = simd.splat_ir(builder, power, lanes)
-            value = _pow_ir(builder, value, power)
-        return value
+        return prepare_ir(builder, spec, args[1], args[2])
 
     return value(spec, value, spec.dtype), codegen
 
@@ -129,14 +136,24 @@ def combine(typingctx, spec, kept, new):
     """Combine two values, or two vectors."""
 
     def codegen(context, builder, sig, args):
-        _, kept, new = args
-        if spec.variant in ("max", "absmax"):
-            return simd.extremum_ir(builder, ">", kept, new)
-        if spec.variant == "min":
-            return simd.extremum_ir(builder, "<", kept, new)
-        return builder.fadd(kept, new)
+        return combine_ir(builder, spec, args[1], args[2])
 
     return kept(spec, kept, new), codegen
+
+
+@intrinsic
+def fold(typingctx, spec, value):
+    """Combine all lanes, in log2(lanes) rounds of halves."""
+
+    def codegen(context, builder, sig, args):
+        value, half = args[1], spec.lanes // 2
+        while half:
+            order = [*range(half, 2 * half), *range(half), *range(2 * half, spec.lanes)]
+            value = combine_ir(builder, spec, value, simd.shuffle_ir(builder, value, value, order))
+            half //= 2
+        return builder.extract_element(value, simd.I32(0))
+
+    return spec.dtype(spec, value), codegen
 
 
 @intrinsic
@@ -145,16 +162,12 @@ def root(typingctx, spec, value, power):
 
     def codegen(context, builder, sig, args):
         _, value, power = args
-        lanes = spec.lanes if isinstance(value.type, ir.VectorType) else 0
-        if spec.variant == "squaresum":
-            bits = "f32" if spec.size == 4 else "f64"
-            name = f"llvm.sqrt.v{lanes}{bits}" if lanes else f"llvm.sqrt.{bits}"
-            kind = ir.FunctionType(value.type, [value.type])
-            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [value])
+        if operation_of(spec) == "squaresum":
+            return simd.call_ir(builder, "sqrt", value)
         inverse = builder.fdiv(ir.Constant(simd.element(spec.dtype), 1.0), power)
-        if lanes:
-            inverse = simd.splat_ir(builder, inverse, lanes)
-        return _pow_ir(builder, value, inverse)
+        if isinstance(value.type, ir.VectorType):
+            inverse = simd.splat_ir(builder, inverse, spec.lanes)
+        return simd.call_ir(builder, "pow", value, inverse)
 
     return value(spec, value, spec.dtype), codegen
 
@@ -204,7 +217,7 @@ def _combine_rows(spec, call, plane, buffer, depth, row, power, line):
 
 
 @device
-def _finish(spec, call, value, row_divisor, column_divisor, weight, bias, power):
+def finish(spec, call, value, row_divisor, column_divisor, weight, bias, power):
     """What an output is made of the combined value, for a vector or an element."""
     if call.finish == DIVIDE:
         return value / (row_divisor * column_divisor)
@@ -235,7 +248,7 @@ def _combine_columns(spec, call, buffer, out, row_divisor, weight, bias, power):
                     at = buffer + (2 * q + k * step)
                     total = combine(spec, total, even_lanes(load(spec, at), load(spec, at + lanes)))
             divisors = masked_load(spec, call.column_divisor + q, mask, row_divisors)
-            value = _finish(spec, call, total, row_divisors, divisors, weights, biases, power)
+            value = finish(spec, call, total, row_divisors, divisors, weights, biases, power)
             masked_store(spec, out + q, value, mask)
     else:
         first, count = call.column_first, call.column_count
@@ -244,7 +257,7 @@ def _combine_columns(spec, call, buffer, out, row_divisor, weight, bias, power):
             value = neutral(spec)
             for k in range(count[q]):
                 value = combine(spec, value, at[k * step])
-            out[q] = _finish(spec, call, value, row_divisor, call.column_divisor[q], weight, bias, power)
+            out[q] = finish(spec, call, value, row_divisor, call.column_divisor[q], weight, bias, power)
 
 
 @kernel(POOL)
@@ -275,137 +288,3 @@ def pool(call, task, thread):
             _combine_rows(spec, call, plane, buffer + call.pad_left, depth, in_depth, power, line)
             out = call.out + (index * rows + row) * call.out_columns
             _combine_columns(spec, call, buffer, out, call.row_divisor[row], weight, bias, power)
-
-
-REDUCE = Layout(
-    "reduce",
-    {
-        "x_batch": "integer",
-        "x_channel": "integer",
-        "x_depth": "integer",
-        "x_row": "integer",
-        "x_column": "integer",
-        "channels": "integer",
-        "depths": "integer",
-        "rows": "integer",
-        "width": "integer",
-        "planes": "integer",
-        "planes_per_task": "integer",
-        "divisor": "number",
-    },
-)
-
-#: Elements after which a running sum is put aside into a float64: 16 lanes then add 128 values each, so that the
-#: rounding error of float32 stays near 1e-6 for planes of any size.
-_CHUNK = 2048
-
-
-@device
-def _reduce_row(spec, row, column, count):
-    """Combine `count` elements, `column` apart."""
-    lanes = lanes_of(spec)
-    power = scalar(spec, 1.0)
-    nothing = splat(spec, neutral(spec))
-    result = neutral(spec)
-    if column != 1:
-        for w in range(count):
-            result = combine(spec, result, row[w * column])
-        return result
-    total = nothing
-    for w in range(0, count, lanes):
-        mask = range_mask(spec, 0, count - w)
-        total = combine(spec, total, prepare(spec, masked_load(spec, row + w, mask, nothing), power))
-    for i in range(lanes):
-        result = combine(spec, result, simd.lane(total, i))
-    return result
-
-
-@kernel(REDUCE)
-def reduce_planes(call, task, thread):
-    """Global pooling: each plane to one element; sums of rows are gathered in float64."""
-    spec = call.spec
-    first = task * call.planes_per_task
-    for index in range(first, min(first + call.planes_per_task, call.planes)):
-        image, channel = index // call.channels, index % call.channels
-        plane = call.x + (image * call.x_batch + channel * call.x_channel)
-        best = neutral(spec)
-        total = 0.0
-        for d in range(call.depths):
-            for r in range(call.rows):
-                row = plane + (d * call.x_depth + r * call.x_row)
-                for w in range(0, call.width, _CHUNK):
-                    part = _reduce_row(spec, row + w * call.x_column, call.x_column, min(_CHUNK, call.width - w))
-                    best = combine(spec, best, part)
-                    total += part
-        call.out[index] = _global_result(spec, best, total, call.divisor)
-
-
-@intrinsic
-def _global_result(typingctx, spec, best, total, divisor):
-    """Mean of the gathered sum, or the extremum."""
-
-    def codegen(context, builder, sig, args):
-        _, best, total, divisor = args
-        if spec.variant in ("max", "min"):
-            return best
-        return context.cast(builder, builder.fdiv(total, divisor), types.float64, spec.dtype)
-
-    return spec.dtype(spec, spec.dtype, types.float64, types.float64), codegen
-
-
-ARGPOOL = Layout("argpool", {**WINDOWS, "height": "integer"})
-
-
-@kernel(ARGPOOL)
-def argpool(call, task, thread):
-    """Extremum and where it stands (index within the plane): ties the first, NaN the last."""
-    spec = call.spec
-    plane_task, row_task = task // call.row_tasks, task % call.row_tasks
-    first_plane = plane_task * call.planes_per_task
-    end_plane = min(first_plane + call.planes_per_task, call.planes)
-    rows = call.out_depths * call.out_rows
-    first_row = row_task * call.rows_per_task
-    end_row = min(first_row + call.rows_per_task, rows)
-    columns, column_step, row_step, depth_step = call.out_columns, call.column_step, call.row_step, call.depth_step
-    for plane_index in range(first_plane, end_plane):
-        image, channel = plane_index // call.channels, plane_index % call.channels
-        plane = call.x + (image * call.x_batch + channel * call.x_channel)
-        for row in range(first_row, end_row):
-            od, oh = row // call.out_rows, row % call.out_rows
-            depth0, depths, row0, taps = (
-                call.depth_first[od],
-                call.depth_count[od],
-                call.row_first[oh],
-                call.row_count[oh],
-            )
-            for q in range(columns):
-                column0, kernel_size = call.column_first[q], call.column_count[q]
-                best = neutral(spec)
-                where = (depth0 * call.height + row0) * call.width + column0
-                if depths * taps * kernel_size == 0:
-                    where = 0  # the window sees padding only
-                for d in range(depths):
-                    for r in range(taps):
-                        source_depth, source_row = depth0 + d * depth_step, row0 + r * row_step
-                        at = plane + (source_depth * call.x_depth + source_row * call.x_row)
-                        for k in range(kernel_size):
-                            column = column0 + k * column_step
-                            value = at[column * call.x_column]
-                            if _wins(spec, value, best):
-                                best = value
-                                where = (source_depth * call.height + source_row) * call.width + column
-                place = (plane_index * rows + row) * columns + q
-                call.out[place] = best
-                call.indices[place] = where
-
-
-@intrinsic
-def _wins(typingctx, spec, new, best):
-    """Whether `new` replaces `best`: better, or NaN."""
-
-    def codegen(context, builder, sig, args):
-        _, new, best = args
-        better = builder.fcmp_ordered("<" if spec.variant == "min" else ">", new, best)
-        return builder.or_(better, builder.fcmp_unordered("uno", new, new))
-
-    return types.boolean(spec, new, best), codegen

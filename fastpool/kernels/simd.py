@@ -131,13 +131,19 @@ def splat_ir(builder, scalar, lanes):
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, lanes), None))
 
 
+def call_ir(builder, name, *values):
+    """Call an LLVM intrinsic, such as fabs, on elements or vectors."""
+    kind = values[0].type
+    signature_ = ir.FunctionType(kind, [value.type for value in values])
+    function = cgutils.get_or_insert_function(builder.module, signature_, f"llvm.{name}.{_name_of(kind)}")
+    return builder.call(function, values)
+
+
 def fma_ir(builder, a, b, c):
-    """Return a * b + c of vectors or elements, fused where the processor can, else rounded twice (never a library call)."""
+    """Return a * b + c of vectors or elements: fused where the processor can, else rounded twice, never a call."""
     if not TARGET.has_fma:
         return builder.fadd(builder.fmul(a, b), c)
-    name = f"llvm.fma.{_name_of(a.type)}"
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
-    return builder.call(function, [a, b, c])
+    return call_ir(builder, "fma", a, b, c)
 
 
 def iota_ir(lanes, start=0):

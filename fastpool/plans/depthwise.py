@@ -8,7 +8,7 @@ from typing import Any
 from fastpool.arrays import address
 from fastpool.geometry import padding_source
 from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.depthwise import LARGEST_FILTER, ROWS, depthwise, variant
+from fastpool.kernels.depthwise import LARGEST_FILTER, ROWS, depthwise
 from fastpool.kernels.tiles import TASKS
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
@@ -82,7 +82,7 @@ def plan_depthwise(problem: Convolution) -> Plan:
         "low": problem.low,
         "high": problem.high,
     }
-    code = Code(depthwise, element, (variant(height.kernel, height.stride), 1, width.kernel))
+    code = Code(depthwise, element, (f"stride {height.stride}", height.kernel, width.kernel))
     strips = planes * ceil_div(height.out, ROWS) * ceil_div(width.out, lanes_for(element))
     cycles = strips * (ROWS * problem.taps / 2 + 30) + planes * height.size * width.size * element.size / 3
     return Plan((Step(code, fields),), 0, 0, element, cycles, tuple(tables))

@@ -13,7 +13,10 @@ from fastpool.arrays import address
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, adaptive_window
 from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.pool import DIVIDE, PLAIN, ROOT, SCALE, SQUARE_ROOT, argpool, pool, reduce_planes
+from fastpool.kernels.argpool import argpool
+from fastpool.kernels.pool import DIVIDE, PLAIN, ROOT, SCALE, SQUARE_ROOT, pool
+from fastpool.kernels.reduce import reduce_planes
+from fastpool.kernels.smallpool import LARGEST_WINDOW, small_pool
 from fastpool.kernels.tiles import TASKS
 from fastpool.plans.plan import Code, Plan, Step, table
 
@@ -83,9 +86,79 @@ def _shares(planes: int, rows: int, elements: int) -> tuple[int, int]:
     return max(1, min(by_work, planes), planes // (4 * TASKS)), rows
 
 
+def _finishing(problem: Pooling, tables: list[Any]) -> dict[str, Any]:
+    """Fields that say what becomes of a combined value."""
+    codes = {"plain": PLAIN, "scale": SCALE, "root": SQUARE_ROOT if problem.operation == "squaresum" else ROOT}
+    depth, height, width = (_divisors(axis, problem.finish) for axis in problem.axes)
+    rows = np.outer(depth, height).astype(problem.element.dtype)
+    if problem.finish == "override":
+        rows[...] = problem.number
+    columns = np.array(width, problem.element.dtype)
+    tables += [rows, columns]
+    return {
+        "finish": codes.get(problem.finish, DIVIDE),
+        "row_divisor": address(rows),
+        "column_divisor": address(columns),
+        "power": problem.number,
+    }
+
+
+def _is_small(problem: Pooling) -> bool:
+    """Whether `small_pool` computes it: few taps, at column stride 1 or 2, from plain rows of one depth."""
+    depth, height, width = problem.axes
+    if not isinstance(height, Axis) or not isinstance(width, Axis) or problem.indices:
+        return False
+    return (
+        depth.size == depth.out == 1
+        and height.kernel * width.kernel <= LARGEST_WINDOW
+        and width.stride <= 2
+        and width.dilation == 1
+        and problem.x_strides[4] == 1
+        and problem.operation != "powersum"
+    )
+
+
+def _plan_small(problem: Pooling) -> Plan:
+    element = problem.element
+    _, height, width = problem.axes
+    assert isinstance(height, Axis) and isinstance(width, Axis)
+    planes = problem.images * problem.channels
+    planes_per_task, rows_per_task = _shares(planes, height.out, height.size * width.size)
+    row_tasks = -(-height.out // rows_per_task)
+    padded = range((height.out - 1) * height.stride + height.extent)
+    sources = [i - height.pad_begin if 0 <= i - height.pad_begin < height.size else -1 for i in padded]
+    tables: list[Any] = [table(sources)]
+    fields: dict[str, Any] = {
+        "tasks": -(-planes // planes_per_task) * row_tasks,
+        "x_batch": problem.x_strides[0],
+        "x_channel": problem.x_strides[1],
+        "x_row": problem.x_strides[3],
+        "channels": problem.channels,
+        "width": width.size,
+        "row_map": address(tables[0]),
+        "row_stride": height.stride,
+        "row_step": height.dilation,
+        "column_stride": width.stride,
+        "pad_left": width.pad_begin,
+        "out_rows": height.out,
+        "out_columns": width.out,
+        "planes": planes,
+        "planes_per_task": planes_per_task,
+        "rows_per_task": rows_per_task,
+        "row_tasks": row_tasks,
+        **_finishing(problem, tables),
+    }
+    shape = (f"{problem.operation} stride {width.stride}", height.kernel, width.kernel)
+    vectors = planes * height.out * -(-width.out // lanes_for(element))
+    cycles = vectors * (2 * height.kernel * width.kernel + 10)
+    return Plan((Step(Code(small_pool, element, shape), fields),), 0, 0, element, cycles, tuple(tables))
+
+
 @lru_cache(maxsize=1024)
 def plan_pooling(problem: Pooling) -> Plan:
     """Plan of a pooling."""
+    if _is_small(problem):
+        return _plan_small(problem)
     element, lanes = problem.element, lanes_for(problem.element)
     depth, height, width = problem.axes
     d, h, w = (windows_of(axis) for axis in problem.axes)
@@ -138,12 +211,7 @@ def plan_pooling(problem: Pooling) -> Plan:
     buffer = -(-reach // lanes) * lanes
     scratch = buffer + (width.size if problem.x_strides[4] != 1 else 0) + lanes
 
-    finish = {"plain": PLAIN, "scale": SCALE, "root": SQUARE_ROOT if problem.operation == "squaresum" else ROOT}
-    row_divisors = np.outer(_divisors(depth, problem.finish), _divisors(height, problem.finish)).astype(element.dtype)
-    if problem.finish == "override":
-        row_divisors[...] = problem.number
-    column_divisors = np.array(_divisors(width, problem.finish), element.dtype)
-    tables += [row_divisors, column_divisors]
+    finishing = _finishing(problem, tables)
     fields |= {
         "regular": int(regular),
         "kernel": width.kernel if isinstance(width, Axis) else 0,
@@ -151,20 +219,26 @@ def plan_pooling(problem: Pooling) -> Plan:
         "pad_left": pad_left,
         "buffer": buffer,
         "scratch_thread": -(-scratch // 16) * 16,
-        "finish": finish.get(problem.finish, DIVIDE),
-        "row_divisor": address(row_divisors),
-        "column_divisor": address(column_divisors),
-        "power": problem.number,
+        **finishing,
     }
     cycles = planes * rows * (max(h.count) * max(d.count) + max(w.count)) * width.size / lanes
     step = Step(Code(pool, element, (problem.operation, 1, 1)), fields)
     return Plan((step,), 0, fields["scratch_thread"], element, 2 * cycles, tuple(tables))
 
 
+def is_global(problem: Pooling) -> bool:
+    """Whether one window sees all of each plane, and what it combines is used as it is or divided."""
+    seen = all(axis.out == 1 and windows_of(axis).count[0] == axis.size for axis in problem.axes)
+    return seen and not problem.indices and problem.finish not in ("scale", "root") and problem.operation in _REDUCED
+
+
+_REDUCED = ("max", "min", "sum")
+
+
 @lru_cache(maxsize=1024)
 def plan_global(problem: Pooling) -> Plan:
     """Plan of a global pooling: a plane becomes one element."""
-    element = problem.element
+    element, lanes = problem.element, lanes_for(problem.element)
     sizes = [axis.size for axis in problem.axes]
     elements = prod(sizes)
     batch, channel, depth, row, column = problem.x_strides
@@ -172,6 +246,11 @@ def plan_global(problem: Pooling) -> Plan:
         sizes = [sizes[0], 1, sizes[1] * sizes[2]]
     planes = problem.images * problem.channels
     planes_per_task = min(planes, max(1, _TASK_ELEMENTS // elements, planes // (4 * TASKS)))
+    planes_per_task = -(-planes_per_task // lanes) * lanes if planes_per_task >= lanes else planes_per_task
+    evenly = batch == problem.channels * channel and sizes[:2] == [1, 1] and column == 1
+    divisor = problem.number if problem.finish == "override" else 1.0
+    if problem.finish in ("mean", "valid mean"):
+        divisor = float(prod(_divisors(axis, problem.finish)[0] for axis in problem.axes))
     fields = {
         "tasks": -(-planes // planes_per_task),
         "x_batch": batch,
@@ -185,7 +264,8 @@ def plan_global(problem: Pooling) -> Plan:
         "width": sizes[2],
         "planes": planes,
         "planes_per_task": planes_per_task,
-        "divisor": float(elements),
+        "evenly": channel if evenly else 0,
+        "divisor": divisor,
     }
-    step = Step(Code(reduce_planes, element, (problem.operation, 1, 1)), fields)
+    step = Step(Code(reduce_planes, element, (problem.operation, 1, lanes)), fields)
     return Plan((step,), 0, 0, element, planes * elements / 3)

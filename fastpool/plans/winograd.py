@@ -262,6 +262,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "low": problem.low,
         "high": problem.high,
     }
+    steps: tuple[Step, ...]
     if shared:
         steps = (
             Step(Code(winograd_input, element, shape), {"tasks": rows_of_tiles * tiling.channel_blocks} | fields),

@@ -1,0 +1,463 @@
+"""Threads and forks: many callers at once, children of a fork, limits; under every threading layer that is installed."""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+
+import numpy as np
+import pytest
+
+import fastpool  # and not conftest, which loads more of the package than some of the processes here begin with
+
+#: Threading layer -> Numba's extension module of it.
+LAYERS = {"omp": "omppool", "workqueue": "workqueue", "tbb": "tbbpool"}
+THREADS = 4  # of Numba, on any machine
+CALLERS = 8
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+
+def missing(layer):
+    """Why a threading layer cannot be used here, None where it can."""
+    try:
+        importlib.import_module(f"numba.np.ufunc.{LAYERS[layer]}")
+    except ImportError as reason:
+        return f"Numba cannot load {layer}: {reason}"
+    return None
+
+
+def apart(layer, function, *arguments, **environment):
+    """Run a function of this file in a fresh interpreter under a threading layer."""
+    from conftest import run_apart
+
+    reason = missing(layer)
+    if reason:
+        pytest.skip(reason)
+    settings = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": "1"}
+    run_apart("test_threads", function.__name__, *arguments, environment=settings | environment)
+
+
+def images(seed, *shape):
+    """Give float32 noise."""
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def works():
+    """Calls, each large enough for a parallel region under any layer: name -> function of no argument."""
+    x, wide = images(0, 4, 16, 64, 64), images(1, 8, 32, 112, 112)
+    weight, narrow, bias = images(2, 32, 16, 3, 3), images(3, 64, 32, 1, 1), images(4, 32)
+    prepared = fastpool.Conv2d(weight, bias, padding=1, activation="relu")
+    return {
+        "conv2d": lambda: fastpool.conv2d(x, weight, bias, 2, 1),
+        "conv2d in place": lambda: fastpool.conv2d(wide, narrow),
+        "conv2d direct": lambda: fastpool.conv2d(x, weight, padding=1, algorithm="direct"),
+        "Conv2d": lambda: prepared(x),
+        "max_pool2d": lambda: fastpool.max_pool2d(wide, 3, 2, 1),
+        "max_pool2d with indices": lambda: fastpool.max_pool2d(wide, 2, return_indices=True),
+        "avg_pool2d": lambda: fastpool.avg_pool2d(wide, 3, 1, 1),
+        "lp_pool2d": lambda: fastpool.lp_pool2d(wide, 3, 2),
+        "adaptive_avg_pool2d": lambda: fastpool.adaptive_avg_pool2d(wide, 5),
+        "global_avg_pool2d": lambda: fastpool.global_avg_pool2d(wide),
+        "subsample2d": lambda: fastpool.subsample2d(wide, bias, bias, 5, 1),
+    }
+
+
+def bits(result):
+    """Bytes of a result, or of a pair."""
+    return b"".join(part.tobytes() for part in (result if isinstance(result, tuple) else (result,)))
+
+
+def serial_results(calls):
+    """Results of one thread."""
+    with fastpool.threads(1):
+        return {name: bits(call()) for name, call in calls.items()}
+
+
+def record_launches():
+    """Let the engine note the number of threads of each launch: a list of numbers, 1 for a serial one."""
+    from fastpool import runtime
+
+    engine = runtime.engine()
+    engine.start()
+    counts, serial, parallel = [], engine.serial, engine.parallel
+
+    def noted_serial(*arguments):
+        counts.append(1)
+        serial(*arguments)
+
+    def noted_parallel(*arguments):
+        counts.append(arguments[-1])
+        parallel(*arguments)
+
+    engine.serial, engine.parallel = noted_serial, noted_parallel
+    return counts
+
+
+def all_at_once(function, callers=CALLERS):
+    """Call ``function(i)`` in that many threads that start together; raise what any of them raised."""
+    barrier, errors = threading.Barrier(callers), []
+
+    def run(i):
+        barrier.wait()
+        try:
+            function(i)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def in_child(function, seconds=60):
+    """Call a function in a forked child; the exit code, negative for a signal."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status)
+    code = 1
+    try:
+        signal.alarm(seconds)  # a child that hangs is killed by a signal, and seen as such
+        function()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+    raise AssertionError("not reached")
+
+
+def check(calls, wanted):
+    """Require the wanted results, bit for bit."""
+    for name, call in calls.items():
+        assert bits(call()) == wanted[name], name
+
+
+# -------------------------------------------------------------------------------------------------------- what is run
+
+
+def many_callers():
+    calls = works()
+    wanted = serial_results(calls)
+    counts = record_launches()
+    names = list(calls)
+
+    def call_all(i):
+        for turn in range(len(names)):
+            name = names[(i + turn) % len(names)]
+            assert bits(calls[name]()) == wanted[name], name
+
+    for name in names:
+        before = len(counts)
+        calls[name]()
+        assert max(counts[before:]) == THREADS, f"{name} is too small for a parallel region"
+    counts.clear()
+    all_at_once(call_all)
+    assert counts.count(THREADS) > 0
+    assert fastpool.info()["threading_layer"] == os.environ["NUMBA_THREADING_LAYER"]
+
+
+def many_first_callers():
+    # Nothing is loaded yet: the engine, the threads and the machine code are made under the eyes of all callers.
+    x, weight = images(0, 4, 16, 64, 64), images(2, 32, 16, 3, 3)
+    results = [None] * CALLERS
+
+    def call_both(i):
+        results[i] = bits(fastpool.conv2d(x, weight, padding=1)) + bits(fastpool.max_pool2d(x, 3, 2, 1))
+
+    all_at_once(call_both)
+    with fastpool.threads(1):
+        call_both(0)
+    assert results == [results[0]] * CALLERS
+
+
+def many_first_callers_of_slow_threads():
+    # The start of the threads takes long here, so that no caller can miss the moments in which it is half done.
+    from fastpool import runtime
+
+    engine = runtime.engine()
+    make = engine._make_parallel
+
+    def make_slowly():
+        time.sleep(0.5)
+        return make()
+
+    engine._make_parallel = make_slowly
+    many_first_callers()
+
+
+def fork_after_use():
+    calls = works()
+    wanted = serial_results(calls)
+    check(calls, wanted)
+    assert in_child(lambda: check(calls, wanted)) == 0
+    check(calls, wanted)
+    assert in_child(lambda: in_grandchild(calls, wanted)) == 0
+    check(calls, wanted)
+
+
+def in_grandchild(calls, wanted):
+    check(calls, wanted)
+    assert in_child(lambda: check(calls, wanted)) == 0
+    check(calls, wanted)
+
+
+def fork_before_use():
+    x, weight = images(0, 4, 16, 64, 64), images(2, 32, 16, 3, 3)
+
+    def use():
+        assert fastpool.conv2d(x, weight, padding=1).shape == (4, 32, 64, 64)
+        calls = works()
+        check(calls, serial_results(calls))
+
+    assert "numba" not in sys.modules
+    assert in_child(use) == 0
+    import fastpool.runtime
+
+    assert in_child(use) == 0
+    use()
+    assert in_child(use) == 0
+
+
+def fork_after_numba_was_used():
+    # Numba's threads run before the package is loaded; a child that loads it only then is a forked child all the same.
+    import numba
+
+    @numba.njit(parallel=True)
+    def total(a):
+        result = 0.0
+        for i in numba.prange(a.size):
+            result += a[i]
+        return result
+
+    assert total(np.ones(1000)) == 1000.0
+
+    def use():
+        calls = works()
+        check(calls, serial_results(calls))
+
+    assert "fastpool.runtime" not in sys.modules
+    assert in_child(use) == 0
+    use()
+
+
+def fork_uses_serial_twins():
+    from fastpool import runtime
+
+    calls = works()
+    wanted = serial_results(calls)
+    counts = record_launches()
+    assert runtime.threads_for(1e12) == THREADS
+
+    def serial_only():
+        counts.clear()
+        check(calls, wanted)
+        assert runtime.threads_for(1e12) == 1
+        assert len(counts) >= len(calls)
+        assert set(counts) == {1}
+
+    assert in_child(serial_only) == 0
+    counts.clear()
+    check(calls, wanted)
+    assert THREADS in counts
+
+
+def fork_while_another_thread_calls():
+    calls = works()
+    wanted = serial_results(calls)
+    check(calls, wanted)
+    stop, errors, turns = threading.Event(), [], []
+
+    def work():
+        try:
+            while not stop.is_set():
+                check(calls, wanted)
+                turns.append(1)
+        except BaseException as error:
+            errors.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    try:
+        codes = [in_child(lambda: check(calls, wanted)) for _ in range(5)]
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+    assert codes == [0] * 5
+    assert not errors
+    check(calls, wanted)
+
+
+def fork_while_another_thread_compiles():
+    from numba.core.compiler_lock import global_compiler_lock
+
+    x, weight = images(0, 4, 16, 64, 64), images(2, 32, 16, 3, 3)
+    worker = threading.Thread(target=lambda: fastpool.conv2d(x, weight, padding=1))
+    fastpool.global_max_pool2d(x)  # Numba is loaded, nothing of conv2d is compiled: the cache's folder was empty
+    worker.start()
+    while not global_compiler_lock._is_owned():
+        assert worker.is_alive(), "the first call compiled nothing"
+        if not global_compiler_lock._lock.acquire(blocking=False):
+            break
+        global_compiler_lock._lock.release()
+        time.sleep(0.001)
+
+    def use():
+        np.testing.assert_array_equal(fastpool.max_pool2d(x, 1), x)
+
+    code = in_child(use, seconds=30)
+    worker.join()
+    assert code == 0, f"the child ended with {code}"
+
+
+def double(x):
+    """Work of a pool of processes."""
+    return bits(fastpool.conv2d(x, 2 * np.eye(16, dtype=np.float32)[:, :, None, None]))
+
+
+def pool_of_processes():
+    inputs = [images(i, 2, 16, 64, 64) for i in range(6)]
+    wanted = [bits(2 * x) for x in inputs]
+    assert [double(x) for x in inputs] == wanted
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map_async(double, inputs).get(timeout=60) == wanted
+    assert [double(x) for x in inputs] == wanted
+
+
+def limits():
+    x, weight = images(0, 4, 16, 64, 64), images(2, 32, 16, 3, 3)
+    counts = record_launches()
+
+    def launched():
+        counts.clear()
+        fastpool.conv2d(x, weight)
+        return max(counts)
+
+    assert fastpool.get_num_threads() == launched() == THREADS
+    assert fastpool.info()["max_threads"] == THREADS
+    with fastpool.threads(3):
+        assert fastpool.get_num_threads() == launched() == 3
+        with fastpool.threads(1):
+            assert fastpool.get_num_threads() == launched() == 1
+            assert fastpool.info()["threads"] == 1
+            with fastpool.threads(4):
+                assert fastpool.get_num_threads() == launched() == 4
+        assert fastpool.get_num_threads() == launched() == 3
+        fastpool.set_num_threads(2)  # for everyone; inside the block its own limit still counts
+        assert fastpool.get_num_threads() == launched() == 3
+    assert fastpool.get_num_threads() == launched() == 2
+    try:
+        with fastpool.threads(4):
+            raise KeyError("left by an exception")
+    except KeyError:
+        assert fastpool.get_num_threads() == launched() == 2
+    for bad in (0, -1, THREADS + 1, 10**30, True, 1.0, None, "2"):
+        for setting in (fastpool.set_num_threads, lambda n: fastpool.threads(n).__enter__()):
+            try:
+                setting(bad)
+            except (TypeError, ValueError) as error:
+                assert str(error).startswith("n must be"), str(error)
+            else:
+                raise AssertionError(f"{bad!r} threads were accepted")
+        assert fastpool.get_num_threads() == launched() == 2
+    fastpool.set_num_threads(THREADS)
+    assert fastpool.get_num_threads() == launched() == THREADS
+
+
+def limits_of_each_thread():
+    x, weight = images(0, 4, 16, 64, 64), images(2, 32, 16, 3, 3)
+    fastpool.set_num_threads(2)
+    met = threading.Barrier(THREADS)
+
+    def call(i):
+        assert fastpool.get_num_threads() == 2  # not what other threads have
+        with fastpool.threads(i + 1):
+            met.wait(60)
+            assert fastpool.get_num_threads() == i + 1
+            fastpool.conv2d(x, weight)
+            met.wait(60)
+            assert fastpool.get_num_threads() == i + 1
+        assert fastpool.get_num_threads() == 2
+
+    with fastpool.threads(3):
+        all_at_once(call, THREADS)
+        assert fastpool.get_num_threads() == 3
+
+
+def same_bits():
+    calls = works()
+    wanted = serial_results(calls)
+    counts = record_launches()
+    for n in range(1, THREADS + 1):
+        with fastpool.threads(n):
+            for name, call in calls.items():
+                counts.clear()
+                assert bits(call()) == wanted[name], f"{name} with {n} threads"
+                assert max(counts) == n, f"{name} is too small for a parallel region"
+        fastpool.set_num_threads(n)
+        check(calls, wanted)
+
+
+def small_work_is_serial():
+    x = images(0, 1, 3, 8, 8)
+    counts = record_launches()
+    fastpool.conv2d(x, images(1, 4, 3, 3, 3))
+    fastpool.max_pool2d(x, 2)
+    fastpool.global_avg_pool2d(x)
+    assert set(counts) == {1}
+
+
+# ---------------------------------------------------------------------------------------------------------------- tests
+
+RUNS = [
+    many_callers,
+    many_first_callers,
+    many_first_callers_of_slow_threads,
+    fork_after_use,
+    fork_before_use,
+    fork_after_numba_was_used,
+    fork_uses_serial_twins,
+    fork_while_another_thread_calls,
+    pool_of_processes,
+    limits,
+    limits_of_each_thread,
+    same_bits,
+    small_work_is_serial,
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("function", RUNS, ids=lambda function: function.__name__)
+def test_in_a_fresh_interpreter(layer, function):
+    apart(layer, function)
+
+
+def test_fork_while_another_thread_compiles(tmp_path):
+    apart("workqueue", fork_while_another_thread_compiles, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+def test_one_processor(tmp_path):
+    # Where Numba has one thread there is no parallel region at all.
+    apart("workqueue", on_one_processor, NUMBA_NUM_THREADS="1")
+
+
+def on_one_processor():
+    calls = works()
+    wanted = serial_results(calls)
+    counts = record_launches()
+    check(calls, wanted)
+    assert set(counts) == {1}
+    assert fastpool.get_num_threads() == fastpool.info()["max_threads"] == 1
