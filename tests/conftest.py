@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastpool import convolution, runtime
+import fastpool
+from fastpool import convolution, oracle, runtime
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct
@@ -213,7 +214,47 @@ def run_apart(module, function, *arguments, environment=None):
 FILLED_MEMORY = {"MALLOC_PERTURB_": "1"}
 
 
-# --------------------------------------------------------------------------------------------- plans of convolution
+# ---------------------------------------------------------------------------------------------------- convolutions
+
+
+class Prefixes:
+    """Convolutions of all smaller sizes from one result: without padding at the end, parts of x give parts of it.
+
+    All numbers are whole and above zero, so that nothing cancels and errors show in relation to the result.
+    """
+
+    def __init__(self, dtype, groups, group_in, group_out, size, kernel, stride=(1, 1), begin=(0, 0), images=2):
+        self._kernel, self._stride, self._begin = kernel, stride, begin
+        self.dtype, self._groups, self._group_in, self._images = dtype, groups, group_in, images
+        self._x = integers(1, (images, groups * group_in, *map(self._reach, size, range(2))), dtype, 4) + 5
+        self._weight = integers(2, (groups, group_out, group_in, *kernel), dtype, 2) + 3
+        self._bias = integers(3, (groups, group_out), dtype, 4) + 5
+        self._residual = integers(4, (images, groups, group_out, *size), dtype, 4) + 5
+        self._options = {"stride": stride, "padding": tuple((b, 0) for b in begin), "groups": groups}
+        weight, bias = self._weight.reshape(-1, group_in, *kernel), self._bias.reshape(-1)
+        self._result = oracle.conv2d(self._x, weight, bias, **self._options).reshape(self._residual.shape)
+
+    def _reach(self, outputs, axis):
+        """Elements that so many outputs see."""
+        return (outputs - 1) * self._stride[axis] + self._kernel[axis] - self._begin[axis]
+
+    def check(self, channels, rows, columns, place, place_out, **options):
+        """Compute so many channels of each group, rows and columns, with arrays put into memory by two functions."""
+        part = np.s_[:, :, :channels, :rows, :columns]
+        shape = (self._images, self._groups * channels, rows, columns)
+        x = place(np.ascontiguousarray(self._x[..., : self._reach(rows, 0), : self._reach(columns, 1)]))
+        weight = place(self._weight[:, :channels].reshape(-1, self._group_in, *self._kernel))
+        bias, residual = place(self._bias[:, :channels].reshape(-1)), place(self._residual[part].reshape(shape))
+        out = place_out(shape)
+        assert fastpool.conv2d(x, weight, bias, residual=residual, out=out, **self._options, **options) is out
+        assert_close(out, (self._result + self._residual)[part].reshape(shape))
+
+    def check_guarded(self, channels, rows, columns, at_end, **options):
+        """Do so with every array at a forbidden page."""
+        memory = GuardedMemory()
+        zeros = lambda shape: memory.array(np.zeros(shape, self.dtype), at_end)  # noqa: E731
+        self.check(channels, rows, columns, lambda a: memory.array(a, at_end), zeros, **options)
+
 
 #: Source of a direct convolution -> limits that make a plan take it, where the input cannot be read in place.
 LIMITS = {
@@ -227,11 +268,13 @@ TAKEN = {"in place": IN_PLACE, "shared": SHARED, "private": PRIVATE, "private, r
 class Planner:
     """Keeps the plans of convolutions, which are direct (or depthwise), and makes them take a tile or a source."""
 
+    algorithm = "direct"
+
     def __init__(self, patch):
         self._patch, self.plans = patch, []
 
         def recorded(problem):
-            plan, form = plans.plan_convolution(dataclasses.replace(problem, algorithm="direct"))
+            plan, form = plans.plan_convolution(dataclasses.replace(problem, algorithm=self.algorithm))
             self.plans.append(plan)
             return plan, form
 

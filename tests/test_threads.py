@@ -223,7 +223,7 @@ def fork_before_use():
 
     assert "numba" not in sys.modules
     assert in_child(use) == 0
-    import fastpool.runtime
+    importlib.import_module("fastpool.runtime")
 
     assert in_child(use) == 0
     use()

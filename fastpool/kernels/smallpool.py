@@ -13,11 +13,14 @@ from fastpool.kernels import simd
 from fastpool.kernels._jit import kernel
 from fastpool.kernels.calls import Layout
 from fastpool.kernels.columns import column_taps_ir, stride_of
-from fastpool.kernels.pool import DIVIDE, NEUTRAL, SCALE, combine_ir, finish, operation_of, prepare_ir
+from fastpool.kernels.pool import DIVIDE, NEUTRAL, SCALE, combine_all_ir, finish, operation_of, prepare_ir
 from fastpool.kernels.simd import lanes_of, masked_load, masked_store, range_mask, scalar, splat
 
 #: Most taps of a window.
 LARGEST_WINDOW = 9
+#: Output rows that are done before the next vector of columns: the masks of the columns are made once for all of them,
+#: and their input rows (17 of 512 bytes, at stride 2) stay in the level-1 cache.
+_ROWS = 8
 
 SMALL_POOL = Layout(
     "small_pool",
@@ -55,17 +58,16 @@ def _window(typingctx, spec, plane, row_map, row_step, row_pitch, width, first, 
         bits = ir.VectorType(simd.I1, spec.lanes)
         everything, nothing = ir.Constant(bits, [simd.I1(1)] * spec.lanes), ir.Constant(bits, None)
         outside = NEUTRAL.get(operation_of(spec), 0.0)
-        total = None
+        taps = []
         for i in range(spec.vectors):
             place = builder.gep(row_map, [builder.mul(row_step, simd.I64(i))])
             index = builder.load(place, align=8)
             inside = builder.icmp_signed(">=", index, simd.I64(0))
             exists = builder.select(inside, everything, nothing)
             row = builder.gep(plane, [builder.mul(builder.select(inside, index, simd.I64(0)), row_pitch)])
-            for tap in column_taps_ir(builder, spec, row, first, width, exists, stride_of(spec), outside):
-                tap = prepare_ir(builder, spec, tap, power)
-                total = tap if total is None else combine_ir(builder, spec, total, tap)
-        return total
+            columns = column_taps_ir(builder, spec, row, first, width, exists, stride_of(spec), outside)
+            taps += [prepare_ir(builder, spec, tap, power) for tap in columns]
+        return combine_all_ir(builder, spec, taps)
 
     number = types.intp
     vector = simd.Vector(spec.dtype, spec.lanes)
@@ -90,19 +92,20 @@ def small_pool(call, task, thread):
         weights, biases = one, one
         if call.finish == SCALE:
             weights, biases = splat(spec, call.weights[channel]), splat(spec, call.bias[channel])
-        out = call.out + (index * call.out_rows + first_row) * columns
-        for row in range(first_row, end_row):
-            rows = row_map + row * row_stride
-            row_divisors = splat(spec, call.row_divisor[row])
+        out = call.out + index * call.out_rows * columns
+        for block in range(first_row, end_row, _ROWS):
             for q in range(0, columns, lanes):
                 mask = range_mask(spec, 0, columns - q)
-                total = _window(spec, plane, rows, row_step, row_pitch, width, q * stride - call.pad_left, power)
+                start = q * stride - call.pad_left
                 divisors = one
                 if call.finish == DIVIDE:
                     divisors = masked_load(spec, call.column_divisor + q, mask, one)
-                value = finish(spec, call, total, row_divisors, divisors, weights, biases, power)
-                masked_store(spec, out + q, value, mask)
-            out = out + columns
+                for row in range(block, min(block + _ROWS, end_row)):
+                    rows = row_map + row * row_stride
+                    total = _window(spec, plane, rows, row_step, row_pitch, width, start, power)
+                    row_divisors = splat(spec, call.row_divisor[row])
+                    value = finish(spec, call, total, row_divisors, divisors, weights, biases, power)
+                    masked_store(spec, out + (row * columns + q), value, mask)
         channel += 1
         if channel == call.channels:
             channel = 0

@@ -1,0 +1,354 @@
+"""Depthwise and Winograd convolution: at every remainder, in watched memory, through NaN and infinities."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+from conftest import (
+    DTYPES,
+    FILLED_MEMORY,
+    Frame,
+    Planner,
+    Prefixes,
+    assert_close,
+    between,
+    integers,
+    noise,
+    run_apart,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastpool
+from fastpool import oracle, runtime
+from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.geometry import DATA_PADDING_MODES
+from fastpool.kernels import lanes as lanes_for
+from fastpool.kernels.depthwise import depthwise
+from fastpool.kernels.winograd import winograd_fused, winograd_output
+from fastpool.plans import convolution as plans
+from fastpool.plans import winograd
+from fastpool.plans.winograd import WinogradForm
+
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+
+FORMS = [form for forms in winograd.FORMS.values() for form in forms]
+every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"F({form.outputs},{form.taps})")
+SCHEDULES = {"shared": winograd_output, "fused": winograd_fused}
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
+
+#: A wrong value that is finite: Winograd computes tiles with NaN again, and would hide that it had read one.
+WRONG = 1e6
+
+
+def lanes_of(dtype):
+    """Elements of a vector."""
+    return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+
+
+class WinogradPlanner(Planner):
+    """Makes plans take a form and a schedule of Winograd."""
+
+    algorithm = "winograd"
+
+    def choose(self, form, schedule):
+        """Let all further plans take this form and schedule."""
+        self._patch.setattr(winograd, "FORMS", {form.taps: (form,)})
+        self._patch.setattr(winograd, "_is_shared", lambda tiling: schedule == "shared")
+        self.forget()
+
+    def assert_chosen(self, form, schedule):
+        """Require that every plan since the last call took them."""
+        assert self.plans
+        for plan in self.plans:
+            code = plan.steps[-1].kernel
+            assert code.routine is SCHEDULES[schedule]
+            assert code.shape[1:] == (form.outputs, form.taps)
+        self.plans.clear()
+
+
+@pytest.fixture
+def forms(monkeypatch):
+    """Give a `WinogradPlanner`; plans made under it are forgotten afterwards."""
+    yield WinogradPlanner(monkeypatch)
+    Planner.forget()
+
+
+def winograd_parts(form, dtype):
+    """Give problems, and parts (channels, rows, columns) of them with every remainder of tiles, lanes and blocks."""
+    lanes = lanes_of(dtype)
+    for group_in, begin in [(1, (0, 0)), (lanes - 1, (1, 2)), (lanes + 1, (form.taps - 1, 1)), (2 * lanes, (0, 1))]:
+        most = 2 * lanes + 1
+        size = 2 * form.outputs + 1, 5 * form.outputs + 1
+        problem = Prefixes(dtype, 1, group_in, most, size, (form.taps, form.taps), begin=begin)
+        for rows, columns in itertools.product(range(form.taps, size[0] + 1), range(form.taps, size[1] + 1)):
+            yield problem, (1 + (rows * size[1] + columns) % most, rows, columns)
+        for channels in range(1, most + 1):
+            yield problem, (channels, size[0] - channels % 2, size[1] - channels % 3)
+
+
+@every_dtype
+@every_form
+@every_schedule
+def test_winograd_at_every_remainder(forms, form, schedule, dtype):
+    forms.choose(form, schedule)
+    frames = []
+
+    def place_out(shape):
+        frames.append(Frame(shape, dtype, contiguous=len(frames) % 4 != 3))
+        return frames[-1].array
+
+    for problem, part in winograd_parts(form, dtype):
+        problem.check(*part, lambda a: between(a, WRONG), place_out)
+    forms.assert_chosen(form, schedule)
+    assert len(frames) > 100
+    for frame in frames:
+        frame.assert_kept()
+
+
+def check_winograd_memory(dtype_name):
+    """Every form and schedule, with forbidden pages right after or right before each array."""
+    for form, schedule in itertools.product(FORMS, SCHEDULES):
+        with pytest.MonkeyPatch.context() as patch:
+            forms = WinogradPlanner(patch)
+            forms.choose(form, schedule)
+            for index, (problem, part) in enumerate(winograd_parts(form, np.dtype(dtype_name).type)):
+                if index % 3 == 0:
+                    problem.check_guarded(*part, at_end=index % 2 == 0)
+            forms.assert_chosen(form, schedule)
+
+
+@needs_mprotect
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_winograd_touches_not_a_byte_beyond_any_array(dtype):
+    run_apart("test_algorithms", "check_winograd_memory", dtype, environment=FILLED_MEMORY)
+
+
+@every_dtype
+@every_form
+@every_schedule
+@pytest.mark.parametrize("activation", [None, "relu", (-20, 20)], ids=repr)
+def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dtype):
+    """Exactly the outputs that see a non-finite number are not finite, although it spreads over whole tiles."""
+    forms.choose(form, schedule)
+    options = {"padding": form.taps // 2, "activation": activation}
+    clean = {
+        "x": noise(1, (2, 3, 9, 14), dtype),
+        "weight": noise(2, (5, 3, form.taps, form.taps), dtype),
+        "bias": noise(3, (5,), dtype),
+        "residual": noise(4, (2, 5, 9, 14), dtype),
+    }
+    for name, value in itertools.product(clean, [np.nan, np.inf, -np.inf]):
+        arrays = {key: a.copy() for key, a in clean.items()}
+        arrays[name].reshape(-1)[[arrays[name].size // 3, -1]] = value
+        assert_close(fastpool.conv2d(**arrays, **options), oracle.conv2d(**arrays, **options))
+    forms.assert_chosen(form, schedule)
+
+
+@every_dtype
+@every_form
+@every_schedule
+def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule, dtype):
+    forms.choose(form, schedule)
+    x = noise(5, (1, 2, 7, 8), dtype)
+    x[0, 0, 3, 4] = x[0, 1, 0, 0] = np.finfo(dtype).max
+    weight = np.zeros((1, 2, form.taps, form.taps), dtype)
+    weight[..., form.taps // 2, form.taps // 2] = 0.5
+    assert_close(fastpool.conv2d(x, weight, None, 1, "same"), oracle.conv2d(x, weight, None, 1, "same"))
+    forms.assert_chosen(form, schedule)
+
+
+@every_dtype
+@every_form
+@every_schedule
+@pytest.mark.parametrize("shape", [(1, 40, 30, 33), (3, 20, 9, 50), (2, 64, 5, 5), (1, 2, 70, 3)])
+def test_winograd_layers(forms, form, schedule, shape, dtype):
+    """Many tiles, images and blocks of channels; normally distributed numbers."""
+    forms.choose(form, schedule)
+    weight, bias = noise(6, (70, shape[1], form.taps, form.taps), dtype), noise(7, (70,), dtype)
+    for options in ({"padding": 1}, {"padding": "same_lower"}, {"padding": ((0, 4), (3, 0))}):
+        x = noise(8, shape, dtype)
+        conv = fastpool.Conv2d(weight, bias, **options)
+        expected = oracle.conv2d(x, weight, bias, **options)
+        assert_close(conv(x), expected)
+        assert_close(fastpool.conv2d(x, weight, bias, **options), expected)
+    x = noise(9, shape, dtype)
+    for mode in DATA_PADDING_MODES:  # the columns have no padding
+        options = {"padding": ((11, 75), (0, 0)) if shape[3] >= form.taps else 1, "padding_mode": mode}
+        if shape[3] >= form.taps:
+            assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
+    forms.assert_chosen(form, schedule)
+
+
+@needs_threads
+@pytest.mark.usefixtures("always_parallel")
+@every_dtype
+@every_form
+@every_schedule
+def test_winograd_is_bit_identical_for_any_number_of_threads(forms, form, schedule, dtype):
+    forms.choose(form, schedule)
+    x, weight = noise(10, (2, 20, 31, 29), dtype), noise(11, (80, 20, form.taps, form.taps), dtype)
+    conv, results = fastpool.Conv2d(weight, None, 1, 1), set()
+    for threads in (1, 2, 2, 1):
+        with fastpool.threads(threads):
+            results |= {conv(x).tobytes(), fastpool.conv2d(x, weight, None, 1, 1).tobytes()}
+    assert len(results) == 1
+    forms.assert_chosen(form, schedule)
+
+
+@every_dtype
+def test_winograd_is_asked_for_where_it_is_impossible(dtype):
+    """Other strides, dilations, groups, shapes and paddings are computed all the same."""
+    x, weight = integers(12, (2, 4, 9, 20), dtype), integers(13, (6, 4, 3, 3), dtype, 4)
+    for options in (
+        {"stride": 2},
+        {"dilation": 2},
+        {"padding": 1, "padding_mode": "reflect"},
+        {"groups": 2, "weight": weight[:, :2]},
+        {"groups": 4, "weight": weight[:4, :1]},
+        {"weight": weight[:, :, :2]},
+        {"weight": weight[:, :, :1, :1]},
+        {"x": x[..., ::2]},
+        {"x": x[..., ::-1]},
+    ):
+        arguments = {"x": x, "weight": weight} | options
+        expected = oracle.conv2d(**arguments)
+        for algorithm in ("auto", "direct", "winograd"):
+            assert_close(fastpool.conv2d(**arguments, algorithm=algorithm), expected)
+            layer = {key: value for key, value in arguments.items() if key != "x"}
+            assert_close(fastpool.Conv2d(**layer, algorithm=algorithm)(arguments["x"]), expected)
+
+
+# -------------------------------------------------------------------------------------------------------- depthwise
+
+#: Every number of rows and columns of a filter up to the largest, both with few and with many taps.
+FILTERS = [(1, 1), (2, 2), (3, 3), (4, 6), (5, 5), (7, 1), (1, 7), (6, 4), (7, 7)]
+every_filter = pytest.mark.parametrize("kernel", FILTERS, ids=lambda kernel: f"{kernel[0]}x{kernel[1]}")
+every_stride = pytest.mark.parametrize("stride", [1, 2])
+
+
+def depthwise_parts(kernel, stride, dtype):
+    """Give problems, and parts (channels, rows, columns) of them: every width up to two vectors and two, all rows."""
+    widths = 2 * lanes_of(dtype) + 2
+    for multiplier, begin in [(1, (0, 0)), (3, (kernel[0] - 1, kernel[1] - 1))]:
+        problem = Prefixes(dtype, 3, 1, multiplier, (9, widths), kernel, (stride, stride), begin)
+        for columns in range(1, widths + 1):
+            yield problem, (1 + columns % multiplier, 1 + columns % 9, columns)
+
+
+def is_depthwise(plan):
+    """Whether the depthwise kernel carries out the plan."""
+    return plan.steps[-1].kernel.routine is depthwise
+
+
+@every_dtype
+@every_stride
+@every_filter
+def test_depthwise_at_every_remainder(planner, kernel, stride, dtype):
+    frames = []
+
+    def place_out(shape):
+        frames.append(Frame(shape, dtype, contiguous=len(frames) % 4 != 3))
+        return frames[-1].array
+
+    for problem, part in depthwise_parts(kernel, stride, dtype):
+        problem.check(*part, lambda a: between(a, np.nan), place_out)
+    assert all(map(is_depthwise, planner.plans))
+    assert len(frames) > 4 * lanes_of(dtype)
+    for frame in frames:
+        frame.assert_kept()
+
+
+def check_depthwise_memory(dtype_name):
+    """Every filter, with forbidden pages right after or right before each array."""
+    for kernel, stride in itertools.product(FILTERS, (1, 2)):
+        for index, (problem, part) in enumerate(depthwise_parts(kernel, stride, np.dtype(dtype_name).type)):
+            problem.check_guarded(*part, at_end=index % 2 == 0)
+
+
+@needs_mprotect
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_depthwise_touches_not_a_byte_beyond_any_array(dtype):
+    run_apart("test_algorithms", "check_depthwise_memory", dtype, environment=FILLED_MEMORY)
+
+
+@every_dtype
+@every_stride
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 5, 4, 37), (1, 3, 130, 130), (3, 200, 5, 6), (1, 70, 61, 40)])
+def test_depthwise_layers(planner, shape, stride, dtype):
+    """Paddings of every form; one large plane, many small ones, and their division into tasks."""
+    x, weight, bias = (
+        integers(14, shape, dtype),
+        integers(15, (2 * shape[1], 1, 3, 3), dtype),
+        noise(16, 2 * shape[1], dtype),
+    )
+    for padding in (1, (3, 20), ((0, 2), (2, 0)), ((9, 1), (0, 40)), "same", "same_lower"):
+        options = {"stride": stride, "padding": padding, "groups": shape[1], "activation": (-30, None)}
+        if padding == ((0, 2), (2, 0)) or shape[2] * shape[3] < 10_000:
+            assert_close(fastpool.conv2d(x, weight, bias, **options), oracle.conv2d(x, weight, bias, **options))
+    for mode in DATA_PADDING_MODES if shape[3] > 2 else ():  # the columns have no padding
+        options = {"stride": stride, "padding": ((7, 9), (0, 0)), "groups": shape[1], "padding_mode": mode}
+        assert_close(fastpool.conv2d(x[:, :, :20], weight, **options), oracle.conv2d(x[:, :, :20], weight, **options))
+    assert planner.plans
+    assert all(map(is_depthwise, planner.plans))
+
+
+@every_dtype
+@every_stride
+def test_depthwise_with_nan_and_infinities(planner, stride, dtype):
+    """In x, weight, bias and residual; a padding of zeros times an infinite weight is NaN."""
+    options = {"stride": stride, "padding": 1, "groups": 3}
+    clean = {
+        "x": integers(17, (2, 3, 9, 35), dtype, 3),
+        "weight": integers(18, (6, 1, 3, 3), dtype, 3),
+        "bias": integers(19, (6,), dtype),
+    }
+    clean["residual"] = integers(20, oracle.conv2d(**clean, **options).shape, dtype)
+    for name, value, activation in itertools.product(clean, [np.nan, np.inf, -np.inf], [None, "relu6"]):
+        arrays = {key: a.copy() for key, a in clean.items()}
+        arrays[name].reshape(-1)[[arrays[name].size // 3, -1]] = value
+        expected = oracle.conv2d(**arrays, **options, activation=activation)
+        assert_close(fastpool.conv2d(**arrays, **options, activation=activation), expected)
+    assert all(map(is_depthwise, planner.plans))
+
+
+@needs_threads
+@pytest.mark.usefixtures("always_parallel")
+@every_dtype
+def test_depthwise_is_bit_identical_for_any_number_of_threads(planner, dtype):
+    for shape in [(1, 2, 140, 150), (2, 90, 7, 6)]:
+        x, weight = noise(21, shape, dtype), noise(22, (shape[1], 1, 3, 3), dtype)
+        conv, results = fastpool.Conv2d(weight, None, 1, 1, groups=shape[1]), set()
+        for threads in (1, 2, 2, 1):
+            with fastpool.threads(threads):
+                results.add(conv(x).tobytes())
+        assert len(results) == 1
+    assert all(map(is_depthwise, planner.plans))
+
+
+# -------------------------------------------------------------------------------------------------------- any of them
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["auto", "direct", "winograd"]),
+    st.tuples(st.integers(0, 3), st.integers(1, 40), st.integers(3, 12), st.integers(3, 30)),
+    st.integers(1, 40),
+    st.sampled_from([3, 5]),
+    st.tuples(st.tuples(st.integers(1, 4), st.integers(1, 4)), st.tuples(st.integers(1, 4), st.integers(1, 4))),
+    st.booleans(),
+    st.sampled_from(DTYPES),
+)
+def test_algorithms_agree(seed, algorithm, shape, out_channels, taps, padding, depthwise, dtype):
+    """Numbers above zero, so that nothing cancels."""
+    x = np.abs(noise(seed, shape, dtype)) + dtype(0.5)
+    channels = 1 if depthwise else shape[1]
+    weight = np.abs(noise(seed + 1, (shape[1] if depthwise else out_channels, channels, taps, taps), dtype))
+    options = {"padding": padding, "groups": shape[1] if depthwise else 1}
+    expected = oracle.conv2d(x, weight, **options)
+    assert_close(fastpool.conv2d(x, weight, **options, algorithm=algorithm), expected)
+    assert_close(fastpool.Conv2d(weight, **options, algorithm=algorithm)(x), expected)
