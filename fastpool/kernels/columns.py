@@ -14,8 +14,8 @@ def stride_of(spec):
 def column_taps_ir(builder, spec, row, first, width, exists, stride, outside):
     """One vector for each column tap of a row of `width` elements, whose first needed column is `first`.
 
-    Shifted loads at stride 1; at stride 2 pairs of loads, of which the even lanes are one tap and the odd ones the next.
-    Elements outside the row, and all where the mask `exists` is off, are `outside`.
+    Shifted loads at stride 1; at stride 2 pairs of loads, of which the even lanes are one tap and the odd ones the
+    next. Elements outside the row, and all where the mask `exists` is off, are `outside`.
     """
     vector, lanes = simd.vector_ir(spec), spec.lanes
     fill = ir.Constant(vector, [ir.Constant(vector.element, outside)] * lanes)

@@ -1,9 +1,9 @@
 """Depthwise convolution: each output channel sees one input channel, so there is no reduction to share registers over.
 
-A tile is one vector of output columns by a few output rows. It reads each input row once, as one vector for each column
-tap (shifted loads at stride 1; pairs of loads split into even and odd lanes at stride 2), and adds it to all output rows
-that see it. The input is read in place: lanes beyond its edges, and rows in the padding, are loaded as zeros by masks. Rows
-of tiles follow each other across the image, as the hardware prefetcher expects.
+A tile is one vector of output columns by a few output rows. It reads each input row once, as one vector for each
+column tap (shifted loads at stride 1; pairs of loads split into even and odd lanes at stride 2), and adds it to all
+output rows that see it. The input is read in place: lanes beyond its edges, and rows in the padding, are loaded as
+zeros by masks. Rows of tiles follow each other across the image, as the hardware prefetcher expects.
 """
 
 from llvmlite import ir
@@ -52,8 +52,9 @@ DEPTHWISE = Layout(
 def _tile(typingctx, spec, source, source_pitch, taps, out, residual, has_residual, limits, rows, columns):
     """One tile.
 
-    `source` is (plane, rows of the plane for the tile's first rows on, first column), `source_pitch` (row, width), `taps`
-    (weights, bias), `limits` (row pitch of out, low, high); `rows` and `columns` are what is left of the output.
+    `source` is (plane, rows of the plane for the tile's first rows on, first column), `source_pitch` (row, width),
+    `taps` (weights, bias), `limits` (row pitch of out, low, high); `rows` and `columns` are what is left of the
+    output.
     """
 
     def codegen(context, builder, sig, args):

@@ -1,7 +1,7 @@
 """Global pooling: a plane becomes one element.
 
-Small planes that lie evenly apart are taken `lanes` at a time, one accumulator each, whose lanes are then combined by one
-transpose for all; others one after the other.
+Small planes that lie evenly apart are taken `lanes` at a time, one accumulator each, whose lanes are then combined by
+one transpose for all; others one after the other.
 """
 
 from llvmlite import ir

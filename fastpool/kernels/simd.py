@@ -427,3 +427,17 @@ def lane(typingctx, value, index):
         return builder.extract_element(args[0], args[1])
 
     return value.dtype(value, types.intp), codegen
+
+
+@intrinsic
+def prefetch(typingctx, pointer):
+    """Bring a cache line near, for reading; any address is allowed."""
+
+    def codegen(context, builder, sig, args):
+        line = builder.bitcast(args[0], I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [line.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [line, I32(0), I32(3), I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(pointer), codegen

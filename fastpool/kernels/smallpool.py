@@ -1,8 +1,8 @@
 """Pooling with small windows at stride 1 or 2: a vector of outputs straight from the input, without a buffer.
 
-For each vector of outputs the rows of the window are read in place, one vector for each column tap. Elements in the padding
-are loaded as neutral ones by masks. The windows of up to 3x3 that networks use are at most nine taps: reading them again
-for the next row from the level-1 cache costs less than the round trip through a buffered row.
+For each vector of outputs the rows of the window are read in place, one vector for each column tap. Elements in the
+padding are loaded as neutral ones by masks. The windows of up to 3x3 that networks use are at most nine taps: reading
+them again for the next row from the level-1 cache costs less than the round trip through a buffered row.
 """
 
 from llvmlite import ir
@@ -18,9 +18,6 @@ from fastpool.kernels.simd import lanes_of, masked_load, masked_store, range_mas
 
 #: Most taps of a window.
 LARGEST_WINDOW = 9
-#: Output rows that are done before the next vector of columns: the masks of the columns are made once for all of them,
-#: and their input rows (17 of 512 bytes, at stride 2) stay in the level-1 cache.
-_ROWS = 8
 
 SMALL_POOL = Layout(
     "small_pool",
@@ -35,6 +32,7 @@ SMALL_POOL = Layout(
         "row_step": "integer",
         "column_stride": "integer",
         "pad_left": "integer",
+        "block_rows": "integer",  # output rows that are done before the next vector of columns
         "out_rows": "integer",
         "out_columns": "integer",
         "planes": "integer",
@@ -87,20 +85,21 @@ def small_pool(call, task, thread):
     image, channel = first // call.channels, first % call.channels
     row_map, row_step, row_pitch, row_stride = call.row_map, call.row_step, call.x_row, call.row_stride
     one = splat(spec, 1.0)
+    block_rows = call.block_rows
     for index in range(first, min(first + call.planes_per_task, call.planes)):
         plane = call.x + (image * call.x_batch + channel * call.x_channel)
         weights, biases = one, one
         if call.finish == SCALE:
             weights, biases = splat(spec, call.weights[channel]), splat(spec, call.bias[channel])
         out = call.out + index * call.out_rows * columns
-        for block in range(first_row, end_row, _ROWS):
+        for block in range(first_row, end_row, block_rows):
             for q in range(0, columns, lanes):
                 mask = range_mask(spec, 0, columns - q)
                 start = q * stride - call.pad_left
                 divisors = one
                 if call.finish == DIVIDE:
                     divisors = masked_load(spec, call.column_divisor + q, mask, one)
-                for row in range(block, min(block + _ROWS, end_row)):
+                for row in range(block, min(block + block_rows, end_row)):
                     rows = row_map + row * row_stride
                     total = _window(spec, plane, rows, row_step, row_pitch, width, start, power)
                     row_divisors = splat(spec, call.row_divisor[row])

@@ -95,3 +95,5 @@ SHARED_LIMIT = 16 * 1024 * 1024
 TASKS = 64
 #: Bytes of transformed tiles and products that a task of the Winograd convolution keeps in the level-2 cache.
 WINOGRAD_PRIVATE_BYTES = 640 * 1024
+#: Bytes of input that are likely to come from the last-level cache: half of 32 MB.
+CACHED_INPUT_BYTES = 16 * 1024 * 1024

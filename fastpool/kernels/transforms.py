@@ -1,11 +1,11 @@
 """Winograd's minimal filtering F(m, r): m outputs of an r-tap filter from m + r - 1 products, in one dimension.
 
-With points p of a Lagrange basis, ``y = A^T ((G g) * (B^T d))``: the input d and the filter g are evaluated at the points,
-multiplied there, and the product is interpolated (Lavin and Gray 2015). The points decide the rounding error: (0, 1, -1,
-1/2, -2, inf) has 2 to 3 times less than the usual (0, +-1, +-2, inf) at the same cost.
+With points p of a Lagrange basis, ``y = A^T ((G g) * (B^T d))``: the input d and the filter g are evaluated at the
+points, multiplied there, and the product is interpolated (Lavin and Gray 2015). The points decide the rounding error:
+(0, 1, -1, 1/2, -2, inf) has 2 to 3 times less than the usual (0, +-1, +-2, inf) at the same cost.
 
-`matrices` gives A^T, G and B^T exactly; the functions below emit the same products in few instructions, from vectors. In
-two dimensions they are applied to the columns, then to the rows.
+`matrices` gives A^T, G and B^T exactly; the functions below emit the same products in few instructions, from vectors.
+In two dimensions they are applied to the columns, then to the rows.
 """
 
 from fractions import Fraction

@@ -2,8 +2,8 @@
 
 F(4,3) needs 36 multiplications for 4x4 outputs of a 3x3 filter where the direct sum needs 144. Lanes are channels
 throughout: rows of the input are transposed into vectors of channels, transformed tile by tile, multiplied (the same
-register tile as in the direct convolution, with tiles for pixels), transformed back and transposed out. With c channels in
-`lanes`-wide blocks, t tiles and P = (m + r - 1)^2 products:
+register tile as in the direct convolution, with tiles for pixels), transformed back and transposed out. With c
+channels in `lanes`-wide blocks, t tiles and P = (m + r - 1)^2 products:
 
     V [product][channel block][tile][lane]      transformed input
     U [product][out block][channel][2 * lanes]  transformed weights (`winograd_weights`)
@@ -13,7 +13,8 @@ Two schedules. `shared`: all threads transform the whole input into one V, then 
 whose weights are read once in all. `fused`: each task does all for a group of tiles, from scratch of its own: for large
 maps, whose V would not stay in the cache.
 
-A non-finite pixel would spread over its whole tile. Tiles with non-finite results are therefore computed again, directly.
+A non-finite pixel would spread over its whole tile. Tiles with non-finite results are therefore computed again,
+directly.
 """
 
 from llvmlite import ir
