@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fastpool.convolution import Conv2d, conv2d
+    from fastpool.convolution import Conv1d, Conv2d, Conv3d, conv1d, conv2d, conv3d
     from fastpool.pooling import (
         adaptive_avg_pool2d,
         adaptive_max_pool2d,
@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 #: Public name -> module that defines it.
 _HOMES = {
+    "Conv1d": "convolution",
     "Conv2d": "convolution",
+    "Conv3d": "convolution",
+    "conv1d": "convolution",
     "conv2d": "convolution",
+    "conv3d": "convolution",
     "subsample2d": "subsampling",
     "max_pool2d": "pooling",
     "min_pool2d": "pooling",
@@ -47,11 +51,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "Conv1d",
     "Conv2d",
+    "Conv3d",
     "adaptive_avg_pool2d",
     "adaptive_max_pool2d",
     "avg_pool2d",
+    "conv1d",
     "conv2d",
+    "conv3d",
     "get_num_threads",
     "global_avg_pool2d",
     "global_max_pool2d",

@@ -1,4 +1,4 @@
-"""Threads and forks: many callers at once, children of a fork, limits; under every threading layer that is installed."""
+"""Threads and forks under every threading layer that is installed: many callers at once, forked children, limits."""
 
 import importlib
 import multiprocessing
@@ -65,6 +65,12 @@ def works():
         "global_avg_pool2d": lambda: fastpool.global_avg_pool2d(wide),
         "subsample2d": lambda: fastpool.subsample2d(wide, bias, bias, 5, 1),
     }
+
+
+def some_works():
+    """Give a few of the calls, for processes that have to load all that they need."""
+    calls = works()
+    return {name: calls[name] for name in ("conv2d", "max_pool2d")}
 
 
 def bits(result):
@@ -231,7 +237,7 @@ def fork_before_use():
 
     def use():
         assert fastpool.conv2d(x, weight, padding=1).shape == (4, 32, 64, 64)
-        calls = works()
+        calls = some_works()
         check(calls, serial_results(calls))
 
     assert "numba" not in sys.modules
@@ -257,7 +263,7 @@ def fork_after_numba_was_used():
     assert total(np.ones(1000)) == 1000.0
 
     def use():
-        calls = works()
+        calls = some_works()
         check(calls, serial_results(calls))
 
     assert "fastpool.runtime" not in sys.modules
@@ -379,12 +385,8 @@ def limits():
         assert fastpool.get_num_threads() == launched() == 2
     for bad in (0, -1, THREADS + 1, 10**30, True, 1.0, None, "2"):
         for setting in (fastpool.set_num_threads, lambda n: fastpool.threads(n).__enter__()):
-            try:
+            with pytest.raises((TypeError, ValueError), match=r"^n must be"):
                 setting(bad)
-            except (TypeError, ValueError) as error:
-                assert str(error).startswith("n must be"), str(error)
-            else:
-                raise AssertionError(f"{bad!r} threads were accepted")
         assert fastpool.get_num_threads() == launched() == 2
     fastpool.set_num_threads(THREADS)
     assert fastpool.get_num_threads() == launched() == THREADS
@@ -468,7 +470,7 @@ def test_one_processor(tmp_path):
 
 
 def on_one_processor():
-    calls = works()
+    calls = some_works()
     wanted = serial_results(calls)
     counts = record_launches()
     check(calls, wanted)

@@ -78,7 +78,7 @@ def outputs_of(typingctx, spec):
 
 @intrinsic
 def _transpose_in(typingctx, spec, source, pitch, channels, first, last, target):
-    """Columns first..last of a row of `channels` channels, `pitch` apart, as one vector of channels a column; else 0."""
+    """Columns first..last of a row of `channels` channels, `pitch` apart: one vector of channels a column, else 0."""
 
     def codegen(context, builder, sig, args):
         _, source, pitch, channels, first, last, target = args

@@ -111,6 +111,7 @@ def _join_rows(problem: Convolution, source: _Source) -> _Grid:
 
 
 def direct_cycles(problem: Convolution, tile: TileShape, grid: _Grid) -> float:
+    """Estimated cycles of one core for the multiplications and stores."""
     lanes = lanes_for(problem.element)
     tiles = problem.images * grid.depths * grid.rows * -(-grid.columns // tile.pixels(lanes))
     blocks = problem.groups * -(-problem.out_channels // problem.groups // tile.block(lanes))

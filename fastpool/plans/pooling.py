@@ -126,7 +126,8 @@ def _is_small(problem: Pooling) -> bool:
 def _plan_small(problem: Pooling) -> Plan:
     element = problem.element
     _, height, width = problem.axes
-    assert isinstance(height, Axis) and isinstance(width, Axis)
+    assert isinstance(height, Axis)
+    assert isinstance(width, Axis)
     planes = problem.images * problem.channels
     planes_per_task, rows_per_task = _shares(planes, height.out, height.size * width.size)
     row_tasks = -(-height.out // rows_per_task)

@@ -1,0 +1,178 @@
+"""What convolutions of any rank have in common: checked options, what they come to for a shape, and the call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastpool import runtime, validation
+from fastpool.arrays import address, aligned_empty, contiguous, kernel_ready, result_array
+from fastpool.dtypes import ElementType
+from fastpool.geometry import Axis
+from fastpool.memo import Memo, options_key
+from fastpool.plans.convolution import Form, plan_convolution, plan_weights
+from fastpool.plans.plan import Plan
+from fastpool.plans.problem import Convolution
+
+_FLAT = Axis(1, 1, 1, 1, 0, 0, 1)  # the depth of an image
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """What is decided for one shape of x."""
+
+    plan: Plan
+    form: Form
+    shape: tuple[int, ...]  #: of the result, as x has or has not a batch
+
+
+class Layer:
+    """A convolution without its numbers: checked options, and what they come to for each shape of x."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        element: ElementType,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: Any,
+        padding_mode: Any,
+        activation: Any,
+        algorithm: Any,
+        prepared: bool,
+    ):
+        axes = len(shape) - 2
+        self.axes, self.shape, self.element, self.kernel = axes, shape, element, shape[2:]
+        self.groups = validation.integer(groups, "groups", 1)
+        validation.groups(shape[0], self.groups)
+        self.stride = validation.per_axis(stride, "stride", axes, 1)
+        self.dilation = validation.per_axis(dilation, "dilation", axes, 1)
+        # The form of the padding is checked now; "same" depends on the input and is resolved with it.
+        validation.pads(padding, self.kernel, self.kernel, self.stride, self.dilation)
+        self.padding = padding if isinstance(padding, str | int) else tuple(padding)
+        self.padding_mode = validation.padding_mode(padding_mode)
+        self.low, self.high = validation.activation(activation)
+        self.algorithm, self.prepared = validation.algorithm(algorithm), prepared
+        self.no_bias = np.zeros(shape[0], element.dtype)
+        self._bound = Memo()
+
+    def bind(self, x: np.ndarray, with_residual: bool) -> _Bound:
+        """Decide for x, whose elements kernels can take as they are."""
+        key = (x.shape, x.strides, with_residual)
+        found = self._bound.get(key)
+        if found is None:
+            found = self._bound.keep(key, self._bind(x, with_residual))
+        return found  # type: ignore[no-any-return]
+
+    def result_shape(self, x: np.ndarray) -> tuple[tuple[Axis, ...], tuple[int, ...]]:
+        """Windows over x, and the shape of the result."""
+        sizes = x.shape[-self.axes :]
+        validation.channels(x.shape[-self.axes - 1], self.shape[1], self.groups)
+        pads = validation.pads(self.padding, sizes, self.kernel, self.stride, self.dilation)
+        axes = validation.windows(sizes, self.kernel, self.stride, self.dilation, pads, False, "weight")
+        shape = (*x.shape[: -self.axes - 1], self.shape[0], *(axis.out for axis in axes))
+        return axes, validation.result_shape(shape, self.element)
+
+    def _bind(self, x: np.ndarray, with_residual: bool) -> _Bound:
+        windows, shape = self.result_shape(x)
+        lifted = (_FLAT,) * (3 - self.axes) + windows
+        batched = x if x.ndim == self.axes + 2 else x[np.newaxis]
+        steps = [step // self.element.size for step in batched.strides]
+        outputs = prod(shape[-self.axes - 1 :])
+        problem = Convolution(
+            self.element,
+            batched.shape[0],
+            batched.shape[1],
+            self.shape[0],
+            self.groups,
+            (lifted[0], lifted[1], lifted[2]),
+            (steps[0], steps[1], *(0,) * (3 - self.axes), *steps[2:]),  # type: ignore[arg-type]
+            self.padding_mode,
+            self.low,
+            self.high,
+            outputs,
+            outputs if with_residual else None,
+            self.prepared,
+            self.algorithm,
+        )
+        plan, form = plan_convolution(problem)
+        return _Bound(plan, form, shape)
+
+    def pack(self, weight: np.ndarray, form: Form) -> np.ndarray:
+        """Weights in the form that a plan reads."""
+        for plan, elements in plan_weights(self.element, self.shape, self.groups, form):
+            packed = aligned_empty(elements, self.element.dtype)
+            plan.run(0, weights=address(weight), out=address(packed))
+            weight = packed
+        return weight
+
+
+_layers = Memo()
+
+
+def layer_for(weight: Any, axes: int, *options: Any) -> Layer:
+    """Checked options for this weight; remembered where they are plain numbers, strings and tuples."""
+    validation.weights(weight, axes)
+    options_ = options_key(*options)
+    key = None if options_ is None else (weight.shape, weight.dtype, options_)
+    found = _layers.get(key)
+    if found is None:
+        found = _layers.keep(key, Layer(weight.shape, validation.element_type(weight), *options))
+    return found  # type: ignore[no-any-return]
+
+
+def ready_bias(vector: np.ndarray | None, name: str, layer: Layer, weight: np.ndarray) -> np.ndarray:
+    """Bias as kernels take it: contiguous, zeros where there is none."""
+    if vector is None:
+        return layer.no_bias
+    validation.per_channel(vector, name, layer.shape[0], weight, "weight")
+    return contiguous(vector, layer.element)
+
+
+def convolve(
+    layer: Layer,
+    x: Any,
+    packed: Callable[[Form], np.ndarray],
+    weight: np.ndarray,
+    bias: np.ndarray,
+    residual: Any,
+    out: Any,
+    inputs: dict[str, np.ndarray | None],
+) -> np.ndarray:
+    """Convolve x; `packed` gives the weights in a form, `inputs` are the arrays that `out` may not overlap."""
+    validation.images(x, layer.axes)
+    validation.same_element(x, "x", layer.element, "weight")
+    if x.shape[0] == 0 and x.ndim == layer.axes + 2:
+        shape, bound = layer.result_shape(x)[1], None
+    else:
+        x = kernel_ready(x, layer.element)
+        bound = layer.bind(x, residual is not None)
+        shape = bound.shape
+    if residual is not None:
+        validation.residual(residual, shape, x)
+        inputs["residual"] = residual
+        residual = contiguous(residual, layer.element)
+    if out is None:
+        result = target = np.empty(shape, layer.element.dtype)
+    else:
+        validation.out(out, shape, x, **inputs)
+        result, target = result_array(out, shape, layer.element)
+    if bound is not None:
+        find = runtime.engine().address
+        weights = packed(bound.form)  # a name of its own: an address does not keep an array alive
+        bound.plan.run(
+            find(x),
+            find(weights),
+            find(bias),
+            0 if residual is None else find(residual),
+            find(target),
+            filters=find(weight),
+        )
+    if result is not target:
+        result[...] = target
+    return result
