@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from fastpool.runtime import get_num_threads, info, set_num_threads, threads
     from fastpool.subsampling import subsample2d
+    from fastpool.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 #: Public name -> module that defines it.
 _HOMES = {
@@ -34,6 +35,9 @@ _HOMES = {
     "conv1d": "convolution",
     "conv2d": "convolution",
     "conv3d": "convolution",
+    "conv_transpose1d": "transposed",
+    "conv_transpose2d": "transposed",
+    "conv_transpose3d": "transposed",
     "subsample2d": "subsampling",
     "max_pool2d": "pooling",
     "min_pool2d": "pooling",
@@ -60,6 +64,9 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "get_num_threads",
     "global_avg_pool2d",
     "global_max_pool2d",

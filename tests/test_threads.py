@@ -327,11 +327,9 @@ def fork_while_another_thread_compiles():
     worker = threading.Thread(target=lambda: fastpool.conv2d(x, weight, padding=1))
     fastpool.global_max_pool2d(x)  # Numba is loaded, nothing of conv2d is compiled: the cache's folder was empty
     worker.start()
-    while not global_compiler_lock._is_owned():
-        assert worker.is_alive(), "the first call compiled nothing"
-        if not global_compiler_lock._lock.acquire(blocking=False):
-            break
+    while global_compiler_lock._lock.acquire(blocking=False):  # until the worker has it
         global_compiler_lock._lock.release()
+        assert worker.is_alive(), "the first call compiled nothing"
         time.sleep(0.001)
 
     def use():
