@@ -15,7 +15,11 @@ from llvmlite import ir
 from fastpool.kernels.simd import fma_ir
 
 #: Finite points by number of products; the last product belongs to the point at infinity.
-POINTS = {4: (Fraction(0), Fraction(1), Fraction(-1)), 6: (*map(Fraction, (0, 1, -1)), Fraction(1, 2), Fraction(-2))}
+POINTS = {
+    4: tuple(map(Fraction, (0, 1, -1))),
+    5: (Fraction(0), Fraction(-1), Fraction(1, 2), Fraction(2)),
+    6: (*map(Fraction, (0, 1, -1)), Fraction(1, 2), Fraction(-2)),
+}
 
 
 def _polynomial(roots):
@@ -52,7 +56,7 @@ def _constant(value, vector):
 
 
 def input_ir(builder, d):
-    """B^T d for 4 or 6 vectors."""
+    """B^T d for 4, 5 or 6 vectors."""
     add, sub = builder.fadd, builder.fsub
 
     def times(factor, a, b):
@@ -60,6 +64,12 @@ def input_ir(builder, d):
 
     if len(d) == 4:
         return [sub(d[2], d[0]), add(d[1], d[2]), sub(d[2], d[1]), sub(d[3], d[1])]
+    if len(d) == 5:
+        # x(x + 1) and (x - 1/2)(x - 2) divide the rows of the points 1/2, 2 and of 0, -1, infinity; q and h are those
+        # quotients applied at each shift.
+        q = [add(d[k + 1], d[k + 2]) for k in range(2)]
+        h = [times(-2.5, d[k + 1], add(d[k], d[k + 2])) for k in range(3)]
+        return [add(h[0], h[1]), h[1], times(-2, q[0], q[1]), times(-0.5, q[0], q[1]), add(h[1], h[2])]
     # x(x - 1/2)(x + 2) and x(x - 1)(x + 1) divide the rows of the points +-1 and of 1/2, -2; g and h are those
     # quotients applied at each shift: 16 operations instead of 36.
     g = [times(1.5, d[k + 1], sub(d[k + 2], d[k])) for k in range(4)]
@@ -75,22 +85,34 @@ def input_ir(builder, d):
 
 
 def output_ir(builder, outputs, products):
-    """A^T m for 4 or 6 vectors."""
+    """A^T m for 4, 5 or 6 vectors."""
     m, add, sub = products, builder.fadd, builder.fsub
 
     def times(factor, a, b):
         return fma_ir(builder, _constant(factor, a.type), a, b)
 
-    even, odd = add(m[1], m[2]), sub(m[1], m[2])
-    if len(m) == 4:
-        return [add(m[0], even), add(odd, m[3])]
-    half, two = m[3], m[4]  # of the points 1/2 and -2
-    result = [add(add(m[0], even), add(half, two))]
-    for i in range(1, outputs):
-        base = even if i % 2 == 0 else odd
-        if i == outputs - 1:
-            base = add(base, m[5])
-        result.append(times((-2) ** i, two, times(0.5**i, half, base)))
+    if len(m) == 5:
+        others = [(-1, m[1]), (0.5, m[2]), (2, m[3])]
+        pairs = {}
+    else:
+        # The points 1 and -1 share a sum and a difference.
+        others = [(0.5, m[3]), (-2, m[4])] if len(m) == 6 else []
+        pairs = {0: add(m[1], m[2]), 1: sub(m[1], m[2])}
+    result = []
+    for i in range(outputs):
+        total = pairs.get(i % 2)
+        if i == 0:
+            total = m[0] if total is None else add(m[0], total)
+        elif i == outputs - 1:
+            total = m[-1] if total is None else add(m[-1], total)
+        for point, value in others:
+            if i == 0:
+                total = add(total, value)
+            elif total is None:
+                total = builder.fmul(_constant(point**i, value.type), value)
+            else:
+                total = times(point**i, value, total)
+        result.append(total)
     return result
 
 

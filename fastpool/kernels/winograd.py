@@ -1,13 +1,18 @@
-"""Winograd convolution: square filters at unit stride, by products of transformed tiles.
+"""Winograd convolution: square filters at stride 1 or 2, by products of transformed tiles.
 
 F(4,3) needs 36 multiplications for 4x4 outputs of a 3x3 filter where the direct sum needs 144. Lanes are channels
 throughout: rows of the input are transposed into vectors of channels, transformed tile by tile, multiplied (the same
 register tile as in the direct convolution, with tiles for pixels), transformed back and transposed out. With c
 channels in `lanes`-wide blocks, t tiles and P = (m + r - 1)^2 products:
 
-    V [product][channel block][tile][lane]      transformed input
-    U [product][out block][channel][2 * lanes]  transformed weights (`winograd_weights`)
-    M [product][tile][2 * lanes]                products, of one out block
+    V [product][phase][channel block][tile][lane]      transformed input
+    U [product][out block][phase][channel][2 * lanes]  transformed weights (`winograd_weights`)
+    M [product][tile][2 * lanes]                       products, of one out block
+
+At stride 2 the input falls into four phases (even and odd rows and columns), each of which a quarter of the filter
+meets at unit stride: their products add up in one domain. The odd phases have a tap less, so that their products at
+infinity are zero and left out: 81 multiplications for 4x4 outputs of a 3x3 filter instead of 144. Lanes being channels,
+a phase is only a step of two columns.
 
 Two schedules. `shared`: all threads transform the whole input into one V, then each takes out blocks: for small maps,
 whose weights are read once in all. `fused`: each task does all for a group of tiles, from scratch of its own: for large
@@ -35,7 +40,7 @@ WINOGRAD = Layout(
         "finish_rows": "routine",
         "images": "integer",
         "channels": "integer",
-        "channel_blocks": "integer",
+        "channel_blocks": "integer",  # of one phase
         "out_channels": "integer",
         "out_blocks": "integer",
         "x_batch": "integer",
@@ -55,6 +60,7 @@ WINOGRAD = Layout(
         "group_columns": "integer",
         "row_groups": "integer",
         "column_groups": "integer",
+        "segments": "integers",  # first phase and number of phases of each product
         "v_block": "integer",  # elements from one channel block to the next
         "v_product": "integer",
         "u_product": "integer",
@@ -68,6 +74,27 @@ WINOGRAD = Layout(
         "high": "number",
     },
 )
+
+
+#: Row and column phase, in the order of U and V: the phases of any product are neighbours.
+PHASES = {1: ((0, 0),), 2: ((1, 0), (0, 0), (0, 1), (1, 1))}
+
+
+def _filter_of(spec):
+    """Size of the filter, and stride: words of the variant. Vectors x width of the spec are m x r."""
+    return int(spec.variant.split()[1]), int(spec.variant.split()[2])
+
+
+@intrinsic
+def _kernel_size_of(typingctx, spec):
+    """Size of the filter."""
+    return types.intp(spec), lambda context, builder, sig, args: I64(_filter_of(spec)[0])
+
+
+@intrinsic
+def _stride_of(typingctx, spec):
+    """Stride."""
+    return types.intp(spec), lambda context, builder, sig, args: I64(_filter_of(spec)[1])
 
 
 @intrinsic
@@ -100,26 +127,32 @@ def _transpose_in(typingctx, spec, source, pitch, channels, first, last, target)
 
 
 @intrinsic
-def _transform_in(typingctx, spec, strip, row_pitch, target, product_pitch):
-    """One tile of the strip: B^T d B, each product to its place."""
+def _transform_in(typingctx, spec, strip, row_pitch, target, product_pitch, phase_pitch):
+    """One tile of the strip: B^T d B of each phase, each product to its place."""
 
     def codegen(context, builder, sig, args):
-        _, strip, row_pitch, target, product_pitch = args
+        _, strip, row_pitch, target, product_pitch, phase_pitch = args
         vector, size = simd.vector_ir(spec), spec.vectors + spec.width - 1
-        columns = []
-        for j in range(size):
-            rows = [
-                builder.gep(strip, [builder.add(builder.mul(row_pitch, I64(i)), I64(j * spec.lanes))])
-                for i in range(size)
-            ]
-            columns.append(transforms.input_ir(builder, [simd.load_ir(builder, p, vector, spec.size) for p in rows]))
-        for i in range(size):
-            for j, value in enumerate(transforms.input_ir(builder, [column[i] for column in columns])):
-                place = builder.gep(target, [builder.mul(product_pitch, I64(i * size + j))])
-                simd.store_ir(builder, value, place, spec.size)
+        stride = _filter_of(spec)[1]
+        for phase, (row_phase, column_phase) in enumerate(PHASES[stride]):
+            columns = []
+            for j in range(size):
+                place = I64((j * stride + column_phase) * spec.lanes)
+                rows = [builder.mul(row_pitch, I64(i * stride + row_phase)) for i in range(size)]
+                loaded = [
+                    simd.load_ir(builder, builder.gep(strip, [builder.add(row, place)]), vector, spec.size)
+                    for row in rows
+                ]
+                columns.append(transforms.input_ir(builder, loaded))
+            start = builder.gep(target, [builder.mul(phase_pitch, I64(phase))])
+            for i in range(size):
+                for j, value in enumerate(transforms.input_ir(builder, [column[i] for column in columns])):
+                    place = builder.gep(start, [builder.mul(product_pitch, I64(i * size + j))])
+                    simd.store_ir(builder, value, place, spec.size)
         return context.get_dummy_value()
 
-    return types.void(spec, strip, types.intp, target, types.intp), codegen
+    number = types.intp
+    return types.void(spec, strip, number, target, number, number), codegen
 
 
 @intrinsic
@@ -193,14 +226,15 @@ def _has_nan(typingctx, value):
 def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, tiles):
     """Transform one row of `tiles` tiles of one block of `channels` channels, from its tile `first_tile` on."""
     spec = call.spec
-    lanes, outputs, taps = lanes_of(spec), outputs_of(spec), width_of(spec)
-    size = outputs + taps - 1
-    columns = tiles * outputs + taps - 1
+    lanes, taps, stride = lanes_of(spec), width_of(spec), _stride_of(spec)
+    step = outputs_of(spec) * stride  # from one tile of the input to the next
+    size = step + (taps - 1) * stride
+    columns = tiles * step + (taps - 1) * stride
     pitch = (columns + lanes - 1) // lanes * lanes * lanes
-    start = first_tile * outputs - call.pad_left
+    start = first_tile * step - call.pad_left
     zero = splat(spec, 0.0)
     for i in range(size):
-        source = call.row_map[tile_row * outputs + i]
+        source = call.row_map[tile_row * step + i]
         line = strip + i * pitch
         if source < 0:
             for p in range(columns):
@@ -211,7 +245,8 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
                 w = start + p
                 _transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
     for t in range(tiles):
-        _transform_in(spec, strip + t * outputs * lanes, pitch, target + t * lanes, call.v_product)
+        place, phase_pitch = strip + t * step * lanes, call.channel_blocks * call.v_block
+        _transform_in(spec, place, pitch, target + t * lanes, call.v_product, phase_pitch)
 
 
 @intrinsic
@@ -264,13 +299,15 @@ def multiply(call, v, u, m, tiles, products):
     spec = call.spec
     lanes, width = lanes_of(spec), width_of(spec)
     block = simd.vectors_of(spec) * lanes
+    blocks = call.channel_blocks
     for product in range(products):
+        skipped, used = call.segments[2 * product] * blocks, call.segments[2 * product + 1] * blocks
         for first in range(0, tiles, width):
             start = max(0, min(first, tiles - width))
             total = _zeros(spec)
-            x = v + (product * call.v_product + start * lanes)
-            weights = u + product * call.u_product
-            for _ in range(call.channel_blocks):
+            x = v + (product * call.v_product + skipped * call.v_block + start * lanes)
+            weights = u + (product * call.u_product + skipped * lanes * block)
+            for _ in range(used):
                 for c in range(lanes):
                     total = _multiply_add(total, x + c, weights)
                     weights = weights + block
@@ -281,15 +318,15 @@ def multiply(call, v, u, m, tiles, products):
 @device
 def _direct_pixel(spec, call, image, row, column, channel):
     """One output, by the sum itself."""
-    taps = width_of(spec)
+    taps, stride = _kernel_size_of(spec), _stride_of(spec)
     total = scalar(spec, 0.0)
     for c in range(call.channels):
         plane = call.x + (image * call.x_batch + c * call.x_channel)
         filters = call.filters + (channel * call.channels + c) * taps * taps
         for i in range(taps):
-            source = call.row_map[row + i]
+            source = call.row_map[row * stride + i]
             for j in range(taps):
-                w = column + j - call.pad_left
+                w = column * stride + j - call.pad_left
                 inside = source >= 0 and w >= 0 and w < call.width
                 value = plane[source * call.x_row + w] if inside else scalar(spec, 0.0)
                 total = simd.fma(filters[i * taps + j], value, total)
@@ -365,7 +402,7 @@ def winograd_output(call, task, thread):
     products = products_of(call.spec)
     columns = call.tile_columns
     v = call.scratch + first * columns * lanes
-    u = call.weights + out_block * call.channel_blocks * lanes * 2 * lanes
+    u = call.weights + out_block * phases_of(call.spec) * call.channel_blocks * lanes * 2 * lanes
     invoke(call.multiply, call, v, u, m, (end - first) * columns, products)
     for row in range(first, end):
         image, tile_row = row // call.tile_rows, row % call.tile_rows
@@ -392,7 +429,7 @@ def winograd_fused(call, task, thread):
             target = v + (block * call.v_block + (row - first_row) * tiles * lanes)
             invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles)
     for out_block in range(call.out_blocks):
-        u = call.weights + out_block * call.channel_blocks * lanes * 2 * lanes
+        u = call.weights + out_block * phases_of(call.spec) * call.channel_blocks * lanes * 2 * lanes
         invoke(call.multiply, call, v, u, m, (end_row - first_row) * tiles, products)
         for row in range(first_row, end_row):
             source = m + (row - first_row) * tiles * 2 * lanes
@@ -418,41 +455,59 @@ def products_of(typingctx, spec):
 
 
 @intrinsic
-def _transform_weights(typingctx, spec, source, tap_pitch, target, product_pitch):
-    """G g G^T of one vector of filters."""
+def phases_of(typingctx, spec):
+    """Phases of the input."""
+    return types.intp(spec), lambda context, builder, sig, args: I64(_filter_of(spec)[1] ** 2)
+
+
+@intrinsic
+def _transform_weights(typingctx, spec, source, tap_pitch, target, product_pitch, phase_pitch):
+    """G g G^T of one vector of filters, for each phase."""
 
     def codegen(context, builder, sig, args):
-        _, source, tap_pitch, target, product_pitch = args
+        _, source, tap_pitch, target, product_pitch, phase_pitch = args
         vector, taps = simd.vector_ir(spec), spec.width
         size = spec.vectors + taps - 1
-        columns = []
-        for j in range(taps):
-            places = [builder.gep(source, [builder.mul(tap_pitch, I64(i * taps + j))]) for i in range(taps)]
-            loaded = [simd.load_ir(builder, place, vector, spec.size) for place in places]
-            columns.append(transforms.weights_ir(builder, spec.vectors, loaded))
-        for i in range(size):
-            row = transforms.weights_ir(builder, spec.vectors, [column[i] for column in columns])
-            for j, value in enumerate(row):
-                place = builder.gep(target, [builder.mul(product_pitch, I64(i * size + j))])
-                simd.store_ir(builder, value, place, spec.size)
+        kernel_size, stride = _filter_of(spec)
+
+        def tap(row, column):
+            if row >= kernel_size or column >= kernel_size:
+                return ir.Constant(vector, None)
+            place = builder.gep(source, [builder.mul(tap_pitch, I64(row * kernel_size + column))])
+            return simd.load_ir(builder, place, vector, spec.size)
+
+        for phase, (row_phase, column_phase) in enumerate(PHASES[stride]):
+            columns = []
+            for j in range(taps):
+                loaded = [tap(i * stride + row_phase, j * stride + column_phase) for i in range(taps)]
+                columns.append(transforms.weights_ir(builder, spec.vectors, loaded))
+            start = builder.gep(target, [builder.mul(phase_pitch, I64(phase))])
+            for i in range(size):
+                row = transforms.weights_ir(builder, spec.vectors, [column[i] for column in columns])
+                for j, value in enumerate(row):
+                    place = builder.gep(start, [builder.mul(product_pitch, I64(i * size + j))])
+                    simd.store_ir(builder, value, place, spec.size)
         return context.get_dummy_value()
 
-    return types.void(spec, source, types.intp, target, types.intp), codegen
+    number = types.intp
+    return types.void(spec, source, number, target, number, number), codegen
 
 
 @kernel(WEIGHTS)
 def winograd_weights(call, task, thread):
     """Transform the packed weights [out block][channel][tap][2 * lanes] of one out block into U."""
     spec = call.spec
-    lanes, taps = lanes_of(spec), width_of(spec)
+    lanes, taps = lanes_of(spec), _kernel_size_of(spec)
     block = 2 * lanes
     zero = splat(spec, 0.0)
+    phase_pitch = call.padded_channels * block
     for channel in range(call.padded_channels):
         source = call.weights + (task * call.channels + channel) * taps * taps * block
-        target = call.out + (task * call.padded_channels + channel) * block
+        target = call.out + (task * phases_of(spec) * call.padded_channels + channel) * block
         for half in range(0, block, lanes):
             if channel < call.channels:
-                _transform_weights(spec, source + half, block, target + half, call.u_product)
+                _transform_weights(spec, source + half, block, target + half, call.u_product, phase_pitch)
             else:
                 for product in range(products_of(spec)):
-                    store(spec, target + (product * call.u_product + half), zero)
+                    for phase in range(phases_of(spec)):
+                        store(spec, target + (product * call.u_product + phase * phase_pitch + half), zero)

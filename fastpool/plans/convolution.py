@@ -40,7 +40,7 @@ def _preparation(problem: Convolution, form: WinogradForm) -> float:
     """Cycles to transform the weights, where that is part of every call: about one store of a vector each."""
     if problem.prepared:
         return 0.0
-    return 2.0 * form.products * problem.channels * problem.out_channels / lanes_for(problem.element)
+    return 2.0 * form.products * form.phases * problem.channels * problem.out_channels / lanes_for(problem.element)
 
 
 @lru_cache(maxsize=1024)
@@ -63,7 +63,7 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
     cycles = elements * element.size * 0.75
     plans = [(Plan((Step(Code(pack_weights, element), fields),), 0, 0, element, cycles), elements)]
     if isinstance(form, WinogradForm):
-        pitch = u_product(shape[1], shape[0], element.size, lanes)
+        pitch = u_product(form, shape[1], shape[0], element.size, lanes)
         fields = {
             "tasks": blocks,
             "channels": shape[1],
@@ -71,6 +71,6 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
             "out_blocks": blocks,
             "u_product": pitch,
         }
-        step = Step(Code(winograd_weights, element, ("winograd", form.outputs, form.taps)), fields)
+        step = Step(Code(winograd_weights, element, form.shape), fields)
         plans.append((Plan((step,), 0, 0, element, 4 * cycles), form.products * pitch))
     return plans

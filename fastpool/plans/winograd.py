@@ -10,6 +10,7 @@ from fastpool.geometry import padding_source
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.tiles import TARGET, TILE_SHAPES, WINOGRAD_PRIVATE_BYTES, TileShape
 from fastpool.kernels.winograd import (
+    PHASES,
     finish_rows,
     multiply,
     transform_rows,
@@ -28,35 +29,75 @@ _TASKS = 16
 
 @dataclass(frozen=True)
 class WinogradForm:
-    """F(outputs, taps) in each dimension: how weights are prepared."""
+    """F(outputs, taps) in each dimension, on each phase of the input: how weights are prepared."""
 
     outputs: int
-    taps: int
+    kernel: int
+    stride: int
+
+    @property
+    def taps(self) -> int:
+        """Taps of the phase that has most."""
+        return ceil_div(self.kernel, self.stride)
 
     @property
     def size(self) -> int:
-        """Elements of a tile along an axis."""
+        """Elements of a tile of a phase along an axis, and products."""
         return self.outputs + self.taps - 1
 
     @property
     def products(self) -> int:
-        """Multiplications of a tile."""
+        """Products of a tile."""
         return self.size**2
 
+    @property
+    def phases(self) -> int:
+        """Phases of the input."""
+        return self.stride**2
 
-#: By size of the filter.
-FORMS = {3: (WinogradForm(4, 3), WinogradForm(2, 3)), 5: (WinogradForm(2, 5),)}
+    @property
+    def shape(self) -> tuple[str, int, int]:
+        """Variant, vectors and width of the spec."""
+        return f"winograd {self.kernel} {self.stride}", self.outputs, self.taps
+
+    def segments(self) -> list[tuple[int, int]]:
+        """First phase and number of phases of each product: a phase with a tap less has none at infinity."""
+        found = []
+        shorter = self.kernel % self.stride != 0
+        for product in range(self.products):
+            at_infinity = [index == self.size - 1 for index in divmod(product, self.size)]
+            used = [
+                index
+                for index, phase in enumerate(PHASES[self.stride])
+                if not (shorter and any(p and infinite for p, infinite in zip(phase, at_infinity, strict=True)))
+            ]
+            found.append((used[0], len(used)))
+        return found
+
+    @property
+    def multiplications(self) -> int:
+        """Multiplications of a tile and channel."""
+        return sum(count for _, count in self.segments())
+
+
+#: By size of the filter, and stride.
+FORMS = {
+    (3, 1): (WinogradForm(4, 3, 1), WinogradForm(2, 3, 1)),
+    (5, 1): (WinogradForm(2, 5, 1),),
+    (3, 2): (WinogradForm(4, 3, 2),),
+    (5, 2): (WinogradForm(4, 5, 2), WinogradForm(2, 5, 2)),
+}
 
 
 def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
-    """Forms that can compute the convolution: square filters at unit stride and dilation, one group, plain rows."""
+    """Forms that can compute the convolution: square filters at stride 1 or 2, one group, plain rows."""
     depth, height, width = problem.axes
     padded = problem.padding_mode != "zeros" and (width.pad_begin or width.pad_end)
-    unit = all(axis.stride == 1 and axis.dilation == 1 for axis in problem.axes)
+    unit = all(axis.dilation == 1 for axis in problem.axes) and height.stride == width.stride
     square = height.kernel == width.kernel and depth.kernel == depth.size == depth.out == 1
     if not unit or not square or problem.groups != 1 or problem.x_strides[4] != 1 or padded:
         return ()
-    return FORMS.get(width.kernel, ())
+    return FORMS.get((width.kernel, width.stride), ())
 
 
 @dataclass(frozen=True)
@@ -99,13 +140,14 @@ class Tiling:
     @property
     def v_bytes(self) -> int:
         """Transformed input."""
-        return self.form.products * self.channel_blocks * self.lanes * self.tiles * self.problem.element.size
+        elements = self.form.products * self.form.phases * self.channel_blocks * self.lanes * self.tiles
+        return elements * self.problem.element.size
 
     @property
     def u_bytes(self) -> int:
         """Transformed weights."""
         size = self.problem.element.size
-        return self.form.products * self.channel_blocks * self.out_blocks * 2 * self.lanes**2 * size
+        return self.form.multiplications * self.channel_blocks * self.out_blocks * 2 * self.lanes**2 * size
 
 
 def product_tile(tiles: int) -> TileShape:
@@ -122,10 +164,10 @@ def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
     tile = product_tile(group)
     per_group = ceil_div(group, tile.width) * tile.step_cycles()
     multiply_cycles = (
-        form.products * tiling.out_blocks * tiling.channel_blocks * lanes * per_group * tiling.tiles / group
+        form.multiplications * tiling.out_blocks * tiling.channel_blocks * lanes * per_group * tiling.tiles / group
     )
     # Loads, stores and additions of the transforms, and shuffles of the transposes, per tile and vector of channels.
-    transform_in = 2.5 * form.products + form.size * form.outputs * (lanes.bit_length() + 1)
+    transform_in = form.phases * (2.5 * form.products + form.size * form.outputs * (lanes.bit_length() + 1))
     transform_out = 2.5 * form.products + form.outputs**2 * (lanes.bit_length() + 3)
     transforms = tiling.tiles * (tiling.channel_blocks * transform_in + 2 * tiling.out_blocks * transform_out)
     return multiply_cycles + transforms + _traffic(tiling) / 16
@@ -134,7 +176,7 @@ def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
 def _group_tiles(tiling: Tiling) -> int:
     """Tiles of a fused task, so that V and M stay in the level-2 cache."""
     size = tiling.problem.element.size
-    per_tile = tiling.form.products * (tiling.channel_blocks + 2) * tiling.lanes * size
+    per_tile = tiling.form.products * (tiling.form.phases * tiling.channel_blocks + 2) * tiling.lanes * size
     return WINOGRAD_PRIVATE_BYTES // per_tile
 
 
@@ -205,13 +247,13 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     slack = tile.width * lanes
     v_tiles = tiling.tiles if shared else group
     v_block = v_tiles * lanes
-    v_product = apart(tiling.channel_blocks * v_block, size)
+    v_product = apart(form.phases * tiling.channel_blocks * v_block, size)
     m_product = apart(max(group, tile.width) * block, size)
     v_elements = apart(form.products * v_product + slack, size)
     m_elements = form.products * m_product
-    span = columns * form.outputs + form.taps - 1
+    span = form.stride * (columns * form.outputs + form.taps - 1)
     strip = max(
-        form.size * ceil_div(span, lanes) * lanes * lanes,
+        form.stride * form.size * ceil_div(span, lanes) * lanes * lanes,
         form.outputs * (columns * form.outputs + lanes) * lanes + lanes * lanes,
     )
     private = m_elements + apart(strip, size) + (0 if shared else v_elements)
@@ -220,10 +262,10 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         padding_source(i - height.pad_begin, height.size, problem.padding_mode)
         if i - height.pad_begin < height.size + height.pad_end
         else -1
-        for i in range(tiling.tile_rows * form.outputs + form.taps)
+        for i in range(form.stride * (tiling.tile_rows * form.outputs + form.taps))
     ]
-    tables: list[Any] = [table(source_rows)]
-    shape = ("winograd", form.outputs, form.taps)
+    tables: list[Any] = [table(source_rows), table(form.segments())]
+    shape = form.shape
     fields: dict[str, Any] = {
         "transform_rows": Code(transform_rows, element, shape),
         "multiply": Code(multiply, element, ("product", 2, tile.width)),
@@ -250,9 +292,10 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "group_columns": columns,
         "row_groups": row_groups,
         "column_groups": column_groups,
+        "segments": address(tables[1]),
         "v_block": v_block,
         "v_product": v_product,
-        "u_product": u_product(problem.channels, problem.out_channels, problem.element.size, lanes),
+        "u_product": u_product(form, problem.channels, problem.out_channels, problem.element.size, lanes),
         "m_product": m_product,
         "shared": v_elements if shared else 0,
         "scratch_thread": private,
@@ -275,6 +318,6 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     return Plan(steps, fields["shared"], private, element, cycles, tuple(tables))
 
 
-def u_product(channels: int, out_channels: int, size: int, lanes: int) -> int:
+def u_product(form: WinogradForm, channels: int, out_channels: int, size: int, lanes: int) -> int:
     """Elements of U from one product to the next."""
-    return apart(ceil_div(channels, lanes) * ceil_div(out_channels, 2 * lanes) * 2 * lanes**2, size)
+    return apart(form.phases * ceil_div(channels, lanes) * ceil_div(out_channels, 2 * lanes) * 2 * lanes**2, size)
