@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastpool
-from fastpool import convolution, oracle, runtime
+from fastpool import layer, oracle, runtime
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct
@@ -278,14 +278,14 @@ class Planner:
             self.plans.append(plan)
             return plan, form
 
-        patch.setattr(convolution, "plan_convolution", recorded)
+        patch.setattr(layer, "plan_convolution", recorded)
         self.forget()
 
     @staticmethod
     def forget():
         """Let everything be decided anew."""
         plans.plan_convolution.cache_clear()
-        convolution._layers.clear()
+        layer._layers.clear()
 
     def force(self, tile=None, source=None):
         """Let all further plans take this tile, and this source unless the input can be read in place."""

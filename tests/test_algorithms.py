@@ -34,7 +34,9 @@ needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one pro
 needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
 FORMS = [form for forms in winograd.FORMS.values() for form in forms]
-every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"F({form.outputs},{form.taps})")
+every_form = pytest.mark.parametrize(
+    "form", FORMS, ids=lambda form: f"{form.kernel}x{form.kernel}s{form.stride} by {form.outputs}"
+)
 SCHEDULES = {"shared": winograd_output, "fused": winograd_fused}
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 
@@ -54,7 +56,7 @@ class WinogradPlanner(Planner):
 
     def choose(self, form, schedule):
         """Let all further plans take this form and schedule."""
-        self._patch.setattr(winograd, "FORMS", {form.taps: (form,)})
+        self._patch.setattr(winograd, "FORMS", {(form.kernel, form.stride): (form,)})
         self._patch.setattr(winograd, "_is_shared", lambda tiling: schedule == "shared")
         self.forget()
 
@@ -64,7 +66,7 @@ class WinogradPlanner(Planner):
         for plan in self.plans:
             code = plan.steps[-1].kernel
             assert code.routine is SCHEDULES[schedule]
-            assert code.shape[1:] == (form.outputs, form.taps)
+            assert code.shape == form.shape
         self.plans.clear()
 
 
@@ -78,10 +80,11 @@ def forms(monkeypatch):
 def winograd_parts(form, dtype):
     """Give problems, and parts (channels, rows, columns) of them with every remainder of tiles, lanes and blocks."""
     lanes = lanes_of(dtype)
-    for group_in, begin in [(1, (0, 0)), (lanes - 1, (1, 2)), (lanes + 1, (form.taps - 1, 1)), (2 * lanes, (0, 1))]:
+    kernel, stride = (form.kernel, form.kernel), (form.stride, form.stride)
+    for group_in, begin in [(1, (0, 0)), (lanes - 1, (1, 2)), (lanes + 1, (form.kernel - 1, 1)), (2 * lanes, (0, 1))]:
         most = 2 * lanes + 1
         size = 2 * form.outputs + 1, 5 * form.outputs + 1
-        problem = Prefixes(dtype, 1, group_in, most, size, (form.taps, form.taps), begin=begin)
+        problem = Prefixes(dtype, 1, group_in, most, size, kernel, stride, begin)
         for rows, columns in itertools.product(range(1, size[0] + 1), range(1, size[1] + 1)):
             yield problem, (1 + (rows * size[1] + columns) % most, rows, columns)
         for channels in range(1, most + 1):
@@ -132,10 +135,10 @@ def test_winograd_touches_not_a_byte_beyond_any_array(dtype):
 def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dtype):
     """Exactly the outputs that see a non-finite number are not finite, although it spreads over whole tiles."""
     forms.choose(form, schedule)
-    options = {"padding": form.taps // 2, "activation": activation}
+    options = {"stride": form.stride, "padding": form.kernel // 2, "activation": activation}
     clean = {
-        "x": noise(1, (2, 3, 9, 14), dtype),
-        "weight": noise(2, (5, 3, form.taps, form.taps), dtype),
+        "x": noise(1, (2, 3, 9 * form.stride, 14 * form.stride), dtype),
+        "weight": noise(2, (5, 3, form.kernel, form.kernel), dtype),
         "bias": noise(3, (5,), dtype),
         "residual": noise(4, (2, 5, 9, 14), dtype),
     }
@@ -152,10 +155,11 @@ def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dty
 def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule, dtype):
     forms.choose(form, schedule)
     x = noise(5, (1, 2, 7, 8), dtype)
-    x[0, 0, 3, 4] = x[0, 1, 0, 0] = np.finfo(dtype).max
-    weight = np.zeros((1, 2, form.taps, form.taps), dtype)
-    weight[..., form.taps // 2, form.taps // 2] = 0.5
-    assert_close(fastpool.conv2d(x, weight, None, 1, "same"), oracle.conv2d(x, weight, None, 1, "same"))
+    x[0, 0, 2, 4] = x[0, 1, 0, 0] = np.finfo(dtype).max
+    weight = np.zeros((1, 2, form.kernel, form.kernel), dtype)
+    weight[..., form.kernel // 2, form.kernel // 2] = 0.5
+    expected = oracle.conv2d(x, weight, None, form.stride, form.kernel // 2)
+    assert_close(fastpool.conv2d(x, weight, None, form.stride, form.kernel // 2), expected)
     forms.assert_chosen(form, schedule)
 
 
@@ -166,17 +170,17 @@ def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule
 def test_winograd_layers(forms, form, schedule, shape, dtype):
     """Many tiles, images and blocks of channels; normally distributed numbers."""
     forms.choose(form, schedule)
-    weight, bias = noise(6, (70, shape[1], form.taps, form.taps), dtype), noise(7, (70,), dtype)
-    for options in ({"padding": 1}, {"padding": "same_lower"}, {"padding": ((0, 4), (3, 0))}):
-        x = noise(8, shape, dtype)
+    weight, bias = noise(6, (70, shape[1], form.kernel, form.kernel), dtype), noise(7, (70,), dtype)
+    x = noise(8, shape, dtype)
+    for padding in (1, "same_lower", ((0, 4), (3, 0))):
+        options = {"stride": form.stride, "padding": padding}
         conv = fastpool.Conv2d(weight, bias, **options)
         expected = oracle.conv2d(x, weight, bias, **options)
         assert_close(conv(x), expected)
         assert_close(fastpool.conv2d(x, weight, bias, **options), expected)
-    x = noise(9, shape, dtype)
     for mode in DATA_PADDING_MODES:  # the columns have no padding
-        options = {"padding": ((11, 75), (0, 0)), "padding_mode": mode}
-        if shape[3] >= form.taps:
+        options = {"stride": form.stride, "padding": ((11, 75), (0, 0)), "padding_mode": mode}
+        if shape[3] >= form.kernel:
             assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
     forms.assert_chosen(form, schedule)
 
@@ -188,11 +192,11 @@ def test_winograd_layers(forms, form, schedule, shape, dtype):
 @every_schedule
 def test_winograd_is_bit_identical_for_any_number_of_threads(forms, form, schedule, dtype):
     forms.choose(form, schedule)
-    x, weight = noise(10, (2, 20, 31, 29), dtype), noise(11, (80, 20, form.taps, form.taps), dtype)
-    conv, results = fastpool.Conv2d(weight, None, 1, 1), set()
+    x, weight = noise(10, (2, 20, 31, 29), dtype), noise(11, (80, 20, form.kernel, form.kernel), dtype)
+    conv, results = fastpool.Conv2d(weight, None, form.stride, 1), set()
     for threads in (1, 2, 2, 1):
         with fastpool.threads(threads):
-            results |= {conv(x).tobytes(), fastpool.conv2d(x, weight, None, 1, 1).tobytes()}
+            results |= {conv(x).tobytes(), fastpool.conv2d(x, weight, None, form.stride, 1).tobytes()}
     assert len(results) == 1
     forms.assert_chosen(form, schedule)
 
@@ -202,7 +206,8 @@ def test_winograd_is_asked_for_where_it_is_impossible(dtype):
     """Other strides, dilations, groups, shapes and paddings are computed all the same."""
     x, weight = integers(12, (2, 4, 9, 20), dtype), integers(13, (6, 4, 3, 3), dtype, 4)
     for options in (
-        {"stride": 2},
+        {"stride": 3},
+        {"stride": (1, 2)},
         {"dilation": 2},
         {"padding": 1, "padding_mode": "reflect"},
         {"groups": 2, "weight": weight[:, :2]},
@@ -337,16 +342,17 @@ def test_depthwise_is_bit_identical_for_any_number_of_threads(planner, dtype):
     st.tuples(st.integers(0, 3), st.integers(1, 40), st.integers(3, 12), st.integers(3, 30)),
     st.integers(1, 40),
     st.sampled_from([3, 5]),
+    st.integers(1, 2),
     st.tuples(st.tuples(st.integers(1, 4), st.integers(1, 4)), st.tuples(st.integers(1, 4), st.integers(1, 4))),
     st.booleans(),
     st.sampled_from(DTYPES),
 )
-def test_algorithms_agree(seed, algorithm, shape, out_channels, taps, padding, depthwise, dtype):
+def test_algorithms_agree(seed, algorithm, shape, out_channels, taps, stride, padding, depthwise, dtype):
     """Numbers above zero, so that nothing cancels."""
     x = np.abs(noise(seed, shape, dtype)) + dtype(0.5)
     channels = 1 if depthwise else shape[1]
     weight = np.abs(noise(seed + 1, (shape[1] if depthwise else out_channels, channels, taps, taps), dtype))
-    options = {"padding": padding, "groups": shape[1] if depthwise else 1}
+    options = {"stride": stride, "padding": padding, "groups": shape[1] if depthwise else 1}
     expected = oracle.conv2d(x, weight, **options)
     assert_close(fastpool.conv2d(x, weight, **options, algorithm=algorithm), expected)
     assert_close(fastpool.Conv2d(weight, **options, algorithm=algorithm)(x), expected)

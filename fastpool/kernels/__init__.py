@@ -1,4 +1,4 @@
-"""Kernels: what computes. THE table of them is `KERNELS`; dispatch, tests and benchmarks iterate it."""
+"""Kernels: what computes. `table` lists them all."""
 
 from __future__ import annotations
 

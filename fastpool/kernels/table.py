@@ -1,0 +1,78 @@
+"""THE table of kernels: every routine, with the shapes (variant, vectors, width) that plans ask for on this processor.
+
+Tests and benchmarks iterate it: a kernel that is not here is not tested, and a plan that asks for a shape that is not here
+fails a test.
+"""
+
+from __future__ import annotations
+
+from fastpool.kernels._jit import Routine
+from fastpool.kernels.argpool import argpool
+from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
+from fastpool.kernels.direct import direct, row_of_tiles
+from fastpool.kernels.pack import pack_channel, pack_input, pack_weights
+from fastpool.kernels.pool import VARIANTS, pool
+from fastpool.kernels.reduce import reduce_planes
+from fastpool.kernels.smallpool import LARGEST_WINDOW, small_pool
+from fastpool.kernels.tiles import TARGET, TILE_SHAPES
+from fastpool.kernels.winograd import (
+    finish_rows,
+    multiply,
+    transform_rows,
+    winograd_fused,
+    winograd_input,
+    winograd_output,
+    winograd_weights,
+)
+
+#: Variant, vectors and width of a spec.
+Shape = tuple[str, int, int]
+
+_ANY: tuple[Shape, ...] = (("", 1, 1),)
+_TILES = TILE_SHAPES[TARGET.registers]
+#: F(m, r) of filters of k taps at stride s: "winograd k s", m, r.
+WINOGRAD_SHAPES: tuple[Shape, ...] = (
+    ("winograd 3 1", 4, 3),
+    ("winograd 3 1", 2, 3),
+    ("winograd 5 1", 2, 5),
+    ("winograd 3 2", 4, 2),
+    ("winograd 5 2", 4, 3),
+    ("winograd 5 2", 2, 3),
+)
+_FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
+_WINDOWS = [(rows, columns) for rows in range(1, 10) for columns in range(1, 10) if rows * columns <= LARGEST_WINDOW]
+
+KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
+    "pack_channel": (pack_channel, _ANY),
+    "pack_input": (pack_input, _ANY),
+    "pack_weights": (pack_weights, _ANY),
+    "direct": (direct, _ANY),
+    "row_of_tiles": (row_of_tiles, tuple((tile.role, tile.vectors, tile.width) for tile in _TILES)),
+    "transform_rows": (transform_rows, WINOGRAD_SHAPES),
+    "multiply": (
+        multiply,
+        tuple(("product", 2, tile.width) for tile in _TILES if tile.role == "channels" and tile.vectors == 2),
+    ),
+    "finish_rows": (finish_rows, WINOGRAD_SHAPES),
+    "winograd_input": (winograd_input, WINOGRAD_SHAPES),
+    "winograd_output": (winograd_output, WINOGRAD_SHAPES),
+    "winograd_fused": (winograd_fused, WINOGRAD_SHAPES),
+    "winograd_weights": (winograd_weights, WINOGRAD_SHAPES),
+    "depthwise": (depthwise, tuple((f"stride {s}", *size) for s in (1, 2) for size in _FILTERS)),
+    "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
+    "small_pool": (
+        small_pool,
+        tuple(
+            (f"{operation} stride {s}", *size)
+            for operation in VARIANTS
+            if operation != "powersum"
+            for s in (1, 2)
+            for size in _WINDOWS
+        ),
+    ),
+    "reduce_planes": (
+        reduce_planes,
+        tuple((operation, 1, TARGET.vector_bytes // size) for operation in ("max", "min", "sum") for size in (4, 8)),
+    ),
+    "argpool": (argpool, tuple((operation, 1, 1) for operation in ("max", "min"))),
+}
