@@ -1,7 +1,7 @@
 """THE table of kernels: every routine, with the shapes (variant, vectors, width) that plans ask for on this processor.
 
-Tests and benchmarks iterate it: a kernel that is not here is not tested, and a plan that asks for a shape that is not here
-fails a test.
+Tests and benchmarks iterate it: a kernel that is not here is not tested, and a plan that asks for a shape that is not
+here fails a test.
 """
 
 from __future__ import annotations
