@@ -85,8 +85,10 @@ def winograd_parts(form, dtype):
         most = 2 * lanes + 1
         size = 2 * form.outputs + 1, 5 * form.outputs + 1
         problem = Prefixes(dtype, 1, group_in, most, size, kernel, stride, begin)
-        for rows, columns in itertools.product(range(1, size[0] + 1), range(1, size[1] + 1)):
-            yield problem, (1 + (rows * size[1] + columns) % most, rows, columns)
+        for rows in range(1, size[0] + 1):
+            yield problem, (most - rows, rows, 1 + rows % size[1])
+        for columns in range(1, size[1] + 1):
+            yield problem, (1 + columns % most, 1 + columns % size[0], columns)
         for channels in range(1, most + 1):
             yield problem, (channels, size[0] - channels % 2, size[1] - channels % 3)
 
@@ -105,7 +107,7 @@ def test_winograd_at_every_remainder(forms, form, schedule, dtype):
     for problem, part in winograd_parts(form, dtype):
         problem.check(*part, lambda a: between(a, WRONG), place_out)
     forms.assert_chosen(form, schedule)
-    assert len(frames) > 100
+    assert len(frames) > 4 * 2 * lanes_of(dtype)
     for frame in frames:
         frame.assert_kept()
 
@@ -166,7 +168,7 @@ def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule
 @every_dtype
 @every_form
 @every_schedule
-@pytest.mark.parametrize("shape", [(1, 40, 30, 33), (3, 20, 9, 50), (2, 64, 5, 5), (1, 2, 70, 3)])
+@pytest.mark.parametrize("shape", [(1, 40, 30, 33), (3, 20, 9, 17)])
 def test_winograd_layers(forms, form, schedule, shape, dtype):
     """Many tiles, images and blocks of channels; normally distributed numbers."""
     forms.choose(form, schedule)
@@ -227,8 +229,8 @@ def test_winograd_is_asked_for_where_it_is_impossible(dtype):
 
 # -------------------------------------------------------------------------------------------------------- depthwise
 
-#: Every number of rows and columns of a filter up to the largest, both with few and with many taps.
-FILTERS = [(1, 1), (2, 2), (3, 3), (4, 6), (5, 5), (7, 1), (1, 7), (6, 4), (7, 7)]
+#: Few and many taps, even and odd numbers of them; each size is compiled.
+FILTERS = [(1, 7), (3, 3), (6, 4), (7, 7)]
 every_filter = pytest.mark.parametrize("kernel", FILTERS, ids=lambda kernel: f"{kernel[0]}x{kernel[1]}")
 every_stride = pytest.mark.parametrize("stride", [1, 2])
 

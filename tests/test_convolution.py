@@ -42,11 +42,15 @@ PADDINGS = [0, 2, (1, 3), ((2, 0), (0, 1)), [[0, 3], [4, 1]], "valid", "same", "
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("source", [None, *LIMITS])
 def test_strides_kernels_dilations_and_paddings(planner, source, dtype):
+    """A third of all combinations for each source and dtype, which together are all of them, more than twice."""
     planner.force(source=source)
+    part = [None, *LIMITS].index(source) + DTYPES.index(dtype)
     x = integers(5, (2, 4, 9, 13), dtype)
     taken = Counter()
     for index, (kernel, padding) in enumerate(itertools.product(KERNELS, PADDINGS)):
-        for stride, dilation in itertools.product(STRIDES, [1, 2, (3, 1)]):
+        for stride, dilation in itertools.islice(
+            itertools.product(STRIDES, [1, 2, (3, 1)]), (part + index) % 3, None, 3
+        ):
             groups = 1 + index % 2
             weight = integers(6, (6, 4 // groups, *kernel), dtype, 4)
             arguments = (x, weight, integers(7, (6,), dtype), stride, padding, dilation, groups)
@@ -59,9 +63,9 @@ def test_strides_kernels_dilations_and_paddings(planner, source, dtype):
             assert_close(fastpool.conv2d(*arguments), expected)
         taken.update(plan.steps[-1].fields.get("source") for plan in planner.plans)
         planner.plans.clear()
-    assert taken.total() > 1000
+    assert taken.total() > 300
     if source is not None:
-        assert taken[TAKEN[source]] > 1000
+        assert taken[TAKEN[source]] > 300
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -436,7 +440,7 @@ def convolutions(draw):
     groups, group_in, group_out = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 20))
     height, width = draw(st.integers(1, 9)), draw(st.integers(1, 40))
     pair = st.one_of(st.integers(1, 5), st.tuples(st.integers(1, 5), st.integers(1, 5)))
-    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 5)))
+    kernel = draw(st.sampled_from([(1, 1), (2, 3), (3, 3), (4, 2), (1, 8)]))
     batch = draw(st.sampled_from([(), (0,), (1,), (2,), (3,)]))
     seed = draw(SEEDS)
     options = {

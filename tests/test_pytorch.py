@@ -84,7 +84,6 @@ def tensor(seed, shape, dtype):
         ((1, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}),
         ((2, 48, 28, 30), (96, 48, 3, 3), {"stride": 2, "padding": "valid"}),
         ((3, 96, 14, 14), (200, 96, 1, 1), {}),
-        ((1, 256, 7, 7), (128, 256, 3, 3), {"padding": "same"}),
         ((2, 60, 33, 35), (60, 1, 5, 5), {"groups": 60, "padding": 2}),
         ((2, 40, 33, 35), (80, 10, 3, 3), {"groups": 4, "dilation": (2, 3), "stride": (1, 2)}),
         ((1, 24, 50, 41), (24, 24, 1, 9), {"padding": (0, 4)}),
@@ -114,7 +113,6 @@ def test_padding_modes(mode, dtype):
     ("shape", "windows"),
     [
         ((2, 16, 112, 112), (3, 2, 1)),
-        ((1, 8, 65, 130), (2,)),
         ((2, 5, 40, 41), (5, 1, 2)),
         ((1, 3, 50, 77), ((4, 13), (3, 2), (2, 6))),
     ],
@@ -143,7 +141,7 @@ def test_adaptive_pooling(dtype):
 def test_norm_pooling(dtype):
     """Without ceil mode and for even p, or numbers above zero: there PyTorch's definition is ours."""
     x = tensor(10, (2, 3, 31, 34), dtype)
-    for kernel, stride in [(2, None), (3, 2), ((5, 2), (1, 3))]:
+    for kernel, stride in [((3, 2), 2), ((5, 2), (1, 3))]:
         compare("lp_pool2d", x, 2, kernel, stride)
         compare("lp_pool2d", x, 4.0, kernel, stride)
         compare("lp_pool2d", x.abs(), 3, kernel, stride)

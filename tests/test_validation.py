@@ -22,9 +22,11 @@ BIAS = integers(2, (4,), np.float32)
 
 POOLING = {"x": X, "kernel_size": 2, "stride": None, "padding": 0, "ceil_mode": False}
 FORM = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
-#: Function -> arguments of a call that works.
+TRANSPOSED = {"x": X, "stride": 1, "padding": 1, "output_padding": 0, "dilation": 1}
+#: Function of two dimensions -> arguments of a call that works.
 CALLS = {
     "conv2d": {"x": X, "weight": WEIGHT, "bias": BIAS, **FORM, "activation": None, "algorithm": "auto"},
+    "conv_transpose2d": {**TRANSPOSED, "weight": WEIGHT, "bias": BIAS, "groups": 1},
     "subsample2d": {**POOLING, "weight": BIAS, "bias": BIAS},
     "max_pool2d": {**POOLING, "dilation": 1, "return_indices": False},
     "min_pool2d": {**POOLING, "dilation": 1, "return_indices": False},
@@ -45,7 +47,7 @@ CALLS["Conv2d"] = CALLS["conv2d"]
 AT_CALL = ("x", "residual", "out")
 
 #: Arguments that are one integer, or one for each axis, and the smallest that is allowed.
-PER_AXIS = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1, "output_size": 1}
+PER_AXIS = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1, "output_size": 1, "output_padding": 0}
 
 NAN = float("nan")
 HUGE = (2**31, 2**32, 2**63 - 1, 2**63, 2**64, 10**30, 10**5000)
@@ -94,7 +96,9 @@ def refused(name, argument, value, **others):
 
 
 def reference(name, arguments):
-    """Compute a call by the oracle, which has neither `out` nor algorithms."""
+    """Compute a call by the oracle, which has neither `out` nor algorithms; by the function itself where it has it not."""
+    if name == "conv_transpose2d":
+        return call(name, arguments | {"out": None})
     arguments = {key: value for key, value in arguments.items() if key not in ("out", "algorithm")}
     return getattr(oracle, "conv2d" if name == "Conv2d" else name)(**arguments)
 
@@ -104,7 +108,7 @@ def reference(name, arguments):
 
 def test_every_function_is_in_the_table():
     functions = set(fastpool.__all__) - {"set_num_threads", "get_num_threads", "threads", "info"}
-    assert set(CALLS) == functions
+    assert set(CALLS) | {name for names in OTHER_RANKS.values() for name in names} == functions
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -155,6 +159,10 @@ for _name in ("conv2d", "Conv2d"):
     ARRAYS[_name, "x"] += tuple((2, channels, 6, 7) for channels in (1, 2, 3, 5, 8))
     ARRAYS |= {(_name, "weight"): NOT_FOR_FILTERS, (_name, "bias"): NOT_FOR_CHANNELS}
     ARRAYS[_name, "residual"] = NOT_FOR_RESIDUAL
+
+
+ARRAYS |= {("conv_transpose2d", "weight"): NOT_FOR_FILTERS[:9], ("conv_transpose2d", "bias"): NOT_FOR_CHANNELS}
+ARRAYS["conv_transpose2d", "x"] = ARRAYS["conv2d", "x"]
 
 
 @pytest.mark.parametrize(("name", "argument"), ARRAYS)
@@ -301,7 +309,7 @@ def test_values_of_each_argument(argument, value):
         refused(name, argument, value)
 
 
-@pytest.mark.parametrize("name", ["conv2d", "Conv2d"])
+@pytest.mark.parametrize("name", ["conv2d", "Conv2d", "conv_transpose2d"])
 def test_a_convolution_has_no_default_for_none(name):
     refused(name, "stride", None)
     refused(name, "stride", ())
@@ -350,7 +358,7 @@ TWOS = (np.int64(2), np.uint8(2), np.array(2), [2], (2,), (2, 2), [2, 2], np.arr
 
 
 @pytest.mark.parametrize("value", [*TWOS, (np.int64(2), 2), [np.array(2), 2]], ids=shown)
-@pytest.mark.parametrize("argument", PER_AXIS)
+@pytest.mark.parametrize("argument", sorted(set(PER_AXIS) - {"output_padding"}))
 def test_integers_of_any_kind_are_accepted(argument, value):
     for name in functions_with(argument):
         arguments = CALLS[name] | ({"padding": 1} if "padding" in CALLS[name] else {})
@@ -413,7 +421,7 @@ def test_out_does_not_overlap_itself(name):
 #: Calls whose result has x's shape, so that `out` may lie on x in every way.
 SAME_SHAPE = {name: {"kernel_size": 3, "stride": 1, "padding": 1} for name in CALLS if name.endswith("_pool2d")}
 SAME_SHAPE = {name: options for name, options in SAME_SHAPE.items() if "out" in CALLS[name]}
-SAME_SHAPE |= {"subsample2d": SAME_SHAPE["max_pool2d"], "conv2d": {}, "Conv2d": {}}
+SAME_SHAPE |= {"subsample2d": SAME_SHAPE["max_pool2d"], "conv2d": {}, "Conv2d": {}, "conv_transpose2d": {}}
 
 
 @pytest.mark.parametrize("name", SAME_SHAPE)
@@ -478,6 +486,39 @@ def test_a_prepared_convolution_has_weights_of_its_own():
 
 def test_a_residual_may_be_the_input():
     assert_close(fastpool.conv2d(X, WEIGHT, padding=1, residual=X), oracle.conv2d(X, WEIGHT, padding=1, residual=X))
+
+
+# ------------------------------------------------------------------------------------------------------ other ranks
+
+OTHER_RANKS = {n: (f"conv{n}d", f"Conv{n}d", f"conv_transpose{n}d") for n in (1, 3)}
+
+
+@pytest.mark.parametrize(("axes", "name"), [(axes, name) for axes, names in OTHER_RANKS.items() for name in names])
+def test_functions_of_other_ranks(axes, name):
+    x, weight = (np.ones((*first, *(size,) * axes), np.float32) for first, size in (((2, 4), 6), ((4, 4), 3)))
+    others = tuple(range(1, axes)) + tuple(range(axes + 1, 5))  # lengths that are not one for each axis
+    bad = {
+        "x": (None, x[0, 0], x[None], x[:, :3], x[:, :0], x[..., :0], x.astype(np.float64), x.astype(int)),
+        "weight": (None, weight[0], weight[None], weight[:0], weight[..., :0], weight.astype(np.float64)),
+        "bias": (1.0, BIAS[:3], BIAS[None], BIAS.astype(np.float64)),
+        "out": (1, x[0], x[:1], x.astype(np.float64), x[..., ::-1]),
+        "groups": (0, -1, 3, True, 1.0, None, 10**30),
+        **dict.fromkeys(
+            ("stride", "dilation"), (0, -1, 1.5, True, "1", None, 10**30, *((2,) * n for n in others if n > 1))
+        ),
+        "padding": (-1, 1.5, True, "full", None, 10**30, *(((1, 1),) * n for n in others), ((1, -1),) * axes),
+    }
+    call = {"x": x, "weight": weight, "padding": 1}
+    function = getattr(fastpool, name)
+
+    def run(x, out=None, **options):
+        return function(**options)(x, out=out) if name.startswith("Conv") else function(x=x, out=out, **options)
+
+    assert run(**call).shape == x.shape
+    for argument, values in bad.items():
+        for value in values:
+            with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b"):
+                run(**call | {argument: value})
 
 
 # ---------------------------------------------------------------------------------------- large numbers that are legal

@@ -1,0 +1,491 @@
+"""Machine code of the kernels: whole vector registers, none spilled; narrower processors; the vector operations."""
+
+import ctypes
+import functools
+import platform
+import re
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from conftest import DTYPES, GuardedMemory, assert_close, integers, run_apart
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+import fastpool
+from fastpool import oracle
+from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.kernels import lanes as lanes_for
+from fastpool.kernels import simd, spec_for
+from fastpool.kernels._jit import kernel
+from fastpool.kernels.calls import Layout
+from fastpool.kernels.depthwise import ROWS
+from fastpool.kernels.pool import VARIANTS, combine
+from fastpool.kernels.simd import lanes_of, load, masked_load, masked_store, range_mask, splat, store
+from fastpool.kernels.table import KERNELS
+from fastpool.kernels.tiles import TARGET
+
+ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
+on_x86 = pytest.mark.skipif(not ON_X86, reason="reads x86 assembly")
+#: Name of the vector registers of each width.
+REGISTERS = {64: "zmm", 32: "ymm", 16: "xmm"}
+REGISTER = REGISTERS[TARGET.vector_bytes]
+#: What a combining step of each pooling is, as an x86 instruction without its prefix and type.
+STEPS = {"max": r"(max|cmp\w*)", "min": r"(min|cmp\w*)", "absmax": r"(max|cmp\w*)"}
+
+# ------------------------------------------------------------------------------------------------ reading of assembly
+
+
+def blocks(assembly):
+    """Basic blocks: (label or "", instructions)."""
+    found = [("", [])]
+    for line in assembly.splitlines():
+        label = re.match(r"^([.\w$\"]+):", line)
+        instruction = line.strip()
+        if label:
+            found.append((label[1], []))
+        elif instruction and not instruction.startswith((".", "#")):
+            found[-1][1].append(instruction)
+            if instruction.startswith("j"):
+                found.append(("", []))
+    return [(label, lines) for label, lines in found if lines]
+
+
+def loops(assembly):
+    """Innermost loops: blocks that end with a jump to their own beginning."""
+    return [lines for label, lines in blocks(assembly) if label and re.fullmatch(rf"j\w+\s+{label}", lines[-1])]
+
+
+def instructions(lines, operation, dtype, register=REGISTER):
+    """Instructions of an operation on whole vectors of a dtype: ``v``, the name, ``ps`` or ``pd``, and the register."""
+    suffix = "ps" if dtype == np.float32 else "pd"
+    return [line for line in lines if re.match(rf"v?{operation}{suffix}\s.*%{register}", line)]
+
+
+def accumulations(lines, dtype):
+    """Instructions that add to an accumulator: fused where the processor can, else the additions."""
+    return instructions(lines, r"fn?madd\d+" if TARGET.has_fma else "add", dtype)
+
+
+def assert_whole_vectors(lines, dtype):
+    """Require that a block calls nothing, computes with whole vectors only, and moves none of them to the stack."""
+    scalar = "ss" if dtype == np.float32 else "sd"
+    for line in lines:
+        assert not line.startswith("call"), line
+        assert not re.match(rf"v?(add|sub|mul|div|max|min|fn?madd\d+){scalar}\s", line), line
+        assert not re.search(rf"%{REGISTER}\d+.*\(%rsp", line), f"spilled: {line}"
+        assert not re.search(rf"\(%rsp.*%{REGISTER}\d+", line), f"reloaded: {line}"
+        for width, name in REGISTERS.items():
+            assert width >= TARGET.vector_bytes or not re.match(
+                rf"v?(add|mul|max|min|fn?madd\d+)p[sd]\s.*%{name}", line
+            )
+
+
+def assert_no_wider_registers(assembly):
+    """Require that no register is wider than those of the target."""
+    for width, name in REGISTERS.items():
+        if width > TARGET.vector_bytes:
+            assert f"%{name}" not in assembly
+
+
+@functools.cache
+def assembly_of(name, shape, dtype):
+    """Assembly of a routine of the table."""
+    assembly = KERNELS[name][0].assembly(spec_for(ELEMENT_TYPES[np.dtype(dtype)], *shape))
+    assert_no_wider_registers(assembly)
+    assert not re.search(r"\$(fma|fmaf|memcpy|memmove)\b", assembly), "a library call in place of instructions"
+    return assembly
+
+
+def check_tile(name, shape, dtype):
+    """Require a register tile: in its loops one accumulation a step for each register, and all registers stay there."""
+    _, vectors, width = shape
+    found = [
+        lines for lines in loops(assembly_of(name, shape, dtype)) if len(accumulations(lines, dtype)) >= vectors * width
+    ]
+    assert found, "no loop with the multiply-adds of a tile on whole vectors"
+    for lines in found:
+        steps = accumulations(lines, dtype)
+        assert len(steps) % (vectors * width) == 0  # a loop may be unrolled
+        if not TARGET.has_fma:
+            assert len(instructions(lines, "mul", dtype)) == len(steps)
+        registers = {line.rsplit(",", 1)[1].strip() for line in steps}
+        assert len(registers) >= vectors * width, f"{vectors * width} accumulators share {len(registers)} registers"
+        assert_whole_vectors(lines, dtype)
+
+
+def check_pooling(operation, dtype):
+    """Require that the loops of a pooling combine whole vectors."""
+    assembly = assembly_of("pool", (operation, 1, 1), dtype)
+    found = [lines for lines in loops(assembly) if instructions(lines, STEPS.get(operation, "add"), dtype)]
+    if operation == "powersum":  # down the rows, each power is a call of the C library
+        found = [lines for lines in found if not any(line.startswith("call") for line in lines)]
+        assert found, "no loop over whole vectors"
+    else:
+        assert len(found) >= 2, "no loops over whole vectors, one down the rows and one along the columns"
+    for lines in found:
+        assert_whole_vectors(lines, dtype)
+
+
+def check_straight_code(name, shape, dtype, operation, count):
+    """Require that many instructions of an operation on whole vectors in one block without a branch."""
+    found = [lines for _, lines in blocks(assembly_of(name, shape, dtype))]
+    busiest = max(found, key=lambda lines: len(instructions(lines, operation, dtype)))
+    assert len(instructions(busiest, operation, dtype)) >= count
+    scalar = "ss" if dtype == np.float32 else "sd"
+    for line in busiest:
+        assert not line.startswith("call"), line
+        assert not re.match(rf"v?(add|sub|mul|div|max|min|fn?madd\d+){scalar}\s", line), line
+
+
+TILES = [(name, shape) for name in ("row_of_tiles", "multiply") for shape in KERNELS[name][1]]
+
+
+@on_x86
+@pytest.mark.parametrize(("name", "shape"), TILES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tiles_stay_in_registers(dtype, name, shape):
+    check_tile(name, shape, dtype)
+
+
+@on_x86
+@pytest.mark.parametrize("shape", KERNELS["row_of_tiles"][1], ids=str)
+def test_a_tile_does_not_go_through_memory_between_reduction_and_store(shape):
+    # A reduction that is a function of its own returns the tile through memory, which is cleared before each call:
+    # for short reductions that costs as much as the reduction.
+    assembly = assembly_of("row_of_tiles", shape, np.float32)
+    assert "$memset" not in assembly
+    called = re.findall(r"\$(_ZN8fastpool\w+)", assembly)
+    assert len(called) <= 1, "more than the call from the entry to the body"
+
+
+@on_x86
+@pytest.mark.parametrize("shape", [(f"stride {s}", k, k) for s in (1, 2) for k in (2, 3, 5)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_depthwise_tiles_are_whole_vectors(dtype, shape):
+    step = r"fn?madd\d+" if TARGET.has_fma else "mul"
+    check_straight_code("depthwise", shape, dtype, step, ROWS * shape[1] * shape[2])
+
+
+@on_x86
+@pytest.mark.parametrize(
+    ("dtype", "operation"), [*((np.float32, name) for name in VARIANTS), (np.float64, "max"), (np.float64, "squaresum")]
+)
+def test_pooling_combines_whole_vectors(dtype, operation):
+    check_pooling(operation, dtype)
+
+
+@on_x86
+@pytest.mark.parametrize("operation", [name for name in VARIANTS if name != "powersum"])
+@pytest.mark.parametrize(("dtype", "stride"), [(np.float32, 1), (np.float32, 2), (np.float64, 1)])
+def test_small_windows_combine_whole_vectors(dtype, operation, stride):
+    step = STEPS.get(operation, "add")
+    check_straight_code("small_pool", (f"{operation} stride {stride}", 3, 3), dtype, step, 8)
+
+
+@on_x86
+@pytest.mark.parametrize("operation", ["max", "min", "sum"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_global_pooling_combines_whole_vectors(dtype, operation):
+    shape = (operation, 1, lanes_for(ELEMENT_TYPES[np.dtype(dtype)]))
+    assembly = assembly_of("reduce_planes", shape, dtype)
+    found = [lines for lines in loops(assembly) if instructions(lines, STEPS.get(operation, "add"), dtype)]
+    assert found
+    for lines in found:
+        assert_whole_vectors(lines, dtype)
+
+
+@on_x86
+@pytest.mark.parametrize("name", ["pack_channel", "pack_weights", "transform_rows", "finish_rows", "winograd_weights"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_packing_and_transforms_move_whole_vectors(dtype, name):
+    assembly = assembly_of(name, KERNELS[name][1][0], dtype)
+    lines = [line for _, lines in blocks(assembly) for line in lines]
+    moves = [line for line in lines if re.match(rf"v?(mov|maskmov|p?blend)\w*\s.*%{REGISTER}", line)]
+    assert [line for line in moves if re.search(r"%\w+\)", line)], "no vector is loaded or stored"
+
+
+# ---------------------------------------------------------------------------------------------- narrower processors
+
+_SSE = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt"
+#: Name -> (processor, features for LLVM, features that the host must have, bits of a vector, fused multiply-add).
+PROCESSORS = {
+    "avx2 and fma": ("haswell", f"{_SSE},+avx,+avx2,+fma,+bmi,+bmi2,-avx512f,-avx512vl", 256, True),
+    "avx2 without fma": ("haswell", f"{_SSE},+avx,+avx2,+bmi,+bmi2,-fma,-avx512f,-avx512vl", 256, False),
+    "sse2": ("generic", "", 128, False),
+}
+#: Roles and vectors of the tiles that are looked at on each processor.
+SOME_TILES = [("channels", 2), ("pixels", 3)]
+
+
+def host_lacks(features):
+    """Features that the code would need and this processor lacks."""
+    import llvmlite.binding as llvm
+
+    host = llvm.get_host_cpu_features()
+    wanted = [feature[1:] for feature in features.split(",") if feature.startswith("+")]
+    return [feature for feature in wanted if not host.get(feature)]
+
+
+def check_processor(bits, has_fma):
+    """Require vectors of that many bits, in what is reported and in the code."""
+    known = fastpool.info()
+    assert (known["vector_bits"], known["fma"]) == (bits, has_fma)
+    assert bits == 8 * TARGET.vector_bytes
+    shapes = [shape for shape in KERNELS["row_of_tiles"][1] if shape[:2] in SOME_TILES]
+    assert len(shapes) > 1
+    for dtype, shape in zip(DTYPES * len(shapes), shapes, strict=False):
+        check_tile("row_of_tiles", shape, dtype)
+    for dtype, operation in zip(DTYPES, ("max", "sum"), strict=True):
+        check_pooling(operation, dtype)
+    for name in ("pack_weights", "pack_channel"):
+        assembly_of(name, KERNELS[name][1][0], np.float32)
+
+
+@on_x86
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_processors(name):
+    processor, features, bits, has_fma = PROCESSORS[name]
+    lacking = host_lacks(features)
+    if lacking:
+        pytest.skip(f"this processor lacks {', '.join(lacking)}")
+    environment = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
+    run_apart("test_kernels", "check_processor", bits, has_fma, environment=environment)
+
+
+def check_without_avx():
+    """Require the vectors that Numba is told to use where AVX is switched off."""
+    assert fastpool.info()["vector_bits"] == 128
+    check_tile("row_of_tiles", KERNELS["row_of_tiles"][1][0], np.float32)
+    x = integers(0, (1, 3, 9, 17), np.float32)
+    assert_close(fastpool.max_pool2d(x, 3), oracle.max_pool2d(x, 3))
+
+
+@on_x86
+def test_numba_without_avx():
+    run_apart("test_kernels", "check_without_avx", environment={"NUMBA_ENABLE_AVX": "0"})
+
+
+# ------------------------------------------------------------------------------------- the vector operations, alone
+
+PROBE = Layout("probe", {"a": "integer", "b": "integer", "low": "number", "high": "number"})
+
+
+def run(routine, dtype, x, size, a=0, b=0, low=0.0, high=0.0, variant="", out=None):
+    """Run a kernel of this file on x; `size` elements of its output, NaN where it wrote none."""
+    spec = spec_for(ELEMENT_TYPES[np.dtype(dtype)], variant, 1, 1)
+    out = np.full(size, np.nan, dtype) if out is None else out
+    block = routine.layout.block(a=a, b=b, low=low, high=high)
+    words = list(routine.layout.words)
+    for name, array in (("x", x), ("out", out)):
+        block[words.index(name)] = array.ctypes.data
+    code = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(routine.address(spec))
+    code(block.ctypes.data, 0, 0)
+    return out
+
+
+@kernel(PROBE)
+def masked(call, task, thread):
+    """Lanes a..b of x, the others -1, and then only those lanes."""
+    spec = call.spec
+    mask = range_mask(spec, call.a, call.b)
+    value = masked_load(spec, call.x, mask, splat(spec, -1.0))
+    store(spec, call.out, value)
+    masked_store(spec, call.out + lanes_of(spec), value, mask)
+
+
+@kernel(PROBE)
+def masked_copy(call, task, thread):
+    """Copy lanes a..b, and touch nothing else."""
+    spec = call.spec
+    mask = range_mask(spec, call.a, call.b)
+    masked_store(spec, call.out, masked_load(spec, call.x, mask, splat(spec, 0.0)), mask)
+
+
+@intrinsic
+def _store_masks(typingctx, spec, low, high, out):
+    """Store for 48 indices, vector by vector, 1 where low <= index < high."""
+
+    def codegen(context, builder, sig, args):
+        vector = simd.vector_ir(spec)
+        one, zero = ir.Constant(vector, [vector.element(1.0)] * spec.lanes), ir.Constant(vector, None)
+        for start in range(0, 48, spec.lanes):
+            mask = simd.range_mask_ir(builder, args[1], args[2], spec.lanes, start)
+            place = builder.gep(args[3], [simd.I64(start)])
+            simd.store_ir(builder, builder.select(mask, one, zero), place, spec.size)
+        return context.get_dummy_value()
+
+    return types.void(spec, types.intp, types.intp, out), codegen
+
+
+@kernel(PROBE)
+def masks(call, task, thread):
+    """Masks of three vectors of the longest kind."""
+    _store_masks(call.spec, call.a, call.b, call.out)
+
+
+@intrinsic
+def _transpose(typingctx, spec, source, target):
+    """Transpose lanes x lanes elements."""
+
+    def codegen(context, builder, sig, args):
+        vector, lanes = simd.vector_ir(spec), spec.lanes
+        places = [[builder.gep(args[i], [simd.I64(r * lanes)]) for r in range(lanes)] for i in (1, 2)]
+        rows = [simd.load_ir(builder, place, vector, spec.size) for place in places[0]]
+        for row, place in zip(simd.transpose_ir(builder, rows), places[1], strict=True):
+            simd.store_ir(builder, row, place, spec.size)
+        return context.get_dummy_value()
+
+    return types.void(spec, source, target), codegen
+
+
+@kernel(PROBE)
+def transpose(call, task, thread):
+    """Transpose one square."""
+    _transpose(call.spec, call.x, call.out)
+
+
+@kernel(PROBE)
+def limit(call, task, thread):
+    """Limit to [low, high]."""
+    spec = call.spec
+    store(spec, call.out, simd.clamp(load(spec, call.x), splat(spec, call.low), splat(spec, call.high)))
+
+
+@kernel(PROBE)
+def extremum(call, task, thread):
+    """Combine two vectors by the variant."""
+    spec = call.spec
+    store(spec, call.out, combine(spec, load(spec, call.x), load(spec, call.x + lanes_of(spec))))
+
+
+@kernel(PROBE)
+def arithmetic(call, task, thread):
+    """a + b, a - b, a * b, a / b, a * b + c, even and odd lanes, and one lane."""
+    spec = call.spec
+    lanes = lanes_of(spec)
+    a, b, c = load(spec, call.x), load(spec, call.x + lanes), load(spec, call.x + 2 * lanes)
+    store(spec, call.out, a + b)
+    store(spec, call.out + lanes, a - b)
+    store(spec, call.out + 2 * lanes, a * b)
+    store(spec, call.out + 3 * lanes, a / b)
+    store(spec, call.out + 4 * lanes, simd.fma(a, b, c))
+    store(spec, call.out + 5 * lanes, simd.even_lanes(a, b))
+    store(spec, call.out + 6 * lanes, simd.odd_lanes(a, b))
+    store(spec, call.out + 7 * lanes, splat(spec, simd.lane(a, call.a)))
+
+
+EXTREME = (-(2**63), -(2**62), -(2**40), -(2**32) - 1, -(2**31) - 1, -(2**31), -(2**30) - 1, -1)
+EXTREME += (2**30, 2**31 - 1, 2**31, 2**32, 2**32 + 3, 2**40, 2**62, 2**63 - 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_range_masks(dtype):
+    index = np.arange(48)
+    for low in (*EXTREME, *range(49)):
+        for high in (*EXTREME, *range(0, 49, 5), 47):
+            wanted = [1.0 if low <= i < high else 0.0 for i in index.tolist()]
+            np.testing.assert_array_equal(run(masks, dtype, index, 48, low, high), wanted, f"[{low}, {high})")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_masked_loads_and_stores(dtype):
+    lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+    raw = np.arange(100, 100 + lanes + 7, dtype=dtype)
+    for offset in range(8):  # every alignment that whole elements can have
+        x = raw[offset : offset + lanes] if offset + lanes <= raw.size else raw[:lanes]
+        for low in (-(2**40), -1, *range(lanes + 1)):
+            for high in (*range(lanes + 1), lanes + 1, 2**40):
+                inside = [low <= i < high for i in range(lanes)]
+                wanted = [*np.where(inside, x, -1), *np.where(inside, x, np.nan)]
+                np.testing.assert_array_equal(run(masked, dtype, x, 2 * lanes, low, high), wanted)
+
+
+def copy_beside_forbidden_memory():
+    """Copy all parts of a vector of which the rest, of source or target, lies on a page that may not be touched."""
+    for dtype in DTYPES:
+        lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+        for count in range(lanes + 1):
+            memory = GuardedMemory()
+            values = np.arange(1, max(count, 1) + 1, dtype=dtype)
+            x, out = (memory.array(v, at_end=True) for v in (values, np.zeros_like(values)))
+            run(masked_copy, dtype, x, 0, 0, count, out=out)
+            np.testing.assert_array_equal(out[:count], x[:count])
+            x, out = (memory.array(v, at_end=False) for v in (values, np.zeros_like(values)))
+            # The last lanes of a vector that begins on the forbidden page before the array.
+            first = [array[:0].ctypes.data - (lanes - count) * array.itemsize for array in (x, out)]
+            before = [np.ctypeslib.as_array((ctypes.c_byte * 1).from_address(place)) for place in first]
+            run(masked_copy, dtype, before[0], 0, lanes - count, lanes, out=before[1])
+            np.testing.assert_array_equal(out[:count], x[:count])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pages are protected by POSIX calls")
+def test_memory_outside_a_mask_is_not_touched():
+    run_apart("test_kernels", "copy_beside_forbidden_memory")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transpose(dtype):
+    lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+    square = np.arange(lanes * lanes, dtype=dtype).reshape(lanes, lanes)
+    np.testing.assert_array_equal(run(transpose, dtype, square, lanes * lanes), square.T.ravel())
+
+
+def special(dtype):
+    """Values at which comparisons go wrong."""
+    tiny, large = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+    return np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, -np.nan, tiny, -tiny, large, -large, 6, 5.5], dtype)
+
+
+def same_bits(actual, wanted):
+    """Require equal values, signs of zeros included; any NaN equals any."""
+    np.testing.assert_array_equal(actual, wanted)
+    number = ~np.isnan(wanted)
+    np.testing.assert_array_equal(np.signbit(actual)[number], np.signbit(wanted)[number])
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-np.inf, np.inf), (0, np.inf), (0, 6), (-1, 1), (-np.inf, 0), (2, 2), (0, 0)]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_clamp_keeps_nan_and_what_is_within(dtype, low, high):
+    lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+    for value in special(dtype):
+        wanted = dtype(low) if value < low else dtype(high) if value > high else value
+        same_bits(run(limit, dtype, np.full(lanes, value), lanes, low=low, high=high), np.full(lanes, wanted))
+
+
+@pytest.mark.parametrize("variant", ["max", "min"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_extrema_let_nan_win_on_either_side(dtype, variant):
+    lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+    values = special(dtype)
+    pairs = [(kept, new) for kept in values for new in values]
+    pairs += [pairs[0]] * (-len(pairs) % lanes)
+    for first in range(0, len(pairs), lanes):
+        kept, new = np.array(pairs[first : first + lanes], dtype).T
+        better = new > kept if variant == "max" else new < kept
+        wanted = np.where(np.isnan(new) | better, new, kept)  # of equal ones, signed zeros included, the first
+        result = run(extremum, dtype, np.concatenate([kept, new]), lanes, variant=variant)
+        same_bits(result, wanted)
+        np.testing.assert_array_equal(result, (np.maximum if variant == "max" else np.minimum)(kept, new))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arithmetic(dtype):
+    lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+    a, b, c = np.random.default_rng(0).standard_normal((3, lanes)).astype(dtype)
+    # A product whose last bits are lost if it is rounded before the addition.
+    a[0] = b[0] = 1 + 2.0 ** (-12 if dtype == np.float32 else -27)
+    c[0] = -(1 + 2.0 ** (-11 if dtype == np.float32 else -26))
+    for i in range(lanes):
+        result = run(arithmetic, dtype, np.concatenate([a, b, c]), 8 * lanes, i).reshape(8, lanes)
+        both = np.concatenate([a, b])
+        np.testing.assert_array_equal(result[:4], [a + b, a - b, a * b, a / b])
+        exact = [Fraction(float(p)) * Fraction(float(q)) + Fraction(float(r)) for p, q, r in zip(a, b, c, strict=True)]
+        fused = np.array([float(value) for value in exact], dtype)
+        np.testing.assert_array_equal(result[4], fused if TARGET.has_fma else a * b + c)
+        np.testing.assert_array_equal(result[5:], [both[::2], both[1::2], np.full(lanes, a[i])])
+    assert fused[0] != (a * b + c)[0]
