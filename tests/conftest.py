@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Workers side by side would spin at their barriers while another worker has the core that they wait for.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import fastpool
 from fastpool import layer, oracle, runtime
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
