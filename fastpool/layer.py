@@ -53,8 +53,8 @@ class Layer:
         self.stride = validation.per_axis(stride, "stride", axes, 1)
         self.dilation = validation.per_axis(dilation, "dilation", axes, 1)
         # The form of the padding is checked now; "same" depends on the input and is resolved with it.
-        validation.pads(padding, self.kernel, self.kernel, self.stride, self.dilation)
-        self.padding = padding if isinstance(padding, str | int) else tuple(padding)
+        pads = validation.pads(padding, self.kernel, self.kernel, self.stride, self.dilation)
+        self.padding = padding if isinstance(padding, str) else pads
         self.padding_mode = validation.padding_mode(padding_mode)
         self.low, self.high = validation.activation(activation)
         self.algorithm, self.prepared = validation.algorithm(algorithm), prepared
@@ -76,7 +76,7 @@ class Layer:
         pads = validation.pads(self.padding, sizes, self.kernel, self.stride, self.dilation)
         axes = validation.windows(sizes, self.kernel, self.stride, self.dilation, pads, False, "weight")
         shape = (*x.shape[: -self.axes - 1], self.shape[0], *(axis.out for axis in axes))
-        return axes, validation.result_shape(shape, self.element)
+        return axes, validation.result_shape(shape, self.element, "padding")
 
     def _bind(self, x: np.ndarray, with_residual: bool) -> _Bound:
         windows, shape = self.result_shape(x)

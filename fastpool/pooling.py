@@ -99,7 +99,8 @@ def pool(
 
 
 def _bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> _Bound:
-    shape = validation.result_shape((*x.shape[:-rank], *(axis.out for axis in choice.axes)), element)
+    name = "output_size" if isinstance(choice.axes[0], AdaptiveAxis) else "padding"
+    shape = validation.result_shape((*x.shape[:-rank], *(axis.out for axis in choice.axes)), element, name)
     if 0 in shape:
         return _Bound(None, shape, element, choice.indices)
     batched = x if x.ndim == rank + 2 else x[np.newaxis]
@@ -168,7 +169,7 @@ def _norm(
 ) -> Choice:
     p = validation.number(norm_type, "norm_type")
     if not p > 0:
-        raise ValueError(f"norm_type must be above 0, got {norm_type!r}")
+        raise ValueError(f"norm_type must be above 0, got {validation.shown(norm_type)}")
     found = windows(x, axes, kernel_size, stride, padding, dilation, ceil_mode)
     if p == np.inf:
         return Choice(found, "absmax")
@@ -179,12 +180,12 @@ def _norm(
 
 def _adaptive(operation: str, x: np.ndarray, axes: int, output_size: Any, return_indices: Any = False) -> Choice:
     sizes = x.shape[-axes:]
-    if isinstance(output_size, Sequence) and not isinstance(output_size, str):
+    if validation.is_sequence(output_size):
         wanted = list(output_size) * (axes if len(output_size) == 1 else 1)
     else:
         wanted = [output_size] * axes
     if len(wanted) != axes:
-        raise ValueError(f"output_size must be an integer or {axes} of them, got {output_size!r}")
+        raise ValueError(f"output_size must be an integer or {axes} of them, got {validation.shown(output_size)}")
     found = [
         AdaptiveAxis(size, size if out is None else validation.integer(out, f"output_size[{i}]", 1))
         for i, (size, out) in enumerate(zip(sizes, wanted, strict=True))

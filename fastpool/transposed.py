@@ -95,7 +95,7 @@ def _transposed(
             raise ValueError(f"padding[{axis}] must leave an output, got {pad}, which leaves {length}")
         outs.append(length)
     out_channels = weight.shape[1] * groups
-    shape = validation.result_shape((*x.shape[: -axes - 1], out_channels, *outs), element)
+    shape = validation.result_shape((*x.shape[: -axes - 1], out_channels, *outs), element, "stride")
     biases = np.zeros(out_channels, element.dtype)
     if bias is not None:
         validation.per_channel(bias, "bias", out_channels, x)
@@ -125,7 +125,7 @@ def _transposed(
 
 def _pads(padding: Any, sizes: Any, kernel: Any, strides: Any, spread: Any) -> Pads:
     if isinstance(padding, str):
-        raise ValueError(f"padding must be integers or (begin, end) pairs, got {padding!r}")
+        raise ValueError(f"padding must be integers or (begin, end) pairs, got {validation.shown(padding)}")
     return validation.pads(padding, sizes, kernel, strides, spread)
 
 

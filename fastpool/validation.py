@@ -26,12 +26,32 @@ ALGORITHMS = ("auto", "direct", "winograd")
 ACTIVATIONS = {"relu": (0.0, None), "relu6": (0.0, 6.0)}
 
 
+def shown(value: Any) -> str:
+    """Short text of any value: of some hostile ones even `repr` fails (Python prints no integer of 5000 digits)."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"an unprintable {type(value).__name__}"
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def native(value: np.ndarray) -> Any:
+    """Dtype in native byte order; a dtype that has none as it is."""
+    try:
+        return value.dtype.newbyteorder("=")
+    except TypeError:
+        return value.dtype
+
+
 def integer(value: Any, name: str, low: int, high: int = LARGEST) -> int:
     """Return `value` as an int of [low, high]; bools and floats are not integers."""
     if type(value) is not int:
-        if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
-            raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__})")
-        value = operator.index(value)
+        try:
+            if isinstance(value, bool | np.bool_):
+                raise TypeError
+            value = operator.index(value)
+        except Exception:
+            raise TypeError(f"{name} must be an integer, got {shown(value)} ({type(value).__name__})") from None
     if not low <= value <= high:
         raise ValueError(f"{name} must be in [{low}, {high}], got {_short(value)}")
     return int(value)
@@ -42,23 +62,28 @@ def _short(value: int) -> str:
     return text
 
 
+def is_sequence(value: Any) -> bool:
+    """Whether a value is taken as one item for each axis."""
+    return isinstance(value, list | tuple | range) or (type(value) is np.ndarray and value.ndim == 1)
+
+
 def per_axis(value: Any, name: str, axes: int, low: int) -> tuple[int, ...]:
     """One int for each axis, from an int, or a sequence of one or `axes` ints."""
     if type(value) is int:
         return (integer(value, name, low),) * axes
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
+    if is_sequence(value):
         items = list(value)
         if len(items) == 1:
             items = items * axes
         if len(items) != axes:
-            raise ValueError(f"{name} must be an integer or {axes} of them, got {value!r}")
+            raise ValueError(f"{name} must be an integer or {axes} of them, got {shown(value)}")
         return tuple(integer(item, f"{name}[{i}]", low) for i, item in enumerate(items))
     return (integer(value, name, low),) * axes
 
 
 def stride_or_kernel(stride: Any, kernel: tuple[int, ...]) -> tuple[int, ...]:
     """Stride of a pooling: that of the kernel where none (None or an empty sequence) is given."""
-    if stride is None or (isinstance(stride, Sequence) and len(stride) == 0):
+    if stride is None or (isinstance(stride, list | tuple) and len(stride) == 0):
         return kernel
     return per_axis(stride, "stride", len(kernel), 1)
 
@@ -71,15 +96,17 @@ def pads(
     if isinstance(padding, str):
         if padding not in PADDING_STRINGS:
             raise ValueError(
-                f"padding must be one of {PADDING_STRINGS}, integers or (begin, end) pairs, got {padding!r}"
+                f"padding must be one of {PADDING_STRINGS}, integers or (begin, end) pairs, got {shown(padding)}"
             )
         if padding == "valid":
             return ((0, 0),) * axes
         lower = padding == "same_lower"
         return tuple(same_padding(*of_axis, lower) for of_axis in zip(sizes, kernel, stride, dilation, strict=True))
-    if isinstance(padding, Sequence | np.ndarray) and any(isinstance(p, Sequence | np.ndarray) for p in padding):
-        if len(padding) != axes or not all(isinstance(p, Sequence | np.ndarray) and len(p) == 2 for p in padding):
-            raise ValueError(f"padding must have one (begin, end) pair for each of {axes} axes, got {padding!r}")
+    if type(padding) is np.ndarray and padding.ndim == 2:
+        padding = list(padding)
+    if is_sequence(padding) and any(is_sequence(p) for p in padding):
+        if len(padding) != axes or not all(is_sequence(p) and len(p) == 2 for p in padding):
+            raise ValueError(f"padding must have one (begin, end) pair for each of {axes} axes, got {shown(padding)}")
         return tuple(
             (integer(begin, f"padding[{i}][0]", 0), integer(end, f"padding[{i}][1]", 0))
             for i, (begin, end) in enumerate(padding)
@@ -93,25 +120,25 @@ def array(value: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a plain NumPy array, got a masked one, whose mask would be ignored")
-    if value.dtype not in ELEMENT_TYPES and value.dtype.newbyteorder("=") not in ELEMENT_TYPES:
+    if value.dtype not in ELEMENT_TYPES and native(value) not in ELEMENT_TYPES:
         raise TypeError(f"{name} must have dtype float32 or float64, got {value.dtype}")
     return value
 
 
 def element_type(value: np.ndarray) -> ElementType:
     """Entry of the dtype table, in native byte order."""
-    return ELEMENT_TYPES[value.dtype.newbyteorder("=")]
+    return ELEMENT_TYPES[native(value)]
 
 
 def same_dtype(value: np.ndarray, name: str, other: np.ndarray, other_name: str = "x") -> None:
     """Refuse mixed precision, which would hide a conversion in every call."""
-    if value.dtype.newbyteorder("=") != other.dtype.newbyteorder("="):
+    if native(value) != native(other):
         raise TypeError(f"{name} must have the dtype of {other_name}, {other.dtype}, got {value.dtype}")
 
 
 def same_element(value: np.ndarray, name: str, element: ElementType, other_name: str) -> None:
     """Refuse mixed precision, against what another array was found to be."""
-    if value.dtype != element.dtype and value.dtype.newbyteorder("=") != element.dtype:
+    if value.dtype != element.dtype and native(value) != element.dtype:
         raise TypeError(f"{name} must have the dtype of {other_name}, {element.dtype}, got {value.dtype}")
 
 
@@ -148,17 +175,18 @@ def windows(
             )
         if size + sum(pad) > LARGEST:
             raise ValueError(f"padding must not make an axis longer than {LARGEST}, got {size} + {pad[0]} + {pad[1]}")
-        axes.append(Axis(size, k, s, d, *pad, out))
+        # A step that is never taken, and the distance of taps that are one, do not matter: tables stay small.
+        axes.append(Axis(size, k, s if out > 1 else 1, d if k > 1 else 1, *pad, out))
     return tuple(axes)
 
 
-def result_shape(shape: tuple[int, ...], element: ElementType) -> tuple[int, ...]:
+def result_shape(shape: tuple[int, ...], element: ElementType, name: str) -> tuple[int, ...]:
     """Refuse a result that cannot be."""
     count = element.size
     for size in shape:
         count *= size
     if count > LARGEST_BYTES:
-        raise ValueError(f"the arguments ask for a result of shape {shape}, {_short(count)} bytes")
+        raise ValueError(f"{name} must not ask for a result of {_short(count)} bytes, got one of shape {shape}")
     return shape
 
 
@@ -203,49 +231,58 @@ def activation(value: Any) -> tuple[float, float]:
     if isinstance(value, str):
         if value not in ACTIVATIONS:
             raise ValueError(
-                f"activation must be None, one of {tuple(ACTIVATIONS)} or a (low, high) pair, got {value!r}"
+                f"activation must be None, one of {tuple(ACTIVATIONS)} or a (low, high) pair, got {shown(value)}"
             )
         value = ACTIVATIONS[value]
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"activation must be None, one of {tuple(ACTIVATIONS)} or a (low, high) pair, got {value!r}")
+        raise TypeError(
+            f"activation must be None, one of {tuple(ACTIVATIONS)} or a (low, high) pair, got {shown(value)}"
+        )
     bounds = []
     for bound, open_end in zip(value, (-np.inf, np.inf), strict=True):
         if bound is not None and (
             isinstance(bound, bool) or not isinstance(bound, int | float | np.integer | np.floating)
         ):
-            raise TypeError(f"activation must have numbers or None for bounds, got {value!r}")
-        bounds.append(open_end if bound is None else float(bound))
+            raise TypeError(f"activation must have numbers or None for bounds, got {shown(value)}")
+        bounds.append(open_end if bound is None else _as_float(bound, "activation"))
     if not bounds[0] <= bounds[1]:
-        raise ValueError(f"activation must have low <= high, got {value!r}")
+        raise ValueError(f"activation must have low <= high, got {shown(value)}")
     return bounds[0], bounds[1]
 
 
 def padding_mode(value: Any) -> str:
     """Check the name of a padding mode."""
     if not isinstance(value, str) or value not in PADDING_MODES:
-        raise ValueError(f"padding_mode must be one of {PADDING_MODES}, got {value!r}")
+        raise ValueError(f"padding_mode must be one of {PADDING_MODES}, got {shown(value)}")
     return value
 
 
 def algorithm(value: Any) -> str:
     """Check the name of an algorithm of convolution."""
     if not isinstance(value, str) or value not in ALGORITHMS:
-        raise ValueError(f"algorithm must be one of {ALGORITHMS}, got {value!r}")
+        raise ValueError(f"algorithm must be one of {ALGORITHMS}, got {shown(value)}")
     return value
 
 
 def flag(value: Any, name: str) -> bool:
     """Check for a bool."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be a bool, got {value!r}")
+        raise TypeError(f"{name} must be a bool, got {shown(value)}")
     return bool(value)
 
 
 def number(value: Any, name: str) -> float:
     """Check for a real number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    return float(value)
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
+    return _as_float(value, name)
+
+
+def _as_float(value: Any, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must fit into a float, got {shown(value)}") from None
 
 
 def residual(value: Any, shape: tuple[int, ...], x: np.ndarray) -> None:
@@ -269,7 +306,7 @@ def out(value: Any, shape: tuple[int, ...], x: np.ndarray, **inputs: np.ndarray 
     """Check an array for the result: shape, dtype, writeable, apart from itself and from every input."""
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(value).__name__}")
-    dtype = x.dtype.newbyteorder("=")
+    dtype = native(x)
     if value.dtype != dtype:
         raise TypeError(f"out must have dtype {dtype}, got {value.dtype}")
     if value.shape != shape:
@@ -280,7 +317,7 @@ def out(value: Any, shape: tuple[int, ...], x: np.ndarray, **inputs: np.ndarray 
     for step, size in sorted(
         (abs(step), size) for step, size in zip(value.strides, value.shape, strict=True) if size > 1
     ):
-        if step < reach + value.itemsize:
+        if value.size and step < reach + value.itemsize:
             raise ValueError(f"out must not overlap itself, got strides {value.strides}")
         reach += step * (size - 1)
     for name, array_ in {"x": x, **inputs}.items():

@@ -44,6 +44,9 @@ PACKING = Layout(
         "depth_map": "integers",
         "row_map": "integers",
         "column_map": "integers",
+        "depth_map_pitch": "integer",
+        "row_map_pitch": "integer",
+        "column_map_pitch": "integer",
         "pad_left": "integer",
         "pads_with_data": "integer",
         "packed_depths": "integer",
@@ -112,9 +115,9 @@ def _pack_row(spec, call, source, target, phase_pitch):
             row, phase = target + p * phase_pitch, phases[p]
             low, high = _inside(call, phase)
             for q in range(low):
-                row[q] = source[columns[q * stride + phase] * call.x_column]
+                row[q] = source[columns[p * call.column_map_pitch + q] * call.x_column]
             for q in range(high, count):
-                row[q] = source[columns[q * stride + phase] * call.x_column]
+                row[q] = source[columns[p * call.column_map_pitch + q] * call.x_column]
 
 
 @routine(PACKING, "elements", "elements", "integer", "integer")
@@ -123,16 +126,16 @@ def pack_channel(call, source, target, first_depth, first_row):
     spec = call.spec
     depths, rows, columns = call.packed_depths, call.packed_rows, call.packed_columns
     plane = depths * rows * columns
-    depth_phases, row_phases, column_phase_count = call.depth_phases, call.row_phases, call.column_phase_count
+    column_phase_count = call.column_phase_count
     row_phase_count = call.row_phase_count
     depth_map, row_map = call.depth_map, call.row_map
     for i in range(call.depth_phase_count):
         for d in range(depths):
-            source_depth = depth_map[(first_depth + d) * call.stride_depth + depth_phases[i]]
+            source_depth = depth_map[i * call.depth_map_pitch + first_depth + d]
             for j in range(row_phase_count):
                 block = target + ((i * row_phase_count + j) * column_phase_count * plane + d * rows * columns)
                 for r in range(rows):
-                    source_row = row_map[(first_row + r) * call.stride_row + row_phases[j]]
+                    source_row = row_map[j * call.row_map_pitch + first_row + r]
                     if source_depth < 0 or source_row < 0:
                         for p in range(column_phase_count):
                             _zero_row(spec, block + (p * plane + r * columns), columns)

@@ -160,8 +160,8 @@ def _pack_block(problem: Convolution, source: _Source, tables: list[Any]) -> int
     packed = source.packed or tuple(pack_axis(a, a.out) for a in problem.axes)
     for name, axis, layout in zip(("depth", "row", "column"), problem.axes, packed, strict=True):
         # A task's last rows may lie beyond the output; the table reaches as far as they do.
-        longest = (axis.out + layout.length) * axis.stride + axis.extent
-        indices = range(-axis.pad_begin, longest - axis.pad_begin)
+        pitch = axis.out + layout.length
+        indices = [e * axis.stride + phase - axis.pad_begin for phase in layout.phases for e in range(pitch)]
         # Beyond the padding nothing is read for a result: a zero serves.
         end = axis.size + axis.pad_end
         sources = [padding_source(i, axis.size, problem.padding_mode) if i < end else -1 for i in indices]
@@ -172,6 +172,7 @@ def _pack_block(problem: Convolution, source: _Source, tables: list[Any]) -> int
             f"{name}_phases": kept(layout.phases),
             f"{name}_phase_count": len(layout.phases),
             f"{name}_map": kept(sources),
+            f"{name}_map_pitch": pitch,
             f"packed_{name}s": layout.length,
         }
     w = problem.axes[2]

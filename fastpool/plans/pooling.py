@@ -120,6 +120,8 @@ def _is_small(problem: Pooling) -> bool:
         and width.dilation == 1
         and problem.x_strides[4] == 1
         and problem.operation != "powersum"
+        # Its table has an entry for each padded row, which huge strides and padding make many.
+        and (height.out - 1) * height.stride + height.extent <= 8 * (height.size + height.out + 1024)
     )
 
 
@@ -209,13 +211,14 @@ def plan_pooling(problem: Pooling) -> Plan:
         work = planes * prod(axis.out for axis in problem.axes) * max(d.count) * max(h.count) * max(w.count)
         return Plan((step,), 0, 0, element, 3.0 * work, tuple(tables))
 
-    regular = isinstance(width, Axis)
-    pad_left = width.pad_begin if isinstance(width, Axis) else 0
-    reach = pad_left + width.size
-    if isinstance(width, Axis):
+    # Else windows come from the tables, which leave out the padding, however much there is.
+    regular, pad_left, reach = False, 0, width.size
+    if isinstance(width, Axis) and width.stride <= 2:
         # Whole vectors are loaded: two of them at stride 2, from the last, partly used group of outputs.
         groups = -(-width.out // lanes) * lanes
-        reach = max(reach, groups * width.stride + width.extent + 2 * lanes)
+        padded = max(width.pad_begin + width.size, groups * width.stride + width.extent + 2 * lanes)
+        if padded <= 8 * (width.size + width.out + 1024):
+            regular, pad_left, reach = True, width.pad_begin, padded
     buffer = -(-reach // lanes) * lanes
     scratch = buffer + (width.size if problem.x_strides[4] != 1 else 0) + lanes
 
