@@ -431,8 +431,10 @@ def lp_pool2d(
     TypeError, ValueError
         If an argument has the wrong type, dtype, shape or range.
 
-    Notes ----- Follows ONNX's LpPool. ``torch.nn.functional.lp_pool2d``, whose arguments these are, omits the absolute
-    value for odd p, and in ceil mode scales what the overhang misses.
+    Notes
+    -----
+    Follows ONNX's LpPool. ``torch.nn.functional.lp_pool2d``, whose arguments these are, omits the absolute value for
+    odd p, and in ceil mode scales what the overhang misses.
 
     Examples
     --------

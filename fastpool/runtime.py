@@ -4,8 +4,7 @@ Three facts decide whether a parallel region may be entered:
 
 - In a forked child the threads of the parent are gone, and GNU OpenMP kills the child at its first region: go serial.
 - Numba's workqueue layer aborts the process when a second thread enters while a first is inside: one at a time, the
-others
-  go serial rather than wait.
+  others go serial rather than wait.
 - A region costs 2 us (omp, tbb) or 80 us (workqueue): less work than that is done at once, on the calling thread.
 """
 
@@ -72,10 +71,13 @@ class _Engine:
         """Start Numba's threads and learn which threading layer they are."""
         with _engine_lock:
             if self.parallel is None:
+                if self._numba._is_initialized and _threads_are_gone(self.maximum):
+                    _mark_forked()
                 with _short_spinning():
                     self._numba._launch_threads()
-                self.layer = self._numba.threading_layer()
                 self.parallel = self._make_parallel()
+                # Last, as other threads take it for the sign that all is there.
+                self.layer = self._numba.threading_layer()
 
 
 def engine() -> Any:
@@ -86,6 +88,19 @@ def engine() -> Any:
             if _engine is None:
                 _engine = _Engine()
     return _engine
+
+
+def _threads_are_gone(count: int) -> bool:
+    """Whether Numba's threads were started before a fork that happened before this module was imported."""
+    try:
+        return count > 1 and len(os.listdir("/proc/self/task")) == 1
+    except OSError:  # not Linux, whose GNU OpenMP is the one that kills
+        return False
+
+
+def _mark_forked() -> None:
+    global _forked
+    _forked = True
 
 
 def _after_fork_in_child() -> None:
@@ -108,7 +123,7 @@ def threads_for(cycles: float) -> int:
         current = engine()
         if not current.layer:
             current.start()
-        if cycles < _PAYS.get(current.layer, _PAYS_ELSE):
+        if _forked or cycles < _PAYS.get(current.layer, _PAYS_ELSE):
             return 1
     return count
 

@@ -13,6 +13,7 @@ same machine code. An indirect call costs nanoseconds, for a row of tiles.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import warnings
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import numba
 from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 
 from fastpool.kernels.calls import Call, Layout, fingerprint, type_of
 from fastpool.kernels.simd import Spec
@@ -38,7 +40,22 @@ class Compiled:
 
 _OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
 _warned = False
-_lock = threading.Lock()
+_lock = threading.RLock()
+
+
+def _hold_compilers() -> None:
+    _lock.acquire()
+    global_compiler_lock.__enter__()
+
+
+def _release_compilers() -> None:
+    global_compiler_lock.__exit__(None, None, None)
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    # A fork waits for a compilation in another thread: the child would inherit its locks, held by nobody.
+    os.register_at_fork(before=_hold_compilers, after_in_parent=_release_compilers, after_in_child=_release_compilers)
 
 
 def _warn_uncached(reason: BaseException) -> None:

@@ -19,7 +19,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device, kernel, routine
+from fastpool.kernels._jit import kernel, routine
 from fastpool.kernels.calls import Layout, invoke
 from fastpool.kernels.epilogue import write_ir
 from fastpool.kernels.pack import PACKING
@@ -109,25 +109,6 @@ def _multiply_add(typingctx, accumulators, x, weights):
     return accumulators(accumulators, x, weights), codegen
 
 
-@device
-def _reduce(spec, x, weights, block, channels, channel_pitch, taps, offsets):
-    """Sum over channels and taps; x points at the tile's first pixel, weights at the block's first weight."""
-    total = _zeros(spec)
-    if taps == 1:
-        x = x + offsets[0]
-        for _ in range(channels):
-            total = _multiply_add(total, x, weights)
-            weights = weights + block
-            x = x + channel_pitch
-    else:
-        for _ in range(channels):
-            for tap in range(taps):
-                total = _multiply_add(total, x + offsets[tap], weights)
-                weights = weights + block
-            x = x + channel_pitch
-    return total
-
-
 @intrinsic
 def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, first, last, low, high):
     """Finish the tile and write pixels first..last of its first `channels` channels, `pitch` apart.
@@ -189,13 +170,25 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
     pixels = tile_pixels(spec)
     columns, last_start = call.out_columns, call.last_start
     low, high = scalar(spec, call.low), scalar(spec, call.high)
+    channels_in, pitch_in, block = call.channels, call.source_channel, call.block
+    taps, offsets = call.taps, call.offsets
     for tile in range(first_tile, end_tile):
         # In place, the last tile of a row begins earlier, so as not to read past the input's end; what its neighbour
         # has written is not written again.
         start = min(tile * pixels, last_start)
-        total = _reduce(
-            spec, x + start, weights, call.block, call.channels, call.source_channel, call.taps, call.offsets
-        )
+        # The reduction stands here, and not in a function of its own, whose tile would be returned through memory.
+        total, at, w = _zeros(spec), x + start, weights
+        if taps == 1:
+            at = at + offsets[0]
+            for _ in range(channels_in):
+                total = _multiply_add(total, at, w)
+                at, w = at + pitch_in, w + block
+        else:
+            for _ in range(channels_in):
+                for tap in range(taps):
+                    total = _multiply_add(total, at + offsets[tap], w)
+                    w = w + block
+                at = at + pitch_in
         first, last = tile * pixels - start, min(columns - start, pixels)
         place, pitch = out + start, call.out_channel
         _store(total, bias, residual + start, call.has_residual, place, pitch, channels, first, last, low, high)

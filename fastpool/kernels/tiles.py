@@ -33,6 +33,8 @@ def _detect() -> Target:
             features = {f for f, present in llvm.get_host_cpu_features().items() if present}
         except RuntimeError:  # LLVM does not know how to ask this processor
             features = set()
+    if not config.ENABLE_AVX:  # Numba then takes them from the processor
+        features = {f for f in features if not f.startswith(("avx", "fma"))}
     if not llvm.get_process_triple().startswith(("x86_64", "i386", "i686")):
         return Target(16, 32, True, "neon")
     if "avx512f" in features and "avx512vl" in features:
@@ -73,6 +75,14 @@ class TileShape:
         return squares * lanes * (2 + lanes.bit_length() - 1) + 10
 
 
+#: For 16 registers: widths of two vectors of channels, and shapes of pixels. Without fused multiply-adds the product
+#: takes a register of its own, and with SSE's two operands so does a copy.
+_NARROW = (
+    ((6, 5, 4), ((3, 4), (2, 4), (2, 6), (1, 8), (4, 2), (4, 1), (2, 1), (1, 1)))
+    if TARGET.has_fma
+    else ((4, 3), ((2, 4), (1, 8), (4, 2), (4, 1), (2, 1), (1, 1)))
+)
+
 #: Tiles by number of vector registers. 2x14 uses 28 + 2 + 1 of 32; 2x6 uses 12 + 2 + 1 of 16. Narrower ones are for
 #: rows that a wide tile does not divide and for few channels.
 TILE_SHAPES = {
@@ -81,8 +91,8 @@ TILE_SHAPES = {
         TileShape("pixels", *shape)
         for shape in ((3, 8), (2, 8), (1, 8), (3, 6), (4, 4), (4, 3), (4, 2), (4, 1), (2, 1), (1, 1))
     ),
-    16: tuple(TileShape("channels", 2, width) for width in (6, 5, 4))
-    + tuple(TileShape("pixels", *shape) for shape in ((3, 4), (2, 4), (2, 6), (1, 8), (4, 2), (4, 1), (2, 1), (1, 1))),
+    16: tuple(TileShape("channels", 2, width) for width in _NARROW[0])
+    + tuple(TileShape("pixels", *shape) for shape in _NARROW[1]),
 }
 
 #: Bytes of packed input that a task keeps for itself: half of a 1 MB L2, beside the weights that stream past it.
