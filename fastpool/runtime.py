@@ -32,24 +32,6 @@ _engine: Any = None
 _engine_lock = threading.Lock()
 
 
-@contextmanager
-def _short_spinning() -> Iterator[None]:
-    """Let GNU OpenMP, loaded inside, spin for 0.1 ms at a barrier before it sleeps, unless the user has said how long.
-
-    By default it spins for 3 to 15 ms, even where another process has the core that it waits for: with one busy process
-    beside it, the slowest of 300 calls of 0.3 ms took 28 ms by default and 8 ms with this, at equal medians. Waking
-    from the sleep costs 30 us, which only calls that are further apart than 0.1 ms pay.
-    """
-    if os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
-        yield
-        return
-    os.environ["GOMP_SPINCOUNT"] = "10000"
-    try:
-        yield
-    finally:
-        del os.environ["GOMP_SPINCOUNT"]
-
-
 class _Engine:
     """The compiled launchers and the threading layer; made at the first launch."""
 
@@ -73,8 +55,7 @@ class _Engine:
             if self.parallel is None:
                 if self._numba._is_initialized and _threads_are_gone(self.maximum):
                     _mark_forked()
-                with _short_spinning():
-                    self._numba._launch_threads()
+                self._numba._launch_threads()
                 self.parallel = self._make_parallel()
                 # Last, as other threads take it for the sign that all is there.
                 self.layer = self._numba.threading_layer()
