@@ -15,11 +15,11 @@ from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED, direct, row_of_tiles
 from fastpool.kernels.pack import PACKING, pack_channel, pack_input
 from fastpool.kernels.tiles import (
+    DIRECT_TASKS,
     PRIVATE_BYTES,
     SHARED_BYTES,
     SHARED_LIMIT,
     TARGET,
-    TASKS,
     TILE_SHAPES,
     TileShape,
 )
@@ -200,7 +200,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     input_bytes = group_channels * prod(a.size for a in problem.axes) * element.size
     blocks_outermost = source.packing != PRIVATE and weight_bytes > input_bytes
     blocks_per_task = 1 if blocks_outermost else blocks
-    wanted = max(1, TASKS // (outer * grid.depths * ceil_div(blocks, blocks_per_task)))
+    wanted = max(1, DIRECT_TASKS // (outer * grid.depths * ceil_div(blocks, blocks_per_task)))
     rows_per_task, tiles_per_task = grid.rows, tiles
     if source.packing == PRIVATE:
         rows_per_task = private_rows
