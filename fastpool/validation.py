@@ -175,8 +175,9 @@ def windows(
             )
         if size + sum(pad) > LARGEST:
             raise ValueError(f"padding must not make an axis longer than {LARGEST}, got {size} + {pad[0]} + {pad[1]}")
-        # A step that is never taken, and the distance of taps that are one, do not matter: tables stay small.
-        axes.append(Axis(size, k, s if out > 1 else 1, d if k > 1 else 1, *pad, out))
+        # A huge step that is never taken, and a huge distance of taps that are one, do not matter: tables stay small.
+        step = s if out > 1 or s <= 1024 else 1
+        axes.append(Axis(size, k, step, d if k > 1 or d <= 1024 else 1, *pad, out))
     return tuple(axes)
 
 
