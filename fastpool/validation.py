@@ -175,9 +175,8 @@ def windows(
             )
         if size + sum(pad) > LARGEST:
             raise ValueError(f"padding must not make an axis longer than {LARGEST}, got {size} + {pad[0]} + {pad[1]}")
-        # A huge step that is never taken, and a huge distance of taps that are one, do not matter: tables stay small.
-        step = s if out > 1 or s <= 1024 else 1
-        axes.append(Axis(size, k, step, d if k > 1 or d <= 1024 else 1, *pad, out))
+        # The distance of taps that are one does not matter.
+        axes.append(Axis(size, k, s, d if k > 1 else 1, *pad, out))
     return tuple(axes)
 
 
