@@ -113,5 +113,6 @@ ENGINES: dict[str, Engine] = {
         Engine("torch", "PyTorch", ("torch",), peers.torch_eager, peers.TORCH_NOTE),
         Engine("onnxruntime", "ONNX Runtime", ("onnxruntime", "onnx"), peers.onnxruntime, peers.ONNXRUNTIME_NOTE),
         Engine("openvino", "OpenVINO", ("openvino", "onnx"), peers.openvino, peers.OPENVINO_NOTE),
+        Engine("ncnn", "ncnn", ("ncnn",), peers.ncnn, peers.NCNN_NOTE),
     )
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,12 @@ TORCH_NOTE = (
 )
 ONNXRUNTIME_NOTE = "CPU provider, one-node graph, all graph optimisations, I/O binding to fixed arrays"
 OPENVINO_NOTE = "CPU plug-in, one-node graph, LATENCY hint, f32 precision, shared input tensor"
+
+
+NCNN_NOTE = (
+    "Python wheel, one-layer network, float32 storage and arithmetic, its own choice among Winograd, sgemm and packed "
+    "kernels, batch 1 only; it allocates the output in every call"
+)
 
 
 class UnsupportedError(Exception):
@@ -153,3 +161,63 @@ def openvino(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
 
     run.keeps = arrays  # the shared tensor points to their memory and does not own it
     return "request", run
+
+
+def ncnn_layer(case: Case) -> tuple[str, dict[int, int]]:
+    """Return the type of ncnn's layer for a case, and its numbered parameters."""
+    if isinstance(case, ConvCase):
+        kernel = {0: case.out_c, 1: case.kw, 11: case.kh, 2: case.dilation, 3: case.stride, 4: case.pad}
+        weights = {5: 0, 6: _product(case.weight_shape)}
+        return ("Convolution", kernel | weights) if case.groups == 1 else ("ConvolutionDepthWise", kernel | weights | {7: case.groups})
+    if case.op == "sub":
+        window = {0: case.c, 1: case.kernel, 3: case.stride, 4: case.pad, 5: 1, 6: case.c * case.kernel**2, 7: case.c}
+        if case.ceil:
+            raise UnsupportedError("a convolution knows no ceil_mode")
+        return "ConvolutionDepthWise", window
+    rounding = {5: 0 if case.ceil else 1}
+    return "Pooling", {0: int(case.op == "avg"), 1: case.kernel, 2: case.stride, 3: case.pad, 6: 1} | rounding
+
+
+def ncnn(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
+    """Load a network of one layer, and run it on a matrix that shares the array's memory."""
+    import ncnn as library
+
+    if arrays.x.dtype != np.float32 or case.n != 1:
+        raise UnsupportedError("float32 and batch 1 only")
+    if not isinstance(case, ConvCase) and case.op == "avg" and case.ceil:
+        raise UnsupportedError("the divisor of a window that hangs over is another one here")
+    kind, parameters = ncnn_layer(case)
+    numbers = " ".join(f"{key}={value}" for key, value in parameters.items())
+    text = f"7767517\n2 2\nInput x 0 1 x\n{kind} y 1 1 x y {numbers}\n"
+    flag = np.zeros(1, np.uint32).tobytes()  # the weights follow as plain float32
+    model = b""
+    if isinstance(case, ConvCase):
+        model = flag + arrays.weight.tobytes()
+    elif case.op == "sub":
+        model = flag + np.repeat(arrays.weight, case.kernel**2).tobytes() + arrays.bias.tobytes()
+    net = library.Net()
+    net.opt.num_threads = threads
+    for half in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed"):
+        if hasattr(net.opt, half):
+            setattr(net.opt, half, False)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "net.param").write_text(text, encoding="ascii")
+        (Path(folder) / "net.bin").write_bytes(model)
+        if net.load_param(f"{folder}/net.param") or net.load_model(f"{folder}/net.bin"):
+            raise UnsupportedError(f"ncnn does not load {case.id}")
+    source = library.Mat(arrays.x[0])
+
+    def run() -> np.ndarray:
+        """Extract the output."""
+        extractor = net.create_extractor()
+        extractor.input("x", source)
+        _, run.result = extractor.extract("y")  # the array is a view and does not own it
+        return np.array(run.result, copy=False)[np.newaxis]
+
+    run.keeps = arrays, net, source
+    return "extractor", run
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    """Count elements."""
+    return int(np.prod(shape))
