@@ -19,6 +19,7 @@ def lanes(element: ElementType) -> int:
 
 @cache
 def spec_for(element: ElementType, variant: str, vectors: int, width: int) -> Any:
-    """Spec of a kernel on this processor."""
+    """Spec of a kernel on this processor; a variant that begins with "narrow" has vectors of half a register."""
     make: Any = Spec
-    return make(getattr(types, element.numba_name), lanes(element), vectors, width, variant)
+    count = lanes(element) // 2 if variant.startswith("narrow") else lanes(element)
+    return make(getattr(types, element.numba_name), count, vectors, width, variant)

@@ -15,7 +15,7 @@ def column_taps_ir(builder, spec, row, first, width, exists, stride, outside):
     """One vector for each column tap of a row of `width` elements, whose first needed column is `first`.
 
     Shifted loads at stride 1; at stride 2 pairs of loads, of which the even lanes are one tap and the odd ones the
-    next. Elements outside the row, and all where the mask `exists` is off, are `outside`.
+    next. Elements outside the row, and all where the mask `exists` (if there is one) is off, are `outside`.
     """
     vector, lanes = simd.vector_ir(spec), spec.lanes
     fill = ir.Constant(vector, [ir.Constant(vector.element, outside)] * lanes)
@@ -23,7 +23,8 @@ def column_taps_ir(builder, spec, row, first, width, exists, stride, outside):
     def loaded(shift):
         start = builder.add(first, I64(shift))
         mask = simd.range_mask_ir(builder, builder.neg(start), builder.sub(width, start), lanes)
-        mask = builder.and_(mask, exists)
+        if exists is not None:
+            mask = builder.and_(mask, exists)
         return simd.masked_load_ir(builder, builder.gep(row, [start]), vector, mask, fill, spec.size)
 
     if stride == 1:

@@ -1,26 +1,28 @@
 """Depthwise convolution: each output channel sees one input channel, so there is no reduction to share registers over.
 
-A tile is one vector of output columns by a few output rows. It reads each input row once, as one vector for each
-column tap (shifted loads at stride 1; pairs of loads split into even and odd lanes at stride 2), and adds it to all
-output rows that see it. The input is read in place: lanes beyond its edges, and rows in the padding, are loaded as
-zeros by masks. Rows of tiles follow each other across the image, as the hardware prefetcher expects.
+Work goes down strips of one vector of output columns. Each input row is read once, as one vector for each column tap
+(shifted loads at stride 1; pairs of loads split into even and odd lanes at stride 2), and added to all output rows that
+see it: the one that it completes, and those that are under way, which are handed from row to row in registers, as are
+filters and masks. The input is read in place: lanes beyond its edges are loaded as zeros by masks, and a row in the
+padding is a row of zeros.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import kernel
+from fastpool.kernels._jit import device, kernel
 from fastpool.kernels.calls import Layout
 from fastpool.kernels.columns import column_taps_ir, stride_of
-from fastpool.kernels.epilogue import write_ir
-from fastpool.kernels.simd import I64, lanes_of, scalar
+from fastpool.kernels.simd import I64, clamp, lanes_of, masked_load, masked_store, range_mask, scalar, splat
+from fastpool.kernels.tiles import TARGET
 
-#: Output rows of a tile: with 3x3 taps, 4 accumulators, 9 weights and 3 columns of input fit 16 registers.
-ROWS = 4
 #: Largest filter: its weights still come from the level-1 cache, one load for each multiplication.
 LARGEST_FILTER = 7
+#: Offset that stands for a row of the padding; rows of an input with negative strides have negative offsets.
+NO_ROW = -(2**62)
 
 DEPTHWISE = Layout(
     "depthwise",
@@ -29,9 +31,9 @@ DEPTHWISE = Layout(
         "multiplier": "integer",  # out channels of one input channel
         "x_batch": "integer",
         "x_channel": "integer",
-        "x_row": "integer",
         "width": "integer",
-        "row_map": "integers",
+        "row_offsets": "integers",  # of each padded row within a plane, or NO_ROW
+        "zeros": "elements",  # a row of them
         "pad_left": "integer",
         "out_rows": "integer",
         "out_columns": "integer",
@@ -41,6 +43,7 @@ DEPTHWISE = Layout(
         "planes": "integer",
         "planes_per_task": "integer",
         "rows_per_task": "integer",
+        "block_rows": "integer",
         "row_tasks": "integer",
         "low": "number",
         "high": "number",
@@ -48,60 +51,138 @@ DEPTHWISE = Layout(
 )
 
 
-@intrinsic
-def _tile(typingctx, spec, source, source_pitch, taps, out, residual, has_residual, limits, rows, columns):
-    """One tile.
+def _broadcast_ir(builder, spec, pointer, index):
+    value = builder.load(builder.gep(pointer, [I64(index)]), align=spec.size)
+    return simd.splat_ir(builder, value, spec.lanes)
 
-    `source` is (plane, rows of the plane for the tile's first rows on, first column), `source_pitch` (row, width),
-    `taps` (weights, bias), `limits` (row pitch of out, low, high); `rows` and `columns` are what is left of the
-    output.
-    """
+
+def _in_registers(spec):
+    """Whether filters, columns, sums under way and masks fit the registers (7x7 filters do not)."""
+    return spec.vectors * spec.width + spec.width + _under_way(spec) + 1 <= TARGET.registers
+
+
+def _under_way(spec):
+    """Output rows that have begun when one is complete."""
+    stride = stride_of(spec)
+    return max(0, -((stride - spec.vectors) // stride))
+
+
+@intrinsic
+def _filters(typingctx, spec, weights):
+    """All taps, broadcast: loaded once, as stores to the output might change them for all that the compiler knows."""
+    tile = simd.Tile(spec)
 
     def codegen(context, builder, sig, args):
-        _, source, source_pitch, taps, out, residual, has_residual, limits, rows, columns = args
-        plane, row_map, first = (builder.extract_value(source, i) for i in range(3))
-        row_pitch, width = (builder.extract_value(source_pitch, i) for i in range(2))
-        weights, bias = (builder.extract_value(taps, i) for i in range(2))
-        out_pitch, low, high = (builder.extract_value(limits, i) for i in range(3))
-        lanes = spec.lanes
-        kernel_rows, kernel_columns, stride = spec.vectors, spec.width, stride_of(spec)
-        bits = ir.VectorType(simd.I1, lanes)
-        everything, nothing = ir.Constant(bits, [simd.I1(1)] * lanes), ir.Constant(bits, None)
+        filters = ir.Constant(context.get_value_type(tile), None)
+        if _in_registers(spec):
+            for tap in range(spec.vectors * spec.width):
+                filters = builder.insert_value(filters, _broadcast_ir(builder, spec, args[1], tap), tap)
+        return filters
 
-        def broadcast(pointer, index):
-            value = builder.load(builder.gep(pointer, [I64(index)]), align=spec.size)
-            return simd.splat_ir(builder, value, lanes)
+    return tile(spec, weights), codegen
 
-        filters = [
-            [broadcast(weights, i * kernel_columns + j) for j in range(kernel_columns)] for i in range(kernel_rows)
-        ]
-        totals = [broadcast(bias, 0)] * ROWS
-        for i in range((ROWS - 1) * stride + kernel_rows):
-            index = builder.load(builder.gep(row_map, [I64(i)]), align=8)
-            inside = builder.icmp_signed(">=", index, I64(0))
-            exists = builder.select(inside, everything, nothing)
-            row = builder.gep(plane, [builder.mul(builder.select(inside, index, I64(0)), row_pitch)])
-            columns_seen = column_taps_ir(builder, spec, row, first, width, exists, stride, 0.0)
-            for r in range(ROWS):
-                k = i - r * stride
-                if 0 <= k < kernel_rows:
-                    for j in range(kernel_columns):
-                        totals[r] = simd.fma_ir(builder, columns_seen[j], filters[k][j], totals[r])
+
+class _Strip:
+    """What the two intrinsics below do with a row; emits LLVM IR."""
+
+    def __init__(self, builder, spec, filters, taps, source):
+        self.builder, self.spec, self.filters = builder, spec, filters
+        self.weights, self.bias = (builder.extract_value(taps, i) for i in range(2))
+        self.plane, self.offsets, self.zeros, self.first, self.width = (
+            builder.extract_value(source, i) for i in range(5)
+        )
+
+    def bias_vector(self):
+        return _broadcast_ir(self.builder, self.spec, self.bias, 0)
+
+    def columns_of(self, row):
+        """Column taps of a row, counted from the strip's current one."""
+        builder = self.builder
+        offset = builder.load(builder.gep(self.offsets, [I64(row)]), align=8)
+        inside = builder.icmp_signed("!=", offset, I64(NO_ROW))
+        place = builder.select(inside, builder.gep(self.plane, [offset]), self.zeros)
+        return column_taps_ir(builder, self.spec, place, self.first, self.width, None, stride_of(self.spec), 0.0)
+
+    def added(self, total, columns, row):
+        """`total` and the sum of a row of taps; summed apart, as the sums would otherwise wait for one another."""
+        builder, spec = self.builder, self.spec
+        products = None
+        for j, column in enumerate(columns):
+            tap = row * spec.width + j
+            if _in_registers(spec):
+                weight = builder.extract_value(self.filters, tap)
+            else:
+                weight = _broadcast_ir(builder, spec, self.weights, tap)
+            products = builder.fmul(column, weight) if j == 0 else simd.fma_ir(builder, column, weight, products)
+        return builder.fadd(total, products)
+
+
+@intrinsic
+def _begin(typingctx, spec, filters, source, taps):
+    """Sums of the output rows that are under way before the first is complete, as the first vectors of a tile.
+
+    `source` is (plane, offsets of its rows from the strip's first on, zeros, first column, width), `taps` (weights,
+    bias).
+    """
+    tile = simd.Tile(spec)
+
+    def codegen(context, builder, sig, args):
+        _, filters, source, taps = args
+        strip, stride = _Strip(builder, spec, filters, taps, source), stride_of(spec)
+        totals = [strip.bias_vector()] * _under_way(spec)
+        for i in range(spec.vectors - stride):
+            columns = strip.columns_of(i)
+            for ahead in range(len(totals)):
+                if i >= ahead * stride:
+                    totals[ahead] = strip.added(totals[ahead], columns, i - ahead * stride)
+        state = ir.Constant(context.get_value_type(tile), None)
+        for ahead, total in enumerate(totals):
+            state = builder.insert_value(state, total, ahead)
+        return state
+
+    return tile(spec, filters, source, taps), codegen
+
+
+@intrinsic
+def _complete(typingctx, spec, state, filters, source, taps, out, left, low, high):
+    """Complete one output row, of which `left` columns are left, and write it; return the sums under way then."""
+    tile = simd.Tile(spec)
+
+    def codegen(context, builder, sig, args):
+        _, state, filters, source, taps, out, left, low, high = args
+        strip, stride, lanes = _Strip(builder, spec, filters, taps, source), stride_of(spec), spec.lanes
+        totals = [builder.extract_value(state, ahead) for ahead in range(_under_way(spec))]
+        totals.append(strip.bias_vector())
+        for i in range(max(0, spec.vectors - stride), spec.vectors):
+            columns = strip.columns_of(i)
+            for ahead in range(len(totals)):
+                if i >= ahead * stride:
+                    totals[ahead] = strip.added(totals[ahead], columns, i - ahead * stride)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
-        mask = simd.range_mask_ir(builder, I64(0), columns, lanes)
-        for r in range(ROWS):
-            with builder.if_then(builder.icmp_signed("<", I64(r), rows), likely=True):
-                offset = builder.mul(out_pitch, I64(r))
-                write_ir(builder, spec, totals[r], out, residual, has_residual, offset, mask, low, high)
-        return context.get_dummy_value()
+        value = simd.clamp_ir(builder, totals.pop(0), low, high)
+        simd.masked_store_ir(builder, value, out, simd.range_mask_ir(builder, I64(0), left, lanes), spec.size)
+        for ahead, total in enumerate(totals):
+            state = builder.insert_value(state, total, ahead)
+        return state
 
-    number = types.intp
-    return types.void(spec, source, source_pitch, taps, out, residual, number, limits, number, number), codegen
+    one = spec.dtype
+    return tile(spec, state, filters, source, taps, out, types.intp, one, one), codegen
+
+
+@device
+def _add_residual(spec, out, residual, count, low, high):
+    """Residual and activation, in a pass of its own over rows that are still in the cache."""
+    zero, lowest, highest = splat(spec, 0.0), splat(spec, low), splat(spec, high)
+    for q in range(0, count, lanes_of(spec)):
+        mask = range_mask(spec, 0, count - q)
+        value = masked_load(spec, out + q, mask, zero) + masked_load(spec, residual + q, mask, zero)
+        masked_store(spec, out + q, clamp(value, lowest, highest), mask)
 
 
 @kernel(DEPTHWISE)
 def depthwise(call, task, thread):
     """Some output rows of one plane, or all of some planes."""
+    simd.align_stack()
     spec = call.spec
     lanes, stride = lanes_of(spec), _stride_of(spec)
     row_task, plane_task = task % call.row_tasks, task // call.row_tasks
@@ -109,20 +190,30 @@ def depthwise(call, task, thread):
     end_row = min(first_row + call.rows_per_task, call.out_rows)
     first_plane = plane_task * call.planes_per_task
     columns, size = call.out_columns, call.out_rows * call.out_columns
-    limits = (columns, scalar(spec, call.low), scalar(spec, call.high))
-    pitches = (call.x_row, call.width)
+    low, high, has_residual = scalar(spec, call.low), scalar(spec, call.high), call.has_residual
+    lowest, highest = low, high
+    if has_residual:  # it comes first
+        lowest, highest = scalar(spec, -np.inf), scalar(spec, np.inf)
+    zeros, width, pad, block_rows = call.zeros, call.width, call.pad_left, call.block_rows
+    offsets = call.row_offsets
     for plane in range(first_plane, min(first_plane + call.planes_per_task, call.planes)):
         image, channel = plane // call.channels, plane % call.channels
         source = call.x + (image * call.x_batch + channel // call.multiplier * call.x_channel)
         taps = (call.weights + channel * _taps_of(spec), call.bias + channel)
-        for row in range(first_row, end_row, ROWS):
-            place = channel * size + row * columns
-            out = call.out + (image * call.out_batch + place)
-            residual = call.residual + (image * call.residual_batch + place)
+        filters = _filters(spec, taps[0])
+        out = call.out + (image * call.out_batch + channel * size)
+        for block in range(first_row, end_row, block_rows):
+            end = min(block + block_rows, end_row)
             for q in range(0, columns, lanes):
-                at = (source, call.row_map + row * stride, q * stride - call.pad_left)
-                left = columns - q
-                _tile(spec, at, pitches, taps, out + q, residual + q, call.has_residual, limits, end_row - row, left)
+                left, first = columns - q, q * stride - pad
+                state = _begin(spec, filters, (source, offsets + block * stride, zeros, first, width), taps)
+                for row in range(block, end):
+                    at = (source, offsets + row * stride, zeros, first, width)
+                    state = _complete(spec, state, filters, at, taps, out + (row * columns + q), left, lowest, highest)
+        if has_residual:
+            first, count = first_row * columns, (end_row - first_row) * columns
+            residual = call.residual + (image * call.residual_batch + channel * size)
+            _add_residual(spec, out + first, residual + first, count, low, high)
 
 
 @intrinsic

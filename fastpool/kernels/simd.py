@@ -194,6 +194,14 @@ def masked_store_ir(builder, value, pointer, mask, size):
     builder.call(function, [value, _as_vector(builder, pointer, vector), I32(size), mask])
 
 
+def prefetch_ir(builder, pointer):
+    """Bring a cache line near, for reading; any address is allowed."""
+    line = builder.bitcast(pointer, I8.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [line.type, I32, I32, I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [line, I32(0), I32(3), I32(1)])
+
+
 def shuffle_ir(builder, a, b, lanes):
     """Lanes of `a` and `b` (numbered on from a's) in the given order."""
     order = ir.Constant(ir.VectorType(I32, len(lanes)), [I32(lane) for lane in lanes])
@@ -227,6 +235,21 @@ def extremum_ir(builder, comparison, kept, new):
     """
     best = builder.select(builder.fcmp_ordered(comparison, new, kept), new, kept)
     return builder.select(builder.fcmp_unordered("uno", new, new), new, best)
+
+
+@intrinsic
+def align_stack(typingctx):
+    """Let vectors that do not fit the registers be kept in whole cache lines of the stack."""
+
+    def codegen(context, builder, sig, args):
+        with builder.goto_entry_block():
+            line = builder.alloca(ir.VectorType(I64, 8))
+            line.align = 64
+        kind = ir.FunctionType(ir.VoidType(), [line.type])
+        builder.asm(kind, "", "r,~{memory}", [line], side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 # --- pointers ----------------------------------------------------------------------------------------------------
@@ -434,10 +457,7 @@ def prefetch(typingctx, pointer):
     """Bring a cache line near, for reading; any address is allowed."""
 
     def codegen(context, builder, sig, args):
-        line = builder.bitcast(args[0], I8.as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [line.type, I32, I32, I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [line, I32(0), I32(3), I32(1)])
+        prefetch_ir(builder, args[0])
         return context.get_dummy_value()
 
     return types.void(pointer), codegen

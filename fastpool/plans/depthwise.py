@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastpool.arrays import address
 from fastpool.geometry import padding_source
 from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.depthwise import LARGEST_FILTER, ROWS, depthwise
+from fastpool.kernels.depthwise import LARGEST_FILTER, NO_ROW, depthwise
 from fastpool.kernels.tiles import TASKS
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
 
 #: Multiplications of a task, at least: 10 us.
 _TASK_WORK = 16 * 1024
+#: Bytes of the input rows of a strip: the next strip finds them in the level-1 cache.
+_STRIP_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -46,29 +50,31 @@ def plan_depthwise(problem: Convolution) -> Plan:
     work = problem.pixels * problem.taps
     if work >= 4 * _TASK_WORK and planes < TASKS:
         planes_per_task = 1
-        pieces = min(ceil_div(TASKS, planes), work // _TASK_WORK, ceil_div(height.out, ROWS))
-        rows_per_task = ceil_div(ceil_div(height.out, pieces), ROWS) * ROWS
+        pieces = min(ceil_div(TASKS, planes), work // _TASK_WORK, height.out)
+        rows_per_task = ceil_div(height.out, pieces)
     else:
         rows_per_task = height.out
         planes_per_task = min(planes, max(1, _TASK_WORK // work, planes // (4 * TASKS)))
     row_tasks = ceil_div(height.out, rows_per_task)
-    rows = (ceil_div(height.out, ROWS) * ROWS) * height.stride + height.kernel
+    rows = height.out * height.stride + height.kernel
     source_rows = [
         padding_source(i - height.pad_begin, height.size, problem.padding_mode)
         if i - height.pad_begin < height.size + height.pad_end
         else -1
         for i in range(rows)
     ]
-    tables: list[Any] = [table(source_rows)]
+    offsets = [row * problem.x_strides[3] if row >= 0 else NO_ROW for row in source_rows]
+    zeros = np.zeros(width.size, element.dtype)
+    tables: list[Any] = [table(offsets), zeros]
     fields: dict[str, Any] = {
         "tasks": ceil_div(planes, planes_per_task) * row_tasks,
         "channels": problem.out_channels,
         "multiplier": problem.out_channels // problem.channels,
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
-        "x_row": problem.x_strides[3],
         "width": width.size,
-        "row_map": address(tables[0]),
+        "row_offsets": address(tables[0]),
+        "zeros": address(zeros),
         "pad_left": width.pad_begin,
         "out_rows": height.out,
         "out_columns": width.out,
@@ -78,11 +84,14 @@ def plan_depthwise(problem: Convolution) -> Plan:
         "planes": planes,
         "planes_per_task": planes_per_task,
         "rows_per_task": rows_per_task,
+        "block_rows": max(4 * height.kernel, _STRIP_BYTES // (width.size * element.size * height.stride)),
         "row_tasks": row_tasks,
         "low": problem.low,
         "high": problem.high,
     }
-    code = Code(depthwise, element, (f"stride {height.stride}", height.kernel, width.kernel))
-    strips = planes * ceil_div(height.out, ROWS) * ceil_div(width.out, lanes_for(element))
-    cycles = strips * (ROWS * problem.taps / 2 + 30) + planes * height.size * width.size * element.size / 3
+    # Half a vector at a time costs as much as a whole one on some processors and half as much on others.
+    narrow = "narrow " if 1 < lanes_for(element) // 2 >= width.out else ""
+    code = Code(depthwise, element, (f"{narrow}stride {height.stride}", height.kernel, width.kernel))
+    vectors = planes * height.out * ceil_div(width.out, lanes_for(element))
+    cycles = vectors * (problem.taps / 2 + 8) + planes * height.size * width.size * element.size / 3
     return Plan((Step(code, fields),), 0, 0, element, cycles, tuple(tables))
