@@ -107,7 +107,7 @@ class Layer:
         """Weights in the form that a plan reads."""
         for plan, elements in plan_weights(self.element, self.shape, self.groups, form):
             packed = aligned_empty(elements, self.element.dtype)
-            plan.run(0, weights=address(weight), out=address(packed))
+            plan.run(plan.ready(weights=address(weight)), 0, out=address(packed))
             weight = packed
         return weight
 
@@ -165,14 +165,8 @@ def convolve(
     if bound is not None:
         find = runtime.engine().address
         weights = packed(bound.form)  # a name of its own: an address does not keep an array alive
-        bound.plan.run(
-            find(x),
-            find(weights),
-            find(bias),
-            0 if residual is None else find(residual),
-            find(target),
-            filters=find(weight),
-        )
+        blocks = bound.plan.ready(weights=find(weights), bias=find(bias), filters=find(weight))
+        bound.plan.run(blocks, find(x), 0 if residual is None else find(residual), find(target))
     if result is not target:
         result[...] = target
     return result

@@ -12,6 +12,7 @@ from fastpool.arrays import ALIGNMENT
 from fastpool.dtypes import ElementType
 from fastpool.kernels import spec_for
 from fastpool.kernels._jit import Routine
+from fastpool.kernels.calls import CONSTANTS
 
 
 @dataclass(frozen=True)
@@ -72,20 +73,19 @@ class Plan:
         self._blocks.append(together)
         return together
 
-    def run(
-        self,
-        x: int,
-        weights: int = 0,
-        bias: int = 0,
-        residual: int = 0,
-        out: int = 0,
-        indices: int = 0,
-        filters: int = 0,
-    ) -> None:
-        """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
+    def ready(self, **constants: int) -> np.ndarray:
+        """Call blocks with the addresses of `weights`, `bias` and `filters`: as they may serve many calls."""
         blocks = self._blocks[0] if self._blocks else self._compile()
+        if constants:
+            blocks = blocks.copy()
+            for name, address in constants.items():
+                blocks[:, CONSTANTS[name]] = address
+        return blocks
+
+    def run(self, blocks: np.ndarray, x: int, residual: int = 0, out: int = 0, indices: int = 0) -> None:
+        """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
         threads = runtime.threads_for(self.cycles)
-        runtime.launch(blocks, self.workspace(threads), x, weights, bias, residual, out, indices, filters, threads)
+        runtime.launch(blocks, self.workspace(threads), x, residual, out, indices, threads)
 
 
 def table(values: Any) -> np.ndarray:
