@@ -189,7 +189,7 @@ def _pad(x: Array, pads: Sequence[Sequence[int]], padding_mode: str) -> Array:
     return x[:, :, rows][:, :, :, cols]
 
 
-def _whole(bound: Any, dtype: Any, rounded: Callable[[Any], int] = math.floor, open_end: float = math.inf) -> Any:
+def _whole(bound: Any, dtype: Any, rounded: Callable[[Any], int] = math.floor, open_end: float = math.inf) -> Array:
     """Give the nearest integer on the inner side of a bound, or the end of the dtype's range that it lies beyond."""
     bound = open_end if bound is None else bound.item() if isinstance(bound, np.generic) else bound
     limits = np.iinfo(dtype)
@@ -200,7 +200,8 @@ def _activate(y: Array, activation: str | Bounds | None) -> Array:
     names: dict[Any, Bounds] = {None: (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0)}
     low, high = names[activation] if activation is None or isinstance(activation, str) else activation
     if y.dtype.kind == "i":
-        return np.minimum(np.maximum(y, _whole(low, y.dtype, math.ceil, -math.inf)), _whole(high, y.dtype))
+        y = np.maximum(y, _whole(low, y.dtype, math.ceil, -math.inf))
+        return np.minimum(y, _whole(high, y.dtype))
     y = y if low is None else np.maximum(y, low)  # NaN stays NaN
     return y if high is None else np.minimum(y, high)
 
@@ -221,7 +222,7 @@ def conv2d(
     """Cross-correlate with `weight` (O, C/groups, KH, KW), add bias and residual, then apply the activation."""
     arguments = (weight, bias, stride, padding, dilation, groups, padding_mode, activation, residual)
     if x.dtype.kind not in "iu":
-        return cast(Array, _in_float64(_conv2d)(x, *arguments))
+        return _in_float64(_conv2d)(x, *arguments)
     if weight.dtype.kind not in "iu" or np.uint64 in (x.dtype, weight.dtype):
         raise TypeError(f"x and weight must both be integers, and not uint64, got {x.dtype} and {weight.dtype}")
     sums = x.astype(np.int32 if x.itemsize == weight.itemsize == 1 else np.int64)

@@ -82,7 +82,7 @@ def _misaligned(a):
     raw = np.zeros(a.nbytes + 1, np.uint8)
     view = raw[1:].view(a.dtype).reshape(a.shape)
     view[...] = a
-    assert a.size == 0 or not view.flags.aligned
+    assert a.size == 0 or a.itemsize == 1 or not view.flags.aligned
     return view
 
 
@@ -93,18 +93,23 @@ def _uneven(a):
     return records["value"]
 
 
+def filler(dtype):
+    """What no input may hold: NaN, or the least integer."""
+    return np.nan if dtype.kind == "f" else np.iinfo(dtype).min
+
+
 def _spread(a, *steps):
-    """Elements some steps apart along the last axes, with NaN between them."""
+    """Elements some steps apart along the last axes, with NaN (or the least integer) between them."""
     shape = (*a.shape[: a.ndim - len(steps)], *(n * s for n, s in zip(a.shape[-len(steps) :], steps, strict=True)))
-    wide = np.full(shape, np.nan, a.dtype)
+    wide = np.full(shape, filler(a.dtype), a.dtype)
     view = wide[(..., *(slice(None, None, step) for step in steps))]
     view[...] = a
     return view
 
 
 def _within(a):
-    """A window of a larger array full of NaN."""
-    frame = np.full([n + 3 for n in a.shape], np.nan, a.dtype)
+    """A window of a larger array full of NaN, or of the least integer."""
+    frame = np.full([n + 3 for n in a.shape], filler(a.dtype), a.dtype)
     view = frame[tuple(slice(1, n + 1) for n in a.shape)]
     view[...] = a
     return view
