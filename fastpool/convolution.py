@@ -9,7 +9,7 @@ import numpy as np
 
 from fastpool import validation
 from fastpool.arrays import contiguous
-from fastpool.dtypes import ELEMENT_TYPES, ElementType
+from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.layer import Layer, convolve, layer_for, ready_bias
 from fastpool.plans.convolution import Form
 
@@ -54,7 +54,7 @@ class _Prepared:
         layer = self._layer = layer_for(weight, self._axes, *options, True)
         self._weight = np.array(weight, layer.element.dtype, order="C")
         self._packed: dict[Form, np.ndarray] = {}
-        self._sums: dict[ElementType, _Prepared] = {}
+        self._sums: dict[np.dtype, _Prepared] = {}
         if not layer.of_integers:
             self._bias = ready_bias(bias, "bias", layer, weight).copy()
         elif bias is None:
@@ -69,7 +69,7 @@ class _Prepared:
         """Convolve `x`; arguments and result as of the function of the same name."""
         if self._layer.of_integers:
             layer = self._layer.over(x)
-            summing = self._sums.get(layer.element) or self._summing(layer)
+            summing = self._sums.get(layer.element.dtype) or self._summing(layer)
             return convolve(layer, x, summing._weights_in, summing._weight, summing._bias, residual, out, {})
         return convolve(self._layer, x, self._weights_in, self._weight, self._bias, residual, out, {})
 
@@ -79,7 +79,7 @@ class _Prepared:
         made._layer, made._packed = layer, {}
         made._bias = ready_bias(self._bias, "bias", layer, self._weight)
         made._weight = contiguous(self._weight, layer.element)
-        self._sums[layer.element] = made
+        self._sums[layer.element.dtype] = made
         return made
 
     def _weights_in(self, form: Form) -> np.ndarray:

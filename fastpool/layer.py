@@ -63,20 +63,20 @@ class Layer:
         self.algorithm, self.prepared = validation.algorithm(algorithm, self.of_integers), prepared
         self.no_bias = np.zeros(shape[0], element.dtype)
         self._bound = Memo()
-        self._over: dict[ElementType, Layer] = {}
+        self._over: dict[np.dtype, Layer] = {}
 
     def over(self, x: Any) -> Layer:
         """Give the layer for integers like those of x, whose element type is that of the sums."""
-        source = validation.element_type(validation.array(x, "x", INTEGERS, f"weight of {self.element.dtype}"))
-        found = self._over.get(source)
+        found = self._over.get(x.dtype) if isinstance(x, np.ndarray) else None
         if found is None:
+            source = validation.element_type(validation.array(x, "x", INTEGERS, f"weight of {self.element.dtype}"))
             found = copy(self)
             found.source, found.element = source, sum_type(source, self.element)
             limits = np.iinfo(found.element.dtype)
             found.low = max(limits.min, min(self.low, limits.max))
             found.high = max(limits.min, min(self.high, limits.max))
             found.no_bias, found._bound = np.zeros(self.shape[0], found.element.dtype), Memo()
-            self._over[source] = found
+            self._over[x.dtype] = found
         return found
 
     def bind(self, x: np.ndarray, with_residual: bool) -> _Bound:

@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import itertools
 import mmap
 import os
 import subprocess
@@ -73,6 +74,42 @@ def with_ties_and_nan(seed, shape, dtype):
     values = [-2.0, -1.0, 0.0, 1.0, 2.0, -np.inf, np.inf, np.nan]
     chances = [0.19, 0.18, 0.18, 0.18, 0.15, 0.05, 0.03, 0.04]
     return np.random.default_rng(seed).choice(values, size=shape, p=chances).astype(dtype)
+
+
+# ------------------------------------------------------------------------------------------- convolutions of integers
+
+INTEGER_DTYPES = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32)
+
+
+def sums_of(dtype, weight_dtype):
+    """Dtype of the sums, and of the result."""
+    return np.int32 if np.dtype(dtype).itemsize == np.dtype(weight_dtype).itemsize == 1 else np.int64
+
+
+def draw(seed, shape, dtype):
+    """Integers over the whole range of the dtype, its ends among them: sums of products of wide ones wrap."""
+    limits, random = np.iinfo(dtype), np.random.default_rng(seed)
+    values = random.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    ends = random.random(shape)
+    values[ends < 0.1], values[ends > 0.9] = limits.min, limits.max
+    return values
+
+
+def scattered(x, weight, bias, stride, padding, output_padding, groups, dilation):
+    """Transposed convolution of any rank: every input adds its multiple of the filters to the output."""
+    sums, axes = sums_of(x.dtype, weight.dtype), weight.ndim - 2
+    batch, (channels, group_out, *kernel) = x.shape[: -axes - 1], weight.shape
+    of_x = x.astype(sums).reshape(*batch, groups, channels // groups, *x.shape[-axes:])
+    of_weight = weight.astype(sums).reshape(groups, channels // groups, group_out, *kernel)
+    full = [(n - 1) * stride + dilation * (k - 1) + 1 for n, k in zip(x.shape[-axes:], kernel, strict=True)]
+    y = np.zeros((*batch, groups * group_out, *(n + output_padding for n in full)), sums)
+    for taps in itertools.product(*map(range, kernel)):
+        products = np.einsum("...gcs,gco->...gos", of_x.reshape(*of_x.shape[:-axes], -1), of_weight[(..., *taps)])
+        starts = [tap * dilation for tap in taps]
+        part = tuple(slice(a, a + (n - 1) * stride + 1, stride) for a, n in zip(starts, x.shape[-axes:], strict=True))
+        y[(..., *part)] += products.reshape(*batch, -1, *x.shape[-axes:])
+    y = y[(..., *(slice(padding, n - padding) for n in y.shape[-axes:]))]
+    return y if bias is None else y + bias.astype(sums).reshape(-1, *(1,) * axes)
 
 
 # --------------------------------------------------------------------------- the same values, differently in memory

@@ -1,6 +1,7 @@
-"""Convolutions of integers: against the oracle, Python's integers and PyTorch; limits, wrapping, what is refused."""
+"""Convolutions of integers against the oracle, Python's integers and PyTorch: every dtype, argument, tile; wrapping."""
 
 import itertools
+import re
 import sys
 import warnings
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import (
     FILLED_MEMORY,
+    INTEGER_DTYPES,
     LAYOUTS,
     LIMITS,
     Frame,
@@ -15,16 +17,20 @@ from conftest import (
     Planner,
     assert_close,
     between,
+    draw,
     filler,
     native,
     run_apart,
+    scattered,
+    sums_of,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_kernels import PROCESSORS, assembly_of, host_lacks, loops, on_x86
 
 import fastpool
 from fastpool import oracle, runtime
-from fastpool.dtypes import ELEMENT_TYPES, INTEGERS
+from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.table import INTEGER_KERNELS, KERNELS
@@ -32,27 +38,11 @@ from fastpool.kernels.tiles import TARGET, TILE_SHAPES
 from fastpool.layer import layer_for
 from fastpool.plans.plan import Code
 
-DTYPES = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32)
-PAIRS = list(itertools.product(DTYPES, DTYPES))
+PAIRS = list(itertools.product(INTEGER_DTYPES, INTEGER_DTYPES))
 #: Pairs with sums in both dtypes, from signed and unsigned x, widened and not.
 SOME_PAIRS = [(np.int8, np.uint8), (np.uint8, np.uint8), (np.uint16, np.int8), (np.int64, np.int32)]
-SMALLEST, LARGEST = -(2**63), 2**63 - 1
 every_pair = pytest.mark.parametrize(("dtype", "weight_dtype"), PAIRS, ids=lambda dtype: dtype.__name__)
 some_pairs = pytest.mark.parametrize(("dtype", "weight_dtype"), SOME_PAIRS, ids=lambda dtype: dtype.__name__)
-
-
-def sums_of(dtype, weight_dtype):
-    """Dtype of the sums, and of the result."""
-    return np.int32 if np.dtype(dtype).itemsize == np.dtype(weight_dtype).itemsize == 1 else np.int64
-
-
-def draw(seed, shape, dtype):
-    """Integers over the whole range of the dtype, its ends among them: sums of products of wide ones wrap."""
-    limits, random = np.iinfo(dtype), np.random.default_rng(seed)
-    values = random.integers(limits.min, limits.max, shape, dtype, endpoint=True)
-    ends = random.random(shape)
-    values[ends < 0.1], values[ends > 0.9] = limits.min, limits.max
-    return values
 
 
 def check(x, weight, *arguments, residual=None, **options):
@@ -84,23 +74,6 @@ def test_the_oracle_sums_integers_and_wraps():
             for c, k, m in itertools.product(range(2), range(2), range(2)):
                 exact += int(x[0, 2 * (o // 3) + c, i + k, j + m]) * int(weight[o, c, k, m])
             assert int(result[0, o, i, j]) == (exact + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
-
-
-def scattered(x, weight, bias, stride, padding, output_padding, groups, dilation):
-    """Transposed convolution of any rank: every input adds its multiple of the filters to the output."""
-    sums, axes = sums_of(x.dtype, weight.dtype), weight.ndim - 2
-    batch, (channels, group_out, *kernel) = x.shape[: -axes - 1], weight.shape
-    of_x = x.astype(sums).reshape(*batch, groups, channels // groups, *x.shape[-axes:])
-    of_weight = weight.astype(sums).reshape(groups, channels // groups, group_out, *kernel)
-    full = [(n - 1) * stride + dilation * (k - 1) + 1 for n, k in zip(x.shape[-axes:], kernel, strict=True)]
-    y = np.zeros((*batch, groups * group_out, *(n + output_padding for n in full)), sums)
-    for taps in itertools.product(*map(range, kernel)):
-        products = np.einsum("...gcs,gco->...gos", of_x.reshape(*of_x.shape[:-axes], -1), of_weight[(..., *taps)])
-        starts = [tap * dilation for tap in taps]
-        part = tuple(slice(a, a + (n - 1) * stride + 1, stride) for a, n in zip(starts, x.shape[-axes:], strict=True))
-        y[(..., *part)] += products.reshape(*batch, -1, *x.shape[-axes:])
-    y = y[(..., *(slice(padding, n - padding) for n in y.shape[-axes:]))]
-    return y if bias is None else y + bias.astype(sums).reshape(-1, *(1,) * axes)
 
 
 def stacked(x, weight, bias, stride, padding, dilation, groups, mode="zeros"):
@@ -384,7 +357,50 @@ def test_any_number_of_threads(dtype, weight_dtype):
             assert_close(conv(x), expected)
 
 
+# -------------------------------------------------------------------------------------------------- machine code
+
+
+def check_vectors(bits):
+    """Require every argument and tile to be right with vectors of so many bits."""
+    assert fastpool.info()["vector_bits"] == bits
+    for pair in SOME_PAIRS:
+        test_every_pair_of_dtypes(*pair)
+        for tile, source in itertools.product(TILE_SHAPES[TARGET.registers], LIMITS):
+            with pytest.MonkeyPatch.context() as patch:
+                test_every_tile(Planner(patch), *pair, tile, source)
+
+
+@on_x86
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_narrower_processors(name):
+    processor, features, bits, _ = PROCESSORS[name]
+    if lacking := host_lacks(features):
+        pytest.skip(f"this processor lacks {', '.join(lacking)}")
+    environment = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
+    run_apart("test_integers", "check_vectors", bits, environment=environment)
+
+
+@on_x86
+@pytest.mark.skipif(TARGET.name != "avx512", reason="elsewhere a product takes several steps")
+@pytest.mark.parametrize("shape", KERNELS["row_of_tiles"][1], ids=str)
+@pytest.mark.parametrize("sums", ["int32", "int64"])
+def test_tiles_stay_in_registers(sums, shape):
+    """In the loops as many products as registers of the tile, or a multiple, and none moved to the stack."""
+    _, vectors, width = shape
+    step = re.compile(rf"vpmull{'d' if sums == 'int32' else 'q'}\s.*%zmm")
+    found = [lines for lines in loops(assembly_of("row_of_tiles", shape, sums)) if any(map(step.match, lines))]
+    assert found
+    for lines in found:
+        assert len(list(filter(step.match, lines))) % (vectors * width) == 0
+        for line in lines:
+            assert not line.startswith("call"), line
+            assert not re.search(r"%zmm\d+.*\(%rsp|\(%rsp.*%zmm\d+", line), f"moved to the stack: {line}"
+
+
 # ------------------------------------------------------------------------------------------------------ wrapping
+
+
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 
 def in_range(exact, bits):
@@ -421,191 +437,16 @@ def test_unsigned_integers_are_not_taken_for_signed_ones():
         assert result.item() == largest
 
 
-# ---------------------------------------------------------------------------------- activation, residual, bias, out
-
-INF = float("inf")
-#: Activation -> the lowest and highest result, in Python's integers.
-LIMITS_OF_RESULTS = [
-    (None, (SMALLEST, LARGEST)),
-    ((None, None), (SMALLEST, LARGEST)),
-    ((-INF, INF), (SMALLEST, LARGEST)),
-    ((SMALLEST, LARGEST), (SMALLEST, LARGEST)),
-    ((-(2**64), 2**64), (SMALLEST, LARGEST)),
-    ((-1e300, 1e300), (SMALLEST, LARGEST)),
-    ("relu", (0, LARGEST)),
-    ("relu6", (0, 6)),
-    ((-5, 7), (-5, 7)),
-    ([-5.0, 7.0], (-5, 7)),
-    ((-2.5, 2.5), (-2, 2)),
-    ((2.1, 2.9), (2, 2)),  # no integer lies between: the high one counts
-    ((0.1, None), (1, LARGEST)),
-    ((None, -0.1), (SMALLEST, -1)),
-    ((np.float32(-1.5), np.int64(9)), (-1, 9)),
-    ((np.uint8(1), np.float16(2.5)), (1, 2)),
-    ((2**53 + 1, 2**60 + 1), (2**53 + 1, 2**60 + 1)),  # no float64 holds these
-    ((SMALLEST + 1, LARGEST - 1), (SMALLEST + 1, LARGEST - 1)),
-    ((None, 2.0**63), (SMALLEST, LARGEST)),
-    ((INF, None), (LARGEST, LARGEST)),
-    ((None, -INF), (SMALLEST, SMALLEST)),
-    ((10**30, None), (LARGEST, LARGEST)),
-]
-
-
-@pytest.mark.parametrize(("activation", "limits"), LIMITS_OF_RESULTS, ids=repr)
-def test_limits_of_the_result(activation, limits):
-    ends = (SMALLEST, SMALLEST + 1, -(2**53) - 1, -3, -2, -1, 0, 1, 2, 3, 7, 2**53, 2**53 + 1, 2**60 + 2, LARGEST)
-    for dtype, sums in ((np.int64, np.int64), (np.int32, np.int64), (np.int8, np.int32)):
-        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
-        x = np.array([max(least, min(value, most)) for value in ends], dtype).reshape(1, 1, 1, -1)
-        lowest, highest = (max(np.iinfo(sums).min, min(limit, np.iinfo(sums).max)) for limit in limits)
-        wanted = [min(max(int(value), lowest), highest) for value in x.ravel()]
-        weight = np.ones((1, 1, 1, 1), np.int8)
-        for result in (
-            fastpool.conv2d(x, weight, activation=activation),
-            fastpool.Conv2d(weight, activation=activation)(x),
-            oracle.conv2d(x, weight, activation=activation),
-            fastpool.conv2d(x, np.ones((1, 1, 1, 1), np.int64), activation=activation) if sums == np.int64 else None,
-            fastpool.conv2d(np.zeros_like(x), weight, activation=activation, residual=x.astype(sums)),
-        ):
-            if result is not None:
-                assert result.dtype == sums
-                assert result.ravel().tolist() == wanted
-
-
-@some_pairs
-@pytest.mark.parametrize("activation", [None, "relu", "relu6", (-1000.5, 1000.5)], ids=repr)
-def test_activation_after_bias_and_residual(activation, dtype, weight_dtype):
-    for shape, options in [((2, 3, 5, 40), {}), ((2, 3, 6, 7), {"stride": 2, "padding": 1})]:
-        x, weight = draw(41, shape, dtype), draw(42, (20, 3, 2, 3), weight_dtype)
-        sums = sums_of(dtype, weight_dtype)
-        bare = check(x, weight, activation=activation, **options)
-        residual, bias = draw(43, bare.shape, sums), draw(44, 20, sums)
-        check(x, weight, bias, activation=activation, **options)
-        check(x, weight, None, activation=activation, residual=residual, **options)
-        check(x, weight, bias, activation=activation, residual=residual, **options)
-
-
-def test_a_bias_of_any_integers_that_fit():
-    for (dtype, weight_dtype), bias_dtype in itertools.product(PAIRS, DTYPES):
-        x, weight = draw(45, (2, 2, 3, 5), dtype), draw(46, (4, 2, 2, 2), weight_dtype)
-        bias, sums = draw(47, 4, bias_dtype), sums_of(dtype, weight_dtype)
-        if np.can_cast(bias_dtype, sums, "safe"):
-            check(x, weight, bias)
-            given = (x, np.moveaxis(weight, 0, 1).copy(), bias)
-            assert_close(fastpool.conv_transpose2d(*given), scattered(*given, 1, 0, 0, 1, 1))
-        else:
-            for refused in (
-                lambda: fastpool.conv2d(x, weight, bias),  # noqa: B023
-                lambda: fastpool.Conv2d(weight, bias)(x),  # noqa: B023
-                lambda: fastpool.conv_transpose2d(x, np.moveaxis(weight, 0, 1), bias),  # noqa: B023
-            ):
-                with pytest.raises(TypeError, match=r"bias must have dtype .* sums of int32, got u?int"):
-                    refused()
-
-
-def test_one_prepared_convolution_for_all_integers():
-    """x decides the dtype of the result at each call; what was prepared for one is not taken for another."""
-    weight, bias = draw(48, (20, 3, 3, 3), np.int8), draw(49, 20, np.int16)
-    conv = fastpool.Conv2d(weight, bias, 2, 1, activation=(-(2**40), 2**40))
-    kept = weight.copy(), bias.copy()
-    weight[...], bias[...] = 0, 0  # the class has copied them
-    for dtype in (*DTYPES, *reversed(DTYPES), *DTYPES):
-        x = draw(50, (2, 3, 9, 20), dtype)
-        assert_close(conv(x), oracle.conv2d(x, *kept, 2, 1, activation=(-(2**40), 2**40)))
-    assert "int8" in repr(conv)
-
-
-# ----------------------------------------------------------------------------------------------------- what is refused
-
-X, WEIGHT, BIAS = np.ones((1, 2, 5, 6), np.int8), np.ones((2, 2, 3, 3), np.uint8), np.ones(2, np.int32)
-
-
-def calls(x, weight, **options):
-    """The function, the class and the transposed function with the same arguments."""
-    at_call = {key: options.pop(key) for key in ("residual", "out") if key in options}
-    yield lambda: fastpool.conv2d(x, weight, **options, **at_call)
-    yield lambda: fastpool.Conv2d(weight, **options)(x, **at_call)
-    if not {"activation", "algorithm", "residual"} & {*options, *at_call}:
-        yield lambda: fastpool.conv_transpose2d(x, weight, **options, **at_call)
-
-
-@pytest.mark.parametrize(
-    "dtype", ["uint64", "bool", "object", "float16", "longdouble", "complex64", "U2", "M8[s]", "V4"]
-)
-@pytest.mark.parametrize("argument", ["x", "weight", "bias", "residual", "out"])
-def test_other_dtypes_are_refused(argument, dtype):
-    arrays = {"x": X, "weight": WEIGHT, "bias": BIAS}
-    shape = {"x": X.shape, "weight": WEIGHT.shape, "bias": (2,)}.get(argument, (1, 2, 3, 4))
-    arrays[argument] = np.zeros(shape, dtype)
-    for call in calls(**arrays):
-        with pytest.raises(TypeError, match=rf"\b{argument} must .*int.* got "):
-            call()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_integers_and_floats_do_not_mix(dtype):
-    for arrays, name in (
-        ({"x": X.astype(dtype), "weight": WEIGHT}, "(x|weight)"),
-        ({"x": X, "weight": WEIGHT.astype(dtype)}, "(x|weight)"),
-        ({"x": X, "weight": WEIGHT, "bias": BIAS.astype(dtype)}, "bias"),
-        ({"x": X.astype(dtype), "weight": WEIGHT.astype(dtype), "bias": BIAS}, "bias"),
-        ({"x": X, "weight": WEIGHT, "residual": np.zeros((1, 2, 3, 4), dtype)}, "residual"),
-        ({"x": X, "weight": WEIGHT, "out": np.zeros((1, 2, 3, 4), dtype)}, "out"),
-        ({"x": X.astype(dtype), "weight": WEIGHT.astype(dtype), "out": np.zeros((1, 2, 3, 4), np.int32)}, "out"),
-    ):
-        for call in calls(**arrays):
-            with pytest.raises(TypeError, match=rf"^{name} must have .*, got (float|u?int)\d+$"):
-                call()
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint32, np.int64])
-def test_residual_and_out_have_the_dtype_of_the_result(dtype):
-    for argument in ("residual", "out"):
-        array = np.zeros((1, 2, 3, 4), dtype)
-        for call in calls(X, WEIGHT, **{argument: array}):
-            with pytest.raises(TypeError, match=rf"^{argument} must have .*int32, got {array.dtype}$"):
-                call()
-        assert not array.any()
-
-
-def test_winograd_is_refused():
-    for weight in (WEIGHT, WEIGHT.astype(np.int64)):
-        for call in calls(X, weight, algorithm="winograd"):
-            with pytest.raises(ValueError, match=r"^algorithm must be 'auto' or 'direct' for integers"):
-                call()
-        for algorithm in ("auto", "direct"):
-            for call in calls(X, weight, algorithm=algorithm):
-                assert call().dtype == sums_of(np.int8, weight.dtype)
-
-
-def test_no_activation_without_its_form():
-    for activation in ("ReLU", 6, (1, 0), (INF, 0), (float("nan"), None), (True, 6), ("0", 6), (10**400, None), (0,)):
-        for call in calls(X, WEIGHT, activation=activation):
-            with pytest.raises((TypeError, ValueError), match="activation"):
-                call()
-
-
-@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
-def test_poolings_take_no_integers(dtype):
-    x, ones = np.ones((1, 2, 4, 4), dtype), np.ones(2, dtype)
-    arguments = {"subsample2d": (ones, ones, 2), "lp_pool2d": (2, 2), "global_avg_pool2d": (), "global_max_pool2d": ()}
-    names = [name for name in fastpool.__all__ if "pool" in name or name == "subsample2d"]
-    assert len(names) > 9
-    for name in names:
-        with pytest.raises(TypeError, match=f"x must have dtype float32 or float64, got {dtype}"):
-            getattr(fastpool, name)(x, *arguments.get(name, (2,)))
-
-
 # ------------------------------------------------------------------------------------------------------------ PyTorch
 
 #: Function -> number of PyTorch's samples of int64, at least. More may come; fewer would mean that some are left out.
 SAMPLES = {
-    "conv1d": 7,
-    "conv2d": 15,
-    "conv3d": 12,
-    "conv_transpose1d": 5,
-    "conv_transpose2d": 5,
-    "conv_transpose3d": 5,
+    "conv1d": 10,
+    "conv2d": 30,
+    "conv3d": 20,
+    "conv_transpose1d": 10,
+    "conv_transpose2d": 12,
+    "conv_transpose3d": 10,
 }
 
 
