@@ -35,9 +35,9 @@ def kernel_ready(x: np.ndarray, element: ElementType) -> np.ndarray:
 
 
 def contiguous(array: np.ndarray, element: ElementType) -> np.ndarray:
-    """`array`, or a copy where it is not native, aligned and contiguous."""
+    """`array`, or a copy where it is not of the native dtype, aligned and contiguous."""
     flags = array.flags
-    if flags.c_contiguous and flags.aligned and array.dtype.isnative:
+    if flags.c_contiguous and flags.aligned and array.dtype == element.dtype:
         return array
     return np.array(array, element.dtype, order="C")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
 
+from fastpool import validation
 from fastpool.arrays import contiguous
-from fastpool.layer import convolve, layer_for, ready_bias
+from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.layer import Layer, convolve, layer_for, ready_bias
 from fastpool.plans.convolution import Form
 
 
@@ -21,6 +24,8 @@ def _convolution(
     out: np.ndarray | None,
 ) -> np.ndarray:
     layer = layer_for(weight, axes, *options, False)
+    if layer.of_integers:
+        layer = layer.over(x)
     ready = contiguous(weight, layer.element)
     biases = ready_bias(bias, "bias", layer, weight)
     inputs = {"weight": weight, "bias": bias}
@@ -48,14 +53,34 @@ class _Prepared:
         options = (stride, padding, dilation, groups, padding_mode, activation, algorithm)
         layer = self._layer = layer_for(weight, self._axes, *options, True)
         self._weight = np.array(weight, layer.element.dtype, order="C")
-        self._bias = ready_bias(bias, "bias", layer, weight).copy()
         self._packed: dict[Form, np.ndarray] = {}
+        self._sums: dict[np.dtype, _Prepared] = {}
+        if not layer.of_integers:
+            self._bias = ready_bias(bias, "bias", layer, weight).copy()
+        elif bias is None:
+            self._bias = layer.no_bias
+        else:  # x decides which sums it is added to
+            validation.integer_per_channel(bias, "bias", layer.shape[0], ELEMENT_TYPES[np.dtype(np.int64)], weight)
+            self._bias = np.array(bias, validation.native(bias), order="C")
 
     def __call__(
         self, x: np.ndarray, *, residual: np.ndarray | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
         """Convolve `x`; arguments and result as of the function of the same name."""
+        if self._layer.of_integers:
+            layer = self._layer.over(x)
+            summing = self._sums.get(layer.element.dtype) or self._summing(layer)
+            return convolve(layer, x, summing._weights_in, summing._weight, summing._bias, residual, out, {})
         return convolve(self._layer, x, self._weights_in, self._weight, self._bias, residual, out, {})
+
+    def _summing(self, layer: Layer) -> _Prepared:
+        """The same with weights and bias in the integers of the sums."""
+        made = copy(self)
+        made._layer, made._packed = layer, {}
+        made._bias = ready_bias(self._bias, "bias", layer, self._weight)
+        made._weight = contiguous(self._weight, layer.element)
+        self._sums[layer.element.dtype] = made
+        return made
 
     def _weights_in(self, form: Form) -> np.ndarray:
         packed = self._packed.get(form)
@@ -96,11 +121,11 @@ def conv2d(
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        Images, float32 or float64, with any strides.
+        Images, float32, float64 or integers (int8 to int64, uint8 to uint32), with any strides.
     weight : ndarray, shape (O, C / groups, KH, KW)
-        Filters, of x's dtype.
+        Filters, of x's dtype; beside integers, any of the integers above.
     bias : ndarray, shape (O,), optional
-        Added to each output channel.
+        Added to each output channel. Of the result's dtype, or of integers that all fit into it.
     stride : int or (int, int)
         Step of the windows, (height, width).
     padding : int, (int, int), ((top, bottom), (left, right)) or str
@@ -113,14 +138,15 @@ def conv2d(
     padding_mode : {"zeros", "reflect", "symmetric", "replicate", "circular"}
         What the padding holds; ``"symmetric"`` repeats the edge, ``"reflect"`` does not.
     activation : None, "relu", "relu6" or (low, high)
-        Limits of the result; None in the pair leaves that end open. NaN stays NaN.
+        Limits of the result; None in the pair leaves that end open. NaN stays NaN. For integers a low limit is rounded
+        up and a high one down, and where no integer is left between them the high one counts.
     algorithm : {"auto", "direct", "winograd"}
         How it is computed. Winograd's minimal filtering (Lavin and Gray 2015) does fewer multiplications for square
         filters of 3 or 5 taps at unit stride and dilation without groups, with a rounding error of up to 5e-6 (float32)
         of the largest result, where the direct sum has 2e-6. ``"auto"`` takes it where it is expected to be faster;
-        ``"winograd"`` where it is possible at all.
+        ``"winograd"`` where it is possible at all. Winograd's takes fractions: of integers it is refused.
     residual : ndarray, shape of the result, optional
-        Added before the activation.
+        Added before the activation, of the result's dtype.
     out : ndarray, shape of the result, optional
         Where to write the result. It may not overlap an input.
 
@@ -128,7 +154,8 @@ def conv2d(
     -------
     ndarray, shape (N, O, OH, OW) or (O, OH, OW)
         ``OH = floor((H + top + bottom - dilation * (KH - 1) - 1) / stride) + 1``, of x's dtype, which is also the
-        dtype of the sums.
+        dtype of the sums. Integers are summed in int32 where x and weight both have 8 bits, else in int64, and give
+        that dtype; sums that do not fit wrap around, as NumPy's do.
 
     Raises
     ------
@@ -178,9 +205,9 @@ def conv1d(
     Parameters
     ----------
     x : ndarray, shape (N, C, L) or (C, L)
-        Input, float32 or float64, with any strides.
+        Input, float32, float64 or integers (int8 to int64, uint8 to uint32), with any strides.
     weight : ndarray, shape (O, C / groups, K)
-        Filters, of x's dtype.
+        Filters, of x's dtype; beside integers, any of the integers above.
     bias, stride, padding, dilation, groups, padding_mode, activation, algorithm, residual, out
         As for `conv2d`, with 1 value where that has two.
 
@@ -229,9 +256,9 @@ def conv3d(
     Parameters
     ----------
     x : ndarray, shape (N, C, D, H, W) or (C, D, H, W)
-        Input, float32 or float64, with any strides.
+        Input, float32, float64 or integers (int8 to int64, uint8 to uint32), with any strides.
     weight : ndarray, shape (O, C / groups, KD, KH, KW)
-        Filters, of x's dtype.
+        Filters, of x's dtype; beside integers, any of the integers above.
     bias, stride, padding, dilation, groups, padding_mode, activation, algorithm, residual, out
         As for `conv2d`, with 3 values where that has two.
 

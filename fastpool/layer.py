@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from fastpool import runtime, validation
 from fastpool.arrays import address, aligned_empty, contiguous, kernel_ready, result_array
-from fastpool.dtypes import ElementType
+from fastpool.dtypes import ELEMENT_TYPES, INTEGERS, ElementType, sum_type
 from fastpool.geometry import Axis
 from fastpool.memo import Memo, options_key
 from fastpool.plans.convolution import Form, plan_convolution, plan_weights
@@ -48,6 +49,8 @@ class Layer:
     ):
         axes = len(shape) - 2
         self.axes, self.shape, self.element, self.kernel = axes, shape, element, shape[2:]
+        self.source = element  #: of x
+        self.of_integers = element.is_integer
         self.groups = validation.integer(groups, "groups", 1)
         validation.groups(shape[0], self.groups)
         self.stride = validation.per_axis(stride, "stride", axes, 1)
@@ -56,10 +59,25 @@ class Layer:
         pads = validation.pads(padding, self.kernel, self.kernel, self.stride, self.dilation)
         self.padding = padding if isinstance(padding, str) else pads
         self.padding_mode = validation.padding_mode(padding_mode)
-        self.low, self.high = validation.activation(activation)
-        self.algorithm, self.prepared = validation.algorithm(algorithm), prepared
+        self.low, self.high = validation.activation(activation, self.of_integers)
+        self.algorithm, self.prepared = validation.algorithm(algorithm, self.of_integers), prepared
         self.no_bias = np.zeros(shape[0], element.dtype)
         self._bound = Memo()
+        self._over: dict[np.dtype, Layer] = {}
+
+    def over(self, x: Any) -> Layer:
+        """Give the layer for integers like those of x, whose element type is that of the sums."""
+        found = self._over.get(x.dtype) if isinstance(x, np.ndarray) else None
+        if found is None:
+            source = validation.element_type(validation.array(x, "x", INTEGERS, f"weight of {self.element.dtype}"))
+            found = copy(self)
+            found.source, found.element = source, sum_type(source, self.element)
+            limits = np.iinfo(found.element.dtype)
+            found.low = max(limits.min, min(self.low, limits.max))
+            found.high = max(limits.min, min(self.high, limits.max))
+            found.no_bias, found._bound = np.zeros(self.shape[0], found.element.dtype), Memo()
+            self._over[x.dtype] = found
+        return found
 
     def bind(self, x: np.ndarray, with_residual: bool) -> _Bound:
         """Decide for x, whose elements kernels can take as they are."""
@@ -82,7 +100,7 @@ class Layer:
         windows, shape = self.result_shape(x)
         lifted = (_FLAT,) * (3 - self.axes) + windows
         batched = x if x.ndim == self.axes + 2 else x[np.newaxis]
-        steps = [step // self.element.size for step in batched.strides]
+        steps = [step // self.source.size for step in batched.strides]
         outputs = prod(shape[-self.axes - 1 :])
         problem = Convolution(
             self.element,
@@ -99,6 +117,7 @@ class Layer:
             outputs if with_residual else None,
             self.prepared,
             self.algorithm,
+            self.source,
         )
         plan, form = plan_convolution(problem)
         return _Bound(plan, form, shape)
@@ -130,7 +149,10 @@ def ready_bias(vector: np.ndarray | None, name: str, layer: Layer, weight: np.nd
     """Bias as kernels take it: contiguous, zeros where there is none."""
     if vector is None:
         return layer.no_bias
-    validation.per_channel(vector, name, layer.shape[0], weight, "weight")
+    if layer.of_integers:
+        validation.integer_per_channel(vector, name, layer.shape[0], layer.element, weight)
+    else:
+        validation.per_channel(vector, name, layer.shape[0], weight, "weight")
     return contiguous(vector, layer.element)
 
 
@@ -145,22 +167,22 @@ def convolve(
     inputs: dict[str, np.ndarray | None],
 ) -> np.ndarray:
     """Convolve x; `packed` gives the weights in a form, `inputs` are the arrays that `out` may not overlap."""
-    validation.images(x, layer.axes)
-    validation.same_element(x, "x", layer.element, "weight")
+    validation.images(x, layer.axes, ELEMENT_TYPES)
+    validation.same_element(x, "x", layer.source, "weight")
     if x.shape[0] == 0 and x.ndim == layer.axes + 2:
         shape, bound = layer.result_shape(x)[1], None
     else:
-        x = kernel_ready(x, layer.element)
+        x = kernel_ready(x, layer.source)
         bound = layer.bind(x, residual is not None)
         shape = bound.shape
     if residual is not None:
-        validation.residual(residual, shape, x)
+        validation.residual(residual, shape, layer.element)
         inputs["residual"] = residual
         residual = contiguous(residual, layer.element)
     if out is None:
         result = target = np.empty(shape, layer.element.dtype)
     else:
-        validation.out(out, shape, x, **inputs)
+        validation.out(out, shape, x, layer.element, **inputs)
         result, target = result_array(out, shape, layer.element)
     if bound is not None:
         find = runtime.engine().address

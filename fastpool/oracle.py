@@ -5,6 +5,8 @@ Nothing is shared with the rest of the package: shapes, padding and windows are 
 
 - Everything is computed in float64 and rounded once, at the end, to the dtype of the input. A float32 result is thus
   (nearly always) the correctly rounded one, and stays finite where float32 sums would overflow on the way.
+- Convolutions take integers too: products of 8 bits by 8 bits are summed in int32, all others in int64, which is also
+  the dtype of the result. Sums wrap around.
 - `out=` is left out: it says where a result is stored, not what it is. Arguments are hardly validated for the same
   reason; only what has no meaning at all is refused.
 - Padding of a convolution is multiplied like any pixel: a zero of the border times an infinite weight is NaN.
@@ -12,6 +14,7 @@ Nothing is shared with the rest of the package: shapes, padding and windows are 
 - A window that sees no input gives -inf at index 0 (max), +inf at index 0 (min), and 0 (sum, average, lp).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
@@ -186,14 +189,23 @@ def _pad(x: Array, pads: Sequence[Sequence[int]], padding_mode: str) -> Array:
     return x[:, :, rows][:, :, :, cols]
 
 
+def _whole(bound: Any, dtype: Any, rounded: Callable[[Any], int] = math.floor, open_end: float = math.inf) -> Array:
+    """Give the nearest integer on the inner side of a bound, or the end of the dtype's range that it lies beyond."""
+    bound = open_end if bound is None else bound.item() if isinstance(bound, np.generic) else bound
+    limits = np.iinfo(dtype)
+    return np.array(rounded(max(int(limits.min), min(bound, int(limits.max)))), dtype)
+
+
 def _activate(y: Array, activation: str | Bounds | None) -> Array:
     names: dict[Any, Bounds] = {None: (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0)}
     low, high = names[activation] if activation is None or isinstance(activation, str) else activation
+    if y.dtype.kind == "i":
+        y = np.maximum(y, _whole(low, y.dtype, math.ceil, -math.inf))
+        return np.minimum(y, _whole(high, y.dtype))
     y = y if low is None else np.maximum(y, low)  # NaN stays NaN
     return y if high is None else np.minimum(y, high)
 
 
-@_in_float64
 def conv2d(
     x: Array,
     weight: Array,
@@ -208,6 +220,29 @@ def conv2d(
     residual: Array | None = None,
 ) -> Array:
     """Cross-correlate with `weight` (O, C/groups, KH, KW), add bias and residual, then apply the activation."""
+    arguments = (weight, bias, stride, padding, dilation, groups, padding_mode, activation, residual)
+    if x.dtype.kind not in "iu":
+        return _in_float64(_conv2d)(x, *arguments)
+    if weight.dtype.kind not in "iu" or np.uint64 in (x.dtype, weight.dtype):
+        raise TypeError(f"x and weight must both be integers, and not uint64, got {x.dtype} and {weight.dtype}")
+    sums = x.astype(np.int32 if x.itemsize == weight.itemsize == 1 else np.int64)
+    y = _conv2d(sums if x.ndim == 4 else sums[None], *arguments)
+    return y if x.ndim == 4 else cast(Array, y[0])
+
+
+def _conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    padding_mode: str,
+    activation: str | Bounds | None,
+    residual: Array | None,
+) -> Array:
+    """Convolve (N, C, H, W) in the dtype of x."""
     out_channels, group_channels, *kernels = weight.shape
     if x.shape[1] != groups * group_channels or out_channels % groups:
         raise ValueError(f"weight {weight.shape} and groups {groups} do not fit {x.shape[1]} channels")
@@ -215,9 +250,9 @@ def conv2d(
     (height, *pad_h), (width, *pad_w) = (_axis_geometry(*axis) for axis in geometry)
     padded = _pad(x, (pad_h, pad_w), padding_mode)
     padded = padded.reshape(len(x), groups, group_channels, *padded.shape[2:])
-    grouped = weight.astype(np.float64).reshape(groups, out_channels // groups, group_channels, *kernels)
+    grouped = weight.astype(x.dtype).reshape(groups, out_channels // groups, group_channels, *kernels)
 
-    y = np.empty((len(x), groups, out_channels // groups, height, width))
+    y = np.empty((len(x), groups, out_channels // groups, height, width), x.dtype)
     (stride_h, stride_w), (dilation_h, dilation_w) = _pair(stride), _pair(dilation)
     taps_h, taps_w = np.arange(kernels[0]) * dilation_h, np.arange(kernels[1]) * dilation_w
     for i in range(height):
@@ -227,9 +262,9 @@ def conv2d(
 
     y = y.reshape(len(x), out_channels, height, width)
     if bias is not None:
-        y = y + bias.astype(np.float64)[:, None, None]
+        y = y + bias.astype(x.dtype)[:, None, None]
     if residual is not None:
-        y = y + residual.astype(np.float64)
+        y = y + residual.astype(x.dtype)
     return _activate(y, activation)
 
 

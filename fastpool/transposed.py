@@ -16,6 +16,7 @@ import numpy as np
 
 from fastpool import validation
 from fastpool.arrays import contiguous
+from fastpool.dtypes import ELEMENT_TYPES, INTEGERS, sum_type
 from fastpool.geometry import Pads, extent
 from fastpool.layer import convolve, layer_for
 
@@ -70,10 +71,15 @@ def _transposed(
     dilation: Any,
     out: Any,
 ) -> np.ndarray:
-    validation.images(x, axes)
+    validation.images(x, axes, ELEMENT_TYPES)
     validation.weights(weight, axes)
-    validation.same_dtype(weight, "weight", x)
     element = validation.element_type(x)
+    of_integers = element.is_integer
+    if of_integers:
+        validation.array(weight, "weight", INTEGERS, f"x of {x.dtype}")
+        element = sum_type(element, validation.element_type(weight))
+    else:
+        validation.same_dtype(weight, "weight", x)
     groups = validation.integer(groups, "groups", 1)
     channels, kernel = weight.shape[0], weight.shape[2:]
     if x.shape[-axes - 1] != channels or channels % groups:
@@ -98,12 +104,15 @@ def _transposed(
     shape = validation.result_shape((*x.shape[: -axes - 1], out_channels, *outs), element, "stride")
     biases = np.zeros(out_channels, element.dtype)
     if bias is not None:
-        validation.per_channel(bias, "bias", out_channels, x)
+        if of_integers:
+            validation.integer_per_channel(bias, "bias", out_channels, element, weight)
+        else:
+            validation.per_channel(bias, "bias", out_channels, x)
         biases[:] = bias
     if out is None:
         out = np.empty(shape, element.dtype)
     else:
-        validation.out(out, shape, x, weight=weight, bias=bias)
+        validation.out(out, shape, x, element, weight=weight, bias=bias)
     # (C, O / groups, kernel) -> (O, C / groups, kernel), as an ordinary convolution takes it.
     grouped = weight.reshape(groups, channels // groups, weight.shape[1], *kernel)
     turned = np.moveaxis(grouped, 2, 1).reshape(out_channels, channels // groups, *kernel)
@@ -117,6 +126,8 @@ def _transposed(
         taps = turned[np.ix_(range(out_channels), range(channels // groups), *(phase.taps for phase in phases))]
         options = (1, tuple(p.pads for p in phases), tuple(p.dilation for p in phases), groups, "zeros", None, "auto")
         layer = layer_for(taps, axes, *options, False)
+        if of_integers:
+            layer = layer.over(part)
         filters = contiguous(taps, element)
         pack = layer.pack
         target[...] = convolve(layer, part, lambda form: pack(filters, form), filters, biases, None, None, {})  # noqa: B023
@@ -146,11 +157,11 @@ def conv_transpose1d(
     Parameters
     ----------
     x : ndarray, shape (N, C, L) or (C, L)
-        Input, float32 or float64, with any strides.
+        Input, float32, float64 or integers (int8 to int64, uint8 to uint32), with any strides.
     weight : ndarray, shape (C, O / groups, K)
-        Filters, of x's dtype.
+        Filters, of x's dtype; beside integers, any of the integers above.
     bias : ndarray, shape (O,), optional
-        Added to each output channel.
+        Added to each output channel. Of the result's dtype, or of integers that all fit into it.
     stride, dilation : int or 1 of them
         Distance of the outputs of neighbouring inputs, and of the taps.
     padding : int, 1 of them, or 1 (begin, end) pair
@@ -166,6 +177,7 @@ def conv_transpose1d(
     -------
     ndarray
         Each size is ``(in - 1) * stride - begin - end + dilation * (k - 1) + 1 + output_padding``.
+        Its dtype is that of `conv1d`'s result.
 
     Raises
     ------
@@ -203,11 +215,11 @@ def conv_transpose2d(
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        Input, float32 or float64, with any strides.
+        Input, float32, float64 or integers (int8 to int64, uint8 to uint32), with any strides.
     weight : ndarray, shape (C, O / groups, KH, KW)
-        Filters, of x's dtype.
+        Filters, of x's dtype; beside integers, any of the integers above.
     bias : ndarray, shape (O,), optional
-        Added to each output channel.
+        Added to each output channel. Of the result's dtype, or of integers that all fit into it.
     stride, dilation : int or 2 of them
         Distance of the outputs of neighbouring inputs, and of the taps.
     padding : int, 2 of them, or 2 (begin, end) pairs
@@ -223,6 +235,7 @@ def conv_transpose2d(
     -------
     ndarray
         Each size is ``(in - 1) * stride - begin - end + dilation * (k - 1) + 1 + output_padding``.
+        Its dtype is that of `conv2d`'s result.
 
     Raises
     ------
@@ -261,11 +274,11 @@ def conv_transpose3d(
     Parameters
     ----------
     x : ndarray, shape (N, C, D, H, W) or (C, D, H, W)
-        Input, float32 or float64, with any strides.
+        Input, float32, float64 or integers (int8 to int64, uint8 to uint32), with any strides.
     weight : ndarray, shape (C, O / groups, KD, KH, KW)
-        Filters, of x's dtype.
+        Filters, of x's dtype; beside integers, any of the integers above.
     bias : ndarray, shape (O,), optional
-        Added to each output channel.
+        Added to each output channel. Of the result's dtype, or of integers that all fit into it.
     stride, dilation : int or 3 of them
         Distance of the outputs of neighbouring inputs, and of the taps.
     padding : int, 3 of them, or 3 (begin, end) pairs
@@ -281,6 +294,7 @@ def conv_transpose3d(
     -------
     ndarray
         Each size is ``(in - 1) * stride - begin - end + dilation * (k - 1) + 1 + output_padding``.
+        Its dtype is that of `conv3d`'s result.
 
     Raises
     ------

@@ -7,12 +7,12 @@ them.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastpool.dtypes import ELEMENT_TYPES, ElementType
+from fastpool.dtypes import ELEMENT_TYPES, FLOATS, INTEGERS, ElementType
 from fastpool.geometry import DATA_PADDING_MODES, Axis, Pads, extent, output_size, same_padding
 
 #: Largest size, stride, padding or dilation: products of two stay exact in the kernels' 64-bit integers.
@@ -114,14 +114,20 @@ def pads(
     return tuple((p, p) for p in per_axis(padding, "padding", axes, 0))
 
 
-def array(value: Any, name: str) -> np.ndarray:
-    """Check for a plain NumPy array of a supported dtype."""
+def _listed(dtypes: Iterable[np.dtype]) -> str:
+    *first, last = map(str, dtypes)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def array(value: Any, name: str, allowed: Mapping[np.dtype, ElementType] = FLOATS, beside: str = "") -> np.ndarray:
+    """Check for a plain NumPy array of one of the dtypes that are allowed, at least beside what `beside` says."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a plain NumPy array, got a masked one, whose mask would be ignored")
-    if value.dtype not in ELEMENT_TYPES and native(value) not in ELEMENT_TYPES:
-        raise TypeError(f"{name} must have dtype float32 or float64, got {value.dtype}")
+    if value.dtype not in allowed and native(value) not in allowed:
+        condition = f" beside {beside}" if beside else ""
+        raise TypeError(f"{name} must have dtype {_listed(allowed)}{condition}, got {value.dtype}")
     return value
 
 
@@ -142,9 +148,9 @@ def same_element(value: np.ndarray, name: str, element: ElementType, other_name:
         raise TypeError(f"{name} must have the dtype of {other_name}, {element.dtype}, got {value.dtype}")
 
 
-def images(x: Any, axes: int) -> np.ndarray:
+def images(x: Any, axes: int, allowed: Mapping[np.dtype, ElementType] = FLOATS) -> np.ndarray:
     """Check x: (N, C, *spatial) or (C, *spatial), nothing empty but the batch."""
-    array(x, "x")
+    array(x, "x", allowed)
     layout = "(N, C, " + ", ".join("DHW"[-axes:]) + ")"
     if x.ndim not in (axes + 1, axes + 2):
         raise ValueError(f"x must have shape {layout} or the same without N, got {x.shape}")
@@ -192,7 +198,7 @@ def result_shape(shape: tuple[int, ...], element: ElementType, name: str) -> tup
 
 def weights(weight: Any, axes: int) -> None:
     """Check a convolution's weight (out, in / groups, *kernel)."""
-    array(weight, "weight")
+    array(weight, "weight", ELEMENT_TYPES)
     if weight.ndim != axes + 2:
         raise ValueError(
             f"weight must have {axes + 2} dimensions (out, in / groups, *kernel), got shape {weight.shape}"
@@ -220,14 +226,28 @@ def per_channel(value: Any, name: str, count: int, other: np.ndarray, other_name
     """Check a vector of one number for each channel."""
     array(value, name)
     same_dtype(value, name, other, other_name)
+    _vector(value, name, count)
+
+
+def integer_per_channel(value: Any, name: str, count: int, sums: ElementType, weight: np.ndarray) -> None:
+    """Check a vector of one integer for each channel, which sums of that type can be added to."""
+    safe = {dtype: element for dtype, element in INTEGERS.items() if np.can_cast(dtype, sums.dtype, "safe")}
+    array(value, name, safe, f"weight of {weight.dtype} and sums of {sums.dtype}")
+    _vector(value, name, count)
+
+
+def _vector(value: np.ndarray, name: str, count: int) -> None:
     if value.shape != (count,):
         raise ValueError(f"{name} must have shape ({count},), got {value.shape}")
 
 
-def activation(value: Any) -> tuple[float, float]:
-    """Bounds of an activation: None, a name or a (low, high) pair with None for an open end."""
+def activation(value: Any, of_integers: bool = False) -> tuple[float, float]:
+    """Bounds of an activation: None, a name or a (low, high) pair with None for an open end.
+
+    For integers they are the outermost integers within the bounds, in the range of int64, and exact.
+    """
     if value is None:
-        return (-np.inf, np.inf)
+        value = (None, None)
     if isinstance(value, str):
         if value not in ACTIVATIONS:
             raise ValueError(
@@ -247,7 +267,18 @@ def activation(value: Any) -> tuple[float, float]:
         bounds.append(open_end if bound is None else _as_float(bound, "activation"))
     if not bounds[0] <= bounds[1]:
         raise ValueError(f"activation must have low <= high, got {shown(value)}")
+    if of_integers:
+        return _whole(value[0], bounds[0], np.ceil), _whole(value[1], bounds[1], np.floor)
     return bounds[0], bounds[1]
+
+
+def _whole(bound: Any, as_float: float, rounded: Any) -> int:
+    """Nearest integer on one side of a bound, within int64; a float would hold only 53 bits of an integer bound."""
+    limits = np.iinfo(np.int64)
+    if not np.isfinite(as_float):
+        return int(limits.max if as_float > 0 else limits.min)
+    whole = int(bound) if isinstance(bound, int | np.integer) else int(rounded(bound))
+    return max(int(limits.min), min(whole, int(limits.max)))
 
 
 def padding_mode(value: Any) -> str:
@@ -257,11 +288,15 @@ def padding_mode(value: Any) -> str:
     return value
 
 
-def algorithm(value: Any) -> str:
-    """Check the name of an algorithm of convolution."""
+def algorithm(value: Any, of_integers: bool = False) -> str:
+    """Check the name of an algorithm of convolution; integers have but one."""
     if not isinstance(value, str) or value not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {ALGORITHMS}, got {shown(value)}")
-    return value
+    if of_integers and value == "winograd":
+        raise ValueError(
+            "algorithm must be 'auto' or 'direct' for integers, as Winograd's takes fractions, got 'winograd'"
+        )
+    return "direct" if of_integers else value
 
 
 def flag(value: Any, name: str) -> bool:
@@ -285,10 +320,11 @@ def _as_float(value: Any, name: str) -> float:
         raise ValueError(f"{name} must fit into a float, got {shown(value)}") from None
 
 
-def residual(value: Any, shape: tuple[int, ...], x: np.ndarray) -> None:
+def residual(value: Any, shape: tuple[int, ...], element: ElementType) -> None:
     """Check the array that is added to the result."""
-    array(value, "residual")
-    same_dtype(value, "residual", x)
+    array(value, "residual", ELEMENT_TYPES)
+    if native(value) != element.dtype:
+        raise TypeError(f"residual must have the dtype of the result, {element.dtype}, got {value.dtype}")
     if value.shape != shape:
         raise ValueError(f"residual must have the shape of the result, {shape}, got {value.shape}")
 
@@ -302,11 +338,13 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
         return True
 
 
-def out(value: Any, shape: tuple[int, ...], x: np.ndarray, **inputs: np.ndarray | None) -> None:
-    """Check an array for the result: shape, dtype, writeable, apart from itself and from every input."""
+def out(
+    value: Any, shape: tuple[int, ...], x: np.ndarray, element: ElementType | None = None, **inputs: np.ndarray | None
+) -> None:
+    """Check an array for the result: shape, dtype (x's if none is given), writeable, apart from all inputs."""
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(value).__name__}")
-    dtype = native(x)
+    dtype = native(x) if element is None else element.dtype
     if value.dtype != dtype:
         raise TypeError(f"out must have dtype {dtype}, got {value.dtype}")
     if value.shape != shape:

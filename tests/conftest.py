@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import itertools
 import mmap
 import os
 import subprocess
@@ -75,6 +76,42 @@ def with_ties_and_nan(seed, shape, dtype):
     return np.random.default_rng(seed).choice(values, size=shape, p=chances).astype(dtype)
 
 
+# ------------------------------------------------------------------------------------------- convolutions of integers
+
+INTEGER_DTYPES = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32)
+
+
+def sums_of(dtype, weight_dtype):
+    """Dtype of the sums, and of the result."""
+    return np.int32 if np.dtype(dtype).itemsize == np.dtype(weight_dtype).itemsize == 1 else np.int64
+
+
+def draw(seed, shape, dtype):
+    """Integers over the whole range of the dtype, its ends among them: sums of products of wide ones wrap."""
+    limits, random = np.iinfo(dtype), np.random.default_rng(seed)
+    values = random.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    ends = random.random(shape)
+    values[ends < 0.1], values[ends > 0.9] = limits.min, limits.max
+    return values
+
+
+def scattered(x, weight, bias, stride, padding, output_padding, groups, dilation):
+    """Transposed convolution of any rank: every input adds its multiple of the filters to the output."""
+    sums, axes = sums_of(x.dtype, weight.dtype), weight.ndim - 2
+    batch, (channels, group_out, *kernel) = x.shape[: -axes - 1], weight.shape
+    of_x = x.astype(sums).reshape(*batch, groups, channels // groups, *x.shape[-axes:])
+    of_weight = weight.astype(sums).reshape(groups, channels // groups, group_out, *kernel)
+    full = [(n - 1) * stride + dilation * (k - 1) + 1 for n, k in zip(x.shape[-axes:], kernel, strict=True)]
+    y = np.zeros((*batch, groups * group_out, *(n + output_padding for n in full)), sums)
+    for taps in itertools.product(*map(range, kernel)):
+        products = np.einsum("...gcs,gco->...gos", of_x.reshape(*of_x.shape[:-axes], -1), of_weight[(..., *taps)])
+        starts = [tap * dilation for tap in taps]
+        part = tuple(slice(a, a + (n - 1) * stride + 1, stride) for a, n in zip(starts, x.shape[-axes:], strict=True))
+        y[(..., *part)] += products.reshape(*batch, -1, *x.shape[-axes:])
+    y = y[(..., *(slice(padding, n - padding) for n in y.shape[-axes:]))]
+    return y if bias is None else y + bias.astype(sums).reshape(-1, *(1,) * axes)
+
+
 # --------------------------------------------------------------------------- the same values, differently in memory
 
 
@@ -82,7 +119,7 @@ def _misaligned(a):
     raw = np.zeros(a.nbytes + 1, np.uint8)
     view = raw[1:].view(a.dtype).reshape(a.shape)
     view[...] = a
-    assert a.size == 0 or not view.flags.aligned
+    assert a.size == 0 or a.itemsize == 1 or not view.flags.aligned
     return view
 
 
@@ -93,18 +130,23 @@ def _uneven(a):
     return records["value"]
 
 
+def filler(dtype):
+    """What no input may hold: NaN, or the least integer."""
+    return np.nan if dtype.kind == "f" else np.iinfo(dtype).min
+
+
 def _spread(a, *steps):
-    """Elements some steps apart along the last axes, with NaN between them."""
+    """Elements some steps apart along the last axes, with NaN (or the least integer) between them."""
     shape = (*a.shape[: a.ndim - len(steps)], *(n * s for n, s in zip(a.shape[-len(steps) :], steps, strict=True)))
-    wide = np.full(shape, np.nan, a.dtype)
+    wide = np.full(shape, filler(a.dtype), a.dtype)
     view = wide[(..., *(slice(None, None, step) for step in steps))]
     view[...] = a
     return view
 
 
 def _within(a):
-    """A window of a larger array full of NaN."""
-    frame = np.full([n + 3 for n in a.shape], np.nan, a.dtype)
+    """A window of a larger array full of NaN, or of the least integer."""
+    frame = np.full([n + 3 for n in a.shape], filler(a.dtype), a.dtype)
     view = frame[tuple(slice(1, n + 1) for n in a.shape)]
     view[...] = a
     return view

@@ -21,7 +21,7 @@ from numba.core import types
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr_generic, models, register_model
 
-from fastpool.kernels.simd import I8, I64, Pointer, Spec
+from fastpool.kernels.simd import I8, I64, Pointer, Spec, source_of
 
 #: First words of every call block. Addresses are filled in by `Plan.ready` and by the launchers.
 HEAD = {
@@ -45,8 +45,9 @@ CONSTANTS = {name: list(HEAD).index(name) for name in ("weights", "bias", "filte
 class Layout:
     """Names and kinds of the words of a call block, in order.
 
-    Kinds: ``integer``; ``number`` (a float64); ``elements``, ``integers`` (addresses of elements of the spec's type, of
-    int64); ``routine`` (address of code); or the `Layout` of another block that the word points to.
+    Kinds: ``integer``; ``number`` (a float64); ``bound`` (a float64; where the spec's elements are integers an int64,
+    which is exact); ``elements``, ``source``, ``integers`` (addresses of elements of the spec's type, of the type
+    that it widens, of int64); ``routine`` (address of code); or the `Layout` of another block that the word points to.
     """
 
     name: str
@@ -66,7 +67,8 @@ class Layout:
         words = np.zeros(len(self.words), np.int64)
         for index, (name, kind) in enumerate(self.words.items()):
             if name in values:
-                words[index : index + 1].view(np.float64 if kind == "number" else np.int64)[0] = values[name]
+                real = kind == "number" or (kind == "bound" and isinstance(values[name], float))
+                words[index : index + 1].view(np.float64 if real else np.int64)[0] = values[name]
         return words
 
 
@@ -113,7 +115,9 @@ def type_of(kind: Any, spec: Any) -> Any:
     return {
         "integer": types.intp,
         "number": types.float64,
+        "bound": types.intp if isinstance(spec.dtype, types.Integer) else types.float64,
         "elements": Pointer(spec.dtype),
+        "source": Pointer(source_of(spec)),
         "integers": Pointer(types.int64),
         "routine": Code(),
     }[kind]

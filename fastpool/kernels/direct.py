@@ -65,8 +65,8 @@ DIRECT = Layout(
         "blocks_outermost": "integer",
         "last_start": "integer",
         "scratch_thread": "integer",
-        "low": "number",
-        "high": "number",
+        "low": "bound",
+        "high": "bound",
     },
 )
 
@@ -144,7 +144,8 @@ def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, 
                     biases = simd.masked_load_ir(builder, place, vector, present, zero, spec.size)
                     for t0 in groups:
                         rows = [
-                            builder.fadd(part(v, t0 + t), biases) if t0 + t < spec.width else zero for t in range(lanes)
+                            simd.add_ir(builder, part(v, t0 + t), biases) if t0 + t < spec.width else zero
+                            for t in range(lanes)
                         ]
                         for lane, value in enumerate(simd.transpose_ir(builder, rows)):
                             with exists(v * lanes + lane):
@@ -156,7 +157,7 @@ def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, 
                     value = builder.load(builder.gep(bias, [I64(t)]), align=spec.size)
                     biases = simd.splat_ir(builder, value, lanes)
                     for v in range(spec.vectors):
-                        write(builder.fadd(part(v, t), biases), t, v * lanes, masks[v])
+                        write(simd.add_ir(builder, part(v, t), biases), t, v * lanes, masks[v])
         return context.get_dummy_value()
 
     number, one = types.intp, spec.dtype
@@ -220,9 +221,9 @@ def direct(call, task, thread):
     if call.source == PRIVATE:
         source = call.scratch + thread * call.scratch_thread
         for channel in range(channels):
-            plane = call.x + (image * call.x_batch + (first_channel + channel) * call.x_channel)
+            plane = image * call.x_batch + (first_channel + channel) * call.x_channel
             target = source + channel * call.source_channel
-            invoke(call.pack_channel, call.packing, plane, target, depth, first_row)
+            invoke(call.pack_channel, call.packing, call.x, plane, target, depth, first_row)
     else:
         start = image * call.source_batch + first_channel * call.source_channel
         start += depth * call.source_depth + first_row * call.source_row

@@ -13,7 +13,7 @@ def write_ir(builder, spec, value, out, residual, has_residual, offset, mask, lo
     with builder.if_then(builder.icmp_signed("!=", has_residual, I64(0)), likely=False):
         place = builder.gep(residual, [offset])
         more = simd.masked_load_ir(builder, place, vector, mask, ir.Constant(vector, None), spec.size)
-        more = builder.fadd(value, more)
+        more = simd.add_ir(builder, value, more)
         added = builder.basic_block
     total = builder.phi(vector)
     total.add_incoming(value, start)

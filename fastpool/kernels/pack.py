@@ -120,10 +120,15 @@ def _pack_row(spec, call, source, target, phase_pitch):
                 row[q] = source[columns[p * call.column_map_pitch + q] * call.x_column]
 
 
-@routine(PACKING, "elements", "elements", "integer", "integer")
-def pack_channel(call, source, target, first_depth, first_row):
-    """Pack one channel, starting at the given output depth and row."""
+@routine(PACKING, "source", "integer", "elements", "integer", "integer")
+def pack_channel(call, x, plane_start, target, first_depth, first_row):
+    """Pack the channel at element `plane_start` of x, starting at the given output depth and row.
+
+    This is the only routine that knows the type of x where its elements are narrower than those of the sums: here they
+    are widened, the caller counts them.
+    """
     spec = call.spec
+    source = x + plane_start
     depths, rows, columns = call.packed_depths, call.packed_rows, call.packed_columns
     plane = depths * rows * columns
     column_phase_count = call.column_phase_count
@@ -160,8 +165,8 @@ def pack_channel(call, source, target, first_depth, first_row):
 def pack_input(call, task, thread):
     """Pack channel ``task % channels`` of image ``task // channels`` into the shared scratch."""
     image, channel = task // call.channels, task % call.channels
-    source = call.x + (image * call.x_batch + channel * call.x_channel)
-    invoke(call.pack_channel, call.packing, source, call.scratch + task * call.packed_channel, 0, 0)
+    plane = image * call.x_batch + channel * call.x_channel
+    invoke(call.pack_channel, call.packing, call.x, plane, call.scratch + task * call.packed_channel, 0, 0)
 
 
 @intrinsic

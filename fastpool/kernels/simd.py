@@ -34,8 +34,8 @@ def element(dtype):
         return ir.FloatType()
     if dtype == types.float64:
         return ir.DoubleType()
-    if dtype == types.int64:
-        return I64
+    if isinstance(dtype, types.Integer):
+        return ir.IntType(dtype.bitwidth)
     raise TypingError(f"no vectors of {dtype}")
 
 
@@ -46,6 +46,11 @@ class Spec(types.Type):
         self.dtype, self.lanes, self.vectors, self.width, self.variant = dtype, lanes, vectors, width, variant
         self.size = dtype.bitwidth // 8
         super().__init__(name=f"Spec({dtype},{lanes},{vectors}x{width},{variant})")
+
+
+def source_of(spec):
+    """Type of the elements that a kernel reads: that of the spec, or what the variant ``from ...`` widens to it."""
+    return getattr(types, spec.variant.removeprefix("from ")) if spec.variant.startswith("from ") else spec.dtype
 
 
 class Pointer(types.Type):
@@ -121,7 +126,11 @@ def _name_of(kind):
     """Suffix of an LLVM intrinsic for a vector or element type."""
     if isinstance(kind, ir.VectorType):
         return f"v{kind.count}{_name_of(kind.element)}"
-    return {"float": "f32", "double": "f64", "i64": "i64"}[str(kind)]
+    return {"float": "f32", "double": "f64"}.get(str(kind), str(kind))
+
+
+def _of_integers(kind):
+    return isinstance(kind.element if isinstance(kind, ir.VectorType) else kind, ir.IntType)
 
 
 def splat_ir(builder, scalar, lanes):
@@ -139,8 +148,15 @@ def call_ir(builder, name, *values):
     return builder.call(function, values)
 
 
+def add_ir(builder, a, b):
+    """Return a + b of vectors or elements; integers wrap."""
+    return builder.add(a, b) if _of_integers(a.type) else builder.fadd(a, b)
+
+
 def fma_ir(builder, a, b, c):
     """Return a * b + c of vectors or elements: fused where the processor can, else rounded twice, never a call."""
+    if _of_integers(a.type):
+        return builder.add(builder.mul(a, b), c)
     if not TARGET.has_fma:
         return builder.fadd(builder.fmul(a, b), c)
     return call_ir(builder, "fma", a, b, c)
@@ -224,6 +240,9 @@ def transpose_ir(builder, rows):
 
 def clamp_ir(builder, value, low, high):
     """Limit to [low, high]; written so that a NaN value stays NaN (one instruction a bound on x86)."""
+    if _of_integers(value.type):
+        value = builder.select(builder.icmp_signed("<", value, low), low, value)
+        return builder.select(builder.icmp_signed(">", value, high), high, value)
     value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
     return builder.select(builder.fcmp_ordered(">", value, high), high, value)
 
@@ -314,7 +333,7 @@ def _lanewise(op, emit):
         return emit(builder, *args)
 
 
-_lanewise(operator.add, lambda builder, a, b: builder.fadd(a, b))
+_lanewise(operator.add, add_ir)
 _lanewise(operator.sub, lambda builder, a, b: builder.fsub(a, b))
 _lanewise(operator.mul, lambda builder, a, b: builder.fmul(a, b))
 _lanewise(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
@@ -380,10 +399,17 @@ def load(typingctx, spec, pointer):
 
 @intrinsic
 def masked_load(typingctx, spec, pointer, mask, fill):
-    """Load the lanes in `mask`; the others are those of the vector `fill`."""
+    """Load the lanes in `mask`, widened to the elements of `spec`; the others are those of the vector `fill`."""
+    wide, source = vector_ir(spec), pointer.dtype
 
     def codegen(context, builder, sig, args):
-        return masked_load_ir(builder, args[1], vector_ir(spec), args[2], args[3], spec.size)
+        _, place, mask, fill = args
+        if source == spec.dtype:
+            return masked_load_ir(builder, place, wide, mask, fill, spec.size)
+        narrow = ir.VectorType(element(source), spec.lanes)
+        value = masked_load_ir(builder, place, narrow, mask, ir.Constant(narrow, None), pointer.size)
+        value = builder.sext(value, wide) if source.signed else builder.zext(value, wide)
+        return builder.select(mask, value, fill)
 
     return fill(spec, pointer, mask, fill), codegen
 

@@ -6,6 +6,7 @@ here fails a test.
 
 from __future__ import annotations
 
+from fastpool.dtypes import INTEGERS, sum_type
 from fastpool.kernels._jit import Routine
 from fastpool.kernels.argpool import argpool
 from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
@@ -77,4 +78,21 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
         tuple((operation, 1, TARGET.vector_bytes // size) for operation in ("max", "min", "sum") for size in (4, 8)),
     ),
     "argpool": (argpool, tuple((operation, 1, 1) for operation in ("max", "min"))),
+}
+
+_SUMS = {sum_type(x, weight) for x in INTEGERS.values() for weight in INTEGERS.values()}
+#: The same for integers: routine -> dtype of the sums -> shapes. All but `pack_channel` see elements of that dtype
+#: only; it widens whatever is summed in them.
+INTEGER_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
+    name: {sums.numba_name: KERNELS[name][1] for sums in _SUMS}
+    for name in ("pack_input", "pack_weights", "direct", "row_of_tiles")
+} | {
+    "pack_channel": {
+        sums.numba_name: tuple(
+            (f"from {x.numba_name}" if x != sums else "", 1, 1)
+            for x in INTEGERS.values()
+            if any(sum_type(x, weight) == sums for weight in INTEGERS.values())
+        )
+        for sums in _SUMS
+    }
 }

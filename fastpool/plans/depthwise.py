@@ -32,6 +32,7 @@ def is_depthwise(problem: Convolution) -> bool:
     padded = problem.padding_mode != "zeros" and (width.pad_begin or width.pad_end)
     return (
         problem.channels == problem.groups
+        and not problem.element.is_integer
         and depth.size == depth.kernel == depth.out == 1
         and height.kernel <= LARGEST_FILTER
         and width.kernel <= LARGEST_FILTER

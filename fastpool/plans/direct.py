@@ -64,6 +64,8 @@ class _Source:
 def _in_place(problem: Convolution) -> _Source | None:
     if any(a.stride != 1 or a.pad_begin or a.pad_end for a in problem.axes) or problem.x_strides[4] != 1:
         return None
+    if problem.widened_from:
+        return None
     _, channel, depth, row, _ = problem.x_strides
     d, h, w = problem.axes
     offsets = tuple(
@@ -213,7 +215,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
 
     tables: list[Any] = [table(source.offsets)]
     pack = {
-        "pack_channel": Code(pack_channel, element) if source.packing != IN_PLACE else 0,
+        "pack_channel": Code(pack_channel, element, (problem.widened_from, 1, 1)) if source.packing != IN_PLACE else 0,
         "packing": _pack_block(problem, source, tables),
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],

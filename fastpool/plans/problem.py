@@ -38,6 +38,12 @@ class Convolution:
     residual_batch: int | None
     prepared: bool = True  #: whether weights are packed once, for many calls
     algorithm: str = "auto"
+    source: ElementType | None = None  #: of x; None is `element`, anything narrower is widened while it is packed
+
+    @property
+    def widened_from(self) -> str:
+        """Variant of the spec that packs x."""
+        return f"from {self.source.numba_name}" if self.source not in (None, self.element) else ""
 
     @property
     def taps(self) -> int:
