@@ -168,7 +168,11 @@ def ncnn_layer(case: Case) -> tuple[str, dict[int, int]]:
     if isinstance(case, ConvCase):
         kernel = {0: case.out_c, 1: case.kw, 11: case.kh, 2: case.dilation, 3: case.stride, 4: case.pad}
         weights = {5: 0, 6: _product(case.weight_shape)}
-        return ("Convolution", kernel | weights) if case.groups == 1 else ("ConvolutionDepthWise", kernel | weights | {7: case.groups})
+        return (
+            ("Convolution", kernel | weights)
+            if case.groups == 1
+            else ("ConvolutionDepthWise", kernel | weights | {7: case.groups})
+        )
     if case.op == "sub":
         window = {0: case.c, 1: case.kernel, 3: case.stride, 4: case.pad, 5: 1, 6: case.c * case.kernel**2, 7: case.c}
         if case.ceil:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastpool.dtypes import ElementType
@@ -15,11 +17,11 @@ def address(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def aligned_empty(elements: int, dtype: np.dtype) -> np.ndarray:
-    """Uninitialised vector that begins on a cache line."""
-    raw = np.empty(elements * dtype.itemsize + ALIGNMENT, np.uint8)
-    skip = -address(raw) % ALIGNMENT
-    return raw[skip : skip + elements * dtype.itemsize].view(dtype)
+def aligned_empty(elements: int, dtype: np.dtype, find: Callable[[np.ndarray], int] = address) -> np.ndarray:
+    """Uninitialised vector that begins on a cache line; `find` gives an array's address."""
+    raw = np.empty(elements + ALIGNMENT // dtype.itemsize, dtype)
+    skip = -find(raw) % ALIGNMENT // dtype.itemsize
+    return raw[skip : skip + elements]
 
 
 def kernel_ready(x: np.ndarray, element: ElementType) -> np.ndarray:

@@ -11,6 +11,7 @@ from fastpool import validation
 from fastpool.arrays import contiguous
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.layer import Layer, convolve, layer_for, ready_bias
+from fastpool.memo import Memo
 from fastpool.plans.convolution import Form
 
 
@@ -53,7 +54,9 @@ class _Prepared:
         options = (stride, padding, dilation, groups, padding_mode, activation, algorithm)
         layer = self._layer = layer_for(weight, self._axes, *options, True)
         self._weight = np.array(weight, layer.element.dtype, order="C")
+        self._dtype = layer.element.dtype
         self._packed: dict[Form, np.ndarray] = {}
+        self._ready = Memo()
         self._sums: dict[np.dtype, _Prepared] = {}
         if not layer.of_integers:
             self._bias = ready_bias(bias, "bias", layer, weight).copy()
@@ -67,11 +70,20 @@ class _Prepared:
         self, x: np.ndarray, *, residual: np.ndarray | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
         """Convolve `x`; arguments and result as of the function of the same name."""
+        if residual is None and type(x) is np.ndarray and x.dtype is self._dtype:
+            ready = self._ready.get((x.shape, x.strides))
+            found = ready and ready.run(x, out)
+            if found is not None:
+                return found  # type: ignore[no-any-return]
         if self._layer.of_integers:
             layer = self._layer.over(x)
             summing = self._sums.get(layer.element.dtype) or self._summing(layer)
             return convolve(layer, x, summing._weights_in, summing._weight, summing._bias, residual, out, {})
-        return convolve(self._layer, x, self._weights_in, self._weight, self._bias, residual, out, {})
+        result = convolve(self._layer, x, self._weights_in, self._weight, self._bias, residual, out, {})
+        if type(x) is np.ndarray and (x.shape, x.strides) not in self._ready and x.size:
+            packed = self._weights_in(self._layer.bind(x, False).form)
+            self._ready.keep((x.shape, x.strides), self._layer.ready(x, packed, self._weight, self._bias))
+        return result
 
     def _summing(self, layer: Layer) -> _Prepared:
         """The same with weights and bias in the integers of the sums."""

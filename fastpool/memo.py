@@ -16,6 +16,8 @@ def options_key(*options: Any) -> tuple[Any, ...] | None:
     None for options of other types than numbers, strings and tuples of int: those are checked every time.
     """
     types = tuple(map(type, options))
+    if _PLAIN.issuperset(types):
+        return options + types
     for option, kind in zip(options, types, strict=True):
         if kind is tuple:
             for item in option:

@@ -84,12 +84,16 @@ def pool(
     where = np.empty(bound.shape, np.int64) if bound.indices else None
     if bound.plan is not None:
         find = runtime.engine().address
-        constants = {}
-        if weight is not None:
-            weights, biases = contiguous(weight, element), contiguous(bias, element)
-            constants = {"weights": find(weights), "bias": find(biases)}
-        indices = 0 if where is None else find(where)
-        bound.plan.run(bound.plan.ready(**constants), find(ready), 0, find(target), indices)
+        weights = None if weight is None else contiguous(weight, element)
+        biases = None if bias is None else contiguous(bias, element)
+        bound.plan.run(
+            find(ready),
+            0 if weights is None else find(weights),
+            0 if biases is None else find(biases),
+            0,
+            find(target),
+            0 if where is None else find(where),
+        )
     if result is not target:
         result[...] = target
     return result if where is None else (result, where)

@@ -109,20 +109,21 @@ def threads_for(cycles: float) -> int:
     return count
 
 
-def launch(blocks: np.ndarray, *arguments: int) -> None:
-    """Run the steps in `blocks`; arguments are the bytes of scratch, the addresses, and last the number of threads."""
-    current = engine()
-    if arguments[-1] == 1:
-        current.serial(blocks, *arguments[:-1])
+def launch(cycles: float, blocks: np.ndarray, shared: int, private: int, *addresses: int) -> None:
+    """Run the steps in `blocks`, of `cycles` in all, with scratch of `shared` bytes and of `private` for each thread."""
+    current = _engine or engine()
+    threads = threads_for(cycles)
+    if threads == 1:
+        current.serial(blocks, shared + private, *addresses)
     elif current.layer != "workqueue":
-        current.parallel(blocks, *arguments)
+        current.parallel(blocks, shared + threads * private, *addresses, threads)
     elif _one_at_a_time.acquire(blocking=False):
         try:
-            current.parallel(blocks, *arguments)
+            current.parallel(blocks, shared + threads * private, *addresses, threads)
         finally:
             _one_at_a_time.release()
     else:
-        current.serial(blocks, *arguments[:-1])
+        current.serial(blocks, shared + private, *addresses)
 
 
 def get_num_threads() -> int:

@@ -151,8 +151,8 @@ def same_element(value: np.ndarray, name: str, element: ElementType, other_name:
 def images(x: Any, axes: int, allowed: Mapping[np.dtype, ElementType] = FLOATS) -> np.ndarray:
     """Check x: (N, C, *spatial) or (C, *spatial), nothing empty but the batch."""
     array(x, "x", allowed)
-    layout = "(N, C, " + ", ".join("DHW"[-axes:]) + ")"
     if x.ndim not in (axes + 1, axes + 2):
+        layout = "(N, C, " + ", ".join("DHW"[-axes:]) + ")"
         raise ValueError(f"x must have shape {layout} or the same without N, got {x.shape}")
     if 0 in x.shape[-axes - 1 :]:
         raise ValueError(f"x must not be empty in its channels or spatial dimensions, got shape {x.shape}")

@@ -11,7 +11,7 @@ from numba import njit, prange
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastpool.kernels.calls import INDICES, OUT, RESIDUAL, SCRATCH, TASKS, X
+from fastpool.kernels.calls import ADDRESSES, FIRST_ADDRESS
 
 LINE_BYTES = 64
 _LINE = LINE_BYTES // 8  # words apart, so that the counters of two steps do not share a cache line
@@ -65,32 +65,33 @@ def _place(typingctx, steps, step, index, scratch):
 
 
 @njit
-def _with_addresses(plan_steps, scratch, x, residual, out, indices):
+def _with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters):
     steps = plan_steps.copy()
     for step in range(steps.shape[0]):
-        row = steps[step]
-        row[X], row[RESIDUAL], row[OUT], row[INDICES] = x, residual, out, indices
-        _place(steps, step, SCRATCH, scratch)
+        row = steps[step, FIRST_ADDRESS : FIRST_ADDRESS + ADDRESSES]
+        row[0], row[1], row[2], row[3], row[4] = x, weights, bias, residual, out
+        row[6], row[7] = indices, filters
+        _place(steps, step, FIRST_ADDRESS + 5, scratch)
     return steps
 
 
-def serial(plan_steps, scratch_bytes, x, residual, out, indices):
+def serial(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices, filters):
     """Run every task of every step on this thread."""
     scratch = np.empty(scratch_bytes, np.uint8)
-    steps = _with_addresses(plan_steps, scratch, x, residual, out, indices)
+    steps = _with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters)
     for step in range(steps.shape[0]):
-        for task in range(steps[step, TASKS]):
+        for task in range(steps[step, 1]):
             _invoke(steps, step, task, 0)
     return scratch.size  # keeps the scratch alive until here
 
 
-def parallel(plan_steps, scratch_bytes, x, residual, out, indices, threads):
+def parallel(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices, filters, threads):
     """Run the tasks of each step on `threads` threads, the steps one after the other."""
     scratch = np.empty(scratch_bytes, np.uint8)
-    steps = _with_addresses(plan_steps, scratch, x, residual, out, indices)
+    steps = _with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters)
     counters = np.zeros(steps.shape[0] * _LINE, np.int64)
     for step in range(steps.shape[0]):
-        tasks = steps[step, TASKS]
+        tasks = steps[step, 1]
         for thread in prange(threads):
             task = _take(counters, step * _LINE)
             while task < tasks:

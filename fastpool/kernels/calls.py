@@ -23,7 +23,7 @@ from numba.extending import intrinsic, lower_getattr_generic, models, register_m
 
 from fastpool.kernels.simd import I8, I64, Pointer, Spec, source_of
 
-#: First words of every call block. Addresses are filled in by `Plan.ready` and by the launchers.
+#: First words of every call block. `x` ... are filled in by the launchers.
 HEAD = {
     "function": "integer",
     "tasks": "integer",
@@ -36,9 +36,8 @@ HEAD = {
     "indices": "integers",
     "filters": "elements",
 }
-TASKS, X, RESIDUAL, OUT, SCRATCH, INDICES = map(list(HEAD).index, "tasks x residual out scratch indices".split())
-#: Arrays that a plan is told before it is launched, for they may serve many calls.
-CONSTANTS = {name: list(HEAD).index(name) for name in ("weights", "bias", "filters")}
+FIRST_ADDRESS = 2
+ADDRESSES = len(HEAD) - FIRST_ADDRESS
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "winograd_fused": (winograd_fused, WINOGRAD_SHAPES),
     "winograd_weights": (winograd_weights, WINOGRAD_SHAPES),
     "depthwise": (
-        depthwise, tuple((f"{lanes}stride {s}", *size) for lanes in ("", "narrow ") for s in (1, 2) for size in _FILTERS),
+        depthwise,
+        tuple((f"{lanes}stride {s}", *size) for lanes in ("", "narrow ") for s in (1, 2) for size in _FILTERS),
     ),
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
     "small_pool": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from fastpool.arrays import ALIGNMENT
 from fastpool.dtypes import ElementType
 from fastpool.kernels import spec_for
 from fastpool.kernels._jit import Routine
-from fastpool.kernels.calls import CONSTANTS
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,17 @@ class Plan:
     tables: tuple[Any, ...] = field(default=(), repr=False)  #: keeps alive the arrays whose addresses are in the fields
     _blocks: list[np.ndarray] = field(default_factory=list, compare=False, repr=False)
 
+    @cached_property
+    def scratch(self) -> tuple[int, int]:
+        """Bytes of scratch that all threads share, and of each thread."""
+        size = self.element.size
+        shared, private = self.shared_elements * size, self.thread_elements * size
+        return shared + (ALIGNMENT if shared or private else 0), private
+
     def workspace(self, threads: int) -> int:
         """Bytes of scratch that a call allocates."""
-        elements = self.shared_elements + threads * self.thread_elements
-        return elements * self.element.size + ALIGNMENT if elements else 0
+        shared, private = self.scratch
+        return shared + threads * private
 
     def _compile(self) -> np.ndarray:
         blocks = [step.block() for step in self.steps]
@@ -73,19 +80,20 @@ class Plan:
         self._blocks.append(together)
         return together
 
-    def ready(self, **constants: int) -> np.ndarray:
-        """Call blocks with the addresses of `weights`, `bias` and `filters`: as they may serve many calls."""
-        blocks = self._blocks[0] if self._blocks else self._compile()
-        if constants:
-            blocks = blocks.copy()
-            for name, address in constants.items():
-                blocks[:, CONSTANTS[name]] = address
-        return blocks
-
-    def run(self, blocks: np.ndarray, x: int, residual: int = 0, out: int = 0, indices: int = 0) -> None:
+    def run(
+        self,
+        x: int,
+        weights: int = 0,
+        bias: int = 0,
+        residual: int = 0,
+        out: int = 0,
+        indices: int = 0,
+        filters: int = 0,
+    ) -> None:
         """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
-        threads = runtime.threads_for(self.cycles)
-        runtime.launch(blocks, self.workspace(threads), x, residual, out, indices, threads)
+        blocks = self._blocks[0] if self._blocks else self._compile()
+        shared, private = self.scratch
+        runtime.launch(self.cycles, blocks, shared, private, x, weights, bias, residual, out, indices, filters)
 
 
 def table(values: Any) -> np.ndarray:
