@@ -97,6 +97,12 @@ class Layer:
         return axes, validation.result_shape(shape, self.element, "padding")
 
     def _bind(self, x: np.ndarray, with_residual: bool) -> _Bound:
+        problem, shape = self.problem(x, with_residual)
+        plan, form = plan_convolution(problem)
+        return _Bound(plan, form, shape)
+
+    def problem(self, x: np.ndarray, with_residual: bool) -> tuple[Convolution, tuple[int, ...]]:
+        """All that a plan depends on, and the shape of the result."""
         windows, shape = self.result_shape(x)
         lifted = (_FLAT,) * (3 - self.axes) + windows
         batched = x if x.ndim == self.axes + 2 else x[np.newaxis]
@@ -119,8 +125,7 @@ class Layer:
             self.algorithm,
             self.source,
         )
-        plan, form = plan_convolution(problem)
-        return _Bound(plan, form, shape)
+        return problem, shape
 
     def pack(self, weight: np.ndarray, form: Form) -> np.ndarray:
         """Weights in the form that a plan reads."""
