@@ -14,7 +14,7 @@ from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.depthwise import depthwise
 from fastpool.kernels.direct import direct
-from fastpool.kernels.tiles import TileShape
+from fastpool.kernels.tiles import TARGET, TILE_SHAPES
 from fastpool.kernels.winograd import winograd_fused, winograd_output
 from fastpool.plans import direct as direct_plans
 from fastpool.plans import winograd
@@ -110,15 +110,17 @@ def test_numbers(decided, dtype):
 
 @every_dtype
 @pytest.mark.parametrize("source", ["shared", "private"])
-@pytest.mark.parametrize("tile", [TileShape("channels", 2, 7), TileShape("pixels", 1, 8)], ids=lambda tile: tile.role)
+@pytest.mark.parametrize("tile", TILE_SHAPES[TARGET.registers][::4], ids=str)
 def test_multiply_adds_of_a_tile(planner, tile, source, dtype):
     """Rows of 10 outputs, 5 of them, in 2 images and 2 groups of 11 -> 33 channels."""
     planner.force(tile, source)
     found = prepared((66, 11, 2, 3), dtype, groups=2, padding=((0, 1), (1, 1))).explain((2, 22, 5, 10))
     lanes = lanes_of(dtype)
-    across, channels = (
-        (14, -(-33 // (2 * lanes)) * 2 * lanes) if tile.role == "channels" else (-(-10 // lanes) * lanes, 40)
-    )
+    if tile.role == "channels":
+        pixels, block = tile.width, tile.vectors * lanes
+    else:
+        pixels, block = tile.vectors * lanes, tile.width
+    across, channels = -(-10 // pixels) * pixels, -(-33 // block) * block
     assert found.multiply_adds_done == 2 * 2 * 5 * across * channels * 11 * 6
     assert found.multiply_adds == 2 * 2 * 5 * 10 * 33 * 11 * 6
     assert (found.role, found.vectors, found.width) == (tile.role, tile.vectors, tile.width)
