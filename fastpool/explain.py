@@ -16,7 +16,7 @@ import numpy as np
 
 from fastpool import runtime, validation
 from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.depthwise import ROWS
+from fastpool.kernels import spec_for
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.kernels.tiles import PRIVATE_BYTES, WINOGRAD_PRIVATE_BYTES, TileShape
 from fastpool.layer import Layer
@@ -62,8 +62,8 @@ class Explanation:
         What the lanes of a vector hold: output channels or output pixels.
     vectors, width, lanes : int
         Register tile: ``vectors x width`` accumulators of so many lanes. The width counts pixels where the lanes hold
-        channels (with Winograd, tiles) and channels where they hold pixels. A depthwise tile is a vector of columns in
-        each of some rows.
+        channels (with Winograd, tiles) and channels where they hold pixels. A depthwise convolution has a vector of
+        columns of each row whose sum is under way.
     source : {"in place", "packed shared", "packed per task"}
         Where the sums read x: as it is, from a copy packed once for all threads, or from one that each task packs.
         Winograd's filtering reads x in place and transforms it.
@@ -73,7 +73,8 @@ class Explanation:
         Independent parts of the work, which threads take one after the other (of the last step).
     rows_per_task, tiles_per_task : int
         Rows (which may have been joined into one, where nothing lies between them in memory; with Winograd, rows of
-        tiles, those of the next image following) and tiles of pixels, of one block, that a task computes.
+        tiles, those of the next image following) and tiles of pixels, of one block, that a task computes. Depthwise
+        ones are vectors of a row.
     blocks, blocks_per_task : int
         Blocks of output channels of a group, as wide as a tile, in all and in a task; of a depthwise convolution,
         planes of all images.
@@ -87,7 +88,7 @@ class Explanation:
         That the kernel carries out in its sums: fewer with Winograd's filtering, more where tiles reach beyond the
         edges. The additions of transforms are not counted.
     waste : float
-        Part of them, from 0 to 1, that lies beyond edges of pixels and channels.
+        Part of them, from 0 to 1, that lies beyond edges of pixels and channels, and gives no result.
     input_bytes, weight_bytes, output_bytes : int
         Of the arrays.
     prepared_weight_bytes : int
@@ -357,11 +358,15 @@ def _why_blocking(problem: Convolution, plan: Plan) -> str:
 
 
 def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
-    fields, lanes = plan.steps[-1].fields, lanes_for(problem.element)
+    step = plan.steps[-1]
+    fields, lanes = step.fields, spec_for(problem.element, *step.kernel.shape).lanes
     _, height, width = problem.axes
     columns = ceil_div(width.out, lanes)
-    done = fields["planes"] * ceil_div(height.out, ROWS) * ROWS * columns * lanes * problem.taps
-    rows = min(fields["rows_per_task"], height.out)
+    # Rows of taps added to a sum: those of every output, and at the begin of a strip those of the sums under way.
+    begin = sum(i // height.stride + 1 for i in range(height.kernel - height.stride))
+    runs = [min(fields["rows_per_task"], height.out - row) for row in range(0, height.out, fields["rows_per_task"])]
+    strips = sum(ceil_div(rows, fields["block_rows"]) for rows in runs)
+    done = fields["planes"] * columns * (height.out * height.kernel + strips * begin) * width.kernel * lanes
     planes = _counted(fields["planes"], "plane")
     cut = f"{planes} would be too few tasks"
     whole = f"{planes} are enough tasks, or too little work for more"
@@ -370,20 +375,20 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
         "filtering": None,
         "phases": 1,
         "role": "pixels",
-        "vectors": ROWS,
+        "vectors": ceil_div(height.kernel, height.stride),
         "width": 1,
         "lanes": lanes,
         "source": "in place",
         "schedule": None,
-        "rows_per_task": rows,
-        "tiles_per_task": ceil_div(rows, ROWS) * columns,
+        "rows_per_task": fields["rows_per_task"],
+        "tiles_per_task": fields["rows_per_task"] * columns,
         "blocks": fields["planes"],
         "blocks_per_task": fields["planes_per_task"],
         "multiply_adds_done": done,
         "waste": 1 - problem.multiply_adds / done,
         "why": {
             "algorithm": "a group has one input channel: nothing is summed over channels",
-            "tile": "a row of input is read once for all rows of output that see it",
+            "tile": "a row of input is read once, for the sums of all rows of output that see it",
             "source": "masked loads give zeros for padding",
             "blocking": cut if fields["row_tasks"] > 1 else whole,
         },
