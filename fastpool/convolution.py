@@ -84,13 +84,15 @@ class _Prepared:
         self._sums[layer.element.dtype] = made
         return made
 
-    def explain(self, shape: Sequence[int]) -> Explanation:
+    def explain(self, shape: Sequence[int], dtype: Any = None) -> Explanation:
         """Say how a contiguous `x` of this shape is convolved, and why so.
 
         Parameters
         ----------
         shape : tuple of int
             Of `x`, with or without N.
+        dtype : dtype, optional
+            Of `x`, by default that of the weights; integers may be others.
 
         Returns
         -------
@@ -109,7 +111,7 @@ class _Prepared:
         >>> fastpool.Conv2d(np.ones((8, 1, 3, 3)), groups=8).explain((8, 30, 40)).algorithm
         'depthwise'
         """
-        return explain(type(self).__name__, self._layer, shape)
+        return explain(type(self).__name__, self._layer, shape, dtype)
 
     def _weights_in(self, form: Form) -> np.ndarray:
         packed = self._packed.get(form)

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from fastpool import runtime, validation
+from fastpool.dtypes import ELEMENT_TYPES, ElementType
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels import spec_for
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.kernels.tiles import PRIVATE_BYTES, WINOGRAD_PRIVATE_BYTES, TileShape
 from fastpool.layer import Layer
-from fastpool.plans.convolution import plan_weights
+from fastpool.plans.convolution import Form, plan_weights
 from fastpool.plans.direct import plan_direct, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
@@ -88,7 +89,7 @@ class Explanation:
         That the kernel carries out in its sums: fewer with Winograd's filtering, more where tiles reach beyond the
         edges. The additions of transforms are not counted.
     waste : float
-        Part of them, from 0 to 1, that lies beyond edges of pixels and channels, and gives no result.
+        Part of them, from 0 to 1, that gives no result: beyond the last pixel or channel, or done twice.
     input_bytes, weight_bytes, output_bytes : int
         Of the arrays.
     prepared_weight_bytes : int
@@ -160,7 +161,7 @@ class Explanation:
             "threads": f"{self.threads}: {why.threads}",
             "multiply-adds": (
                 f"{count_text(self.multiply_adds)} by definition, {count_text(self.multiply_adds_done)} carried out, "
-                f"{self.waste:.1%} of them beyond the edges"
+                f"{self.waste:.1%} of them for nothing"
             ),
             "memory": (
                 f"input {bytes_text(self.input_bytes)}, weights {bytes_text(self.weight_bytes)}, "
@@ -196,14 +197,19 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def explain(name: str, layer: Layer, shape: Sequence[int]) -> Explanation:
-    """Explain what a layer does for a contiguous x of this shape."""
-    x = _never_read(shape, layer.axes, layer.element.dtype)
+def explain(name: str, layer: Layer, shape: Sequence[int], dtype: Any = None) -> Explanation:
+    """Explain what a layer does for a contiguous x of this shape, and dtype if it is not that of the weights."""
+    weight_element = layer.element
+    x = _never_read(shape, weight_element.dtype if dtype is None else _dtype(dtype))
+    if layer.of_integers:
+        layer = layer.over(x)
+    validation.images(x, layer.axes, ELEMENT_TYPES)
+    validation.same_element(x, "x", layer.source, "weight")
+    if not x.size:
+        raise ValueError(f"x must have an image, or nothing is computed, got shape {x.shape}")
     bound, (problem, out_shape) = layer.bind(x, False), layer.problem(x, False)
     plan, form = bound.plan, bound.form
     threads = runtime.threads_for(plan.cycles)
-    prepared = plan_weights(layer.element, layer.shape, layer.groups, form)
-    size = layer.element.size
     if isinstance(form, WinogradForm):
         decided = _winograd(problem, plan, form)
     else:
@@ -213,38 +219,52 @@ def explain(name: str, layer: Layer, shape: Sequence[int]) -> Explanation:
     channels = f"{problem.channels} -> {problem.out_channels} channels"
     if layer.groups > 1:
         channels += f" in {layer.groups} groups"
+    dtypes = str(layer.element.dtype)
+    if layer.of_integers:
+        dtypes = f"{layer.source.dtype} x {weight_element.dtype} in {dtypes}"
     return Explanation(
-        layer=f"{name} {kernel}, {channels}, {layer.element.dtype}",
+        layer=f"{name} {kernel}, {channels}, {dtypes}",
         shape=x.shape,
         out_shape=out_shape,
         tasks=plan.steps[-1].tasks,
         threads=threads,
         cycles=plan.cycles,
         multiply_adds=problem.multiply_adds,
-        input_bytes=prod(x.shape) * size,
-        weight_bytes=prod(layer.shape) * size,
-        output_bytes=prod(out_shape) * size,
-        prepared_weight_bytes=prepared[-1][1] * size if prepared else 0,
+        input_bytes=prod(x.shape) * layer.source.size,
+        weight_bytes=prod(layer.shape) * weight_element.size,
+        output_bytes=prod(out_shape) * layer.element.size,
+        prepared_weight_bytes=_prepared_bytes(layer, form, weight_element),
         workspace_bytes=plan.workspace(threads),
         why=reasons,
         **decided,
     )
 
 
-def _never_read(shape: Any, axes: int, dtype: np.dtype) -> np.ndarray:
+def _prepared_bytes(layer: Layer, form: Form, weight_element: ElementType) -> int:
+    plans = plan_weights(layer.element, layer.shape, layer.groups, form)
+    if plans:
+        return plans[-1][1] * layer.element.size
+    return 0 if weight_element == layer.element else prod(layer.shape) * layer.element.size  # widened
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    try:
+        found: np.dtype = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a dtype of x, got {validation.shown(dtype)}") from None
+    return found
+
+
+def _never_read(shape: Any, dtype: np.dtype) -> np.ndarray:
     """Contiguous x of this shape without memory of its own: its shape and strides are all that a plan is made from."""
     if not isinstance(shape, tuple | list):
         raise TypeError(f"x must be given by its shape, a tuple of integers, got {validation.shown(shape)}")
     sizes = tuple(validation.integer(size, f"x.shape[{i}]", 0) for i, size in enumerate(shape))
     steps = [dtype.itemsize * prod(sizes[i + 1 :]) for i in range(len(sizes))]
     try:
-        x = np.lib.stride_tricks.as_strided(np.zeros((), dtype), sizes, steps, writeable=False)
+        return np.lib.stride_tricks.as_strided(np.zeros((), dtype), sizes, steps, writeable=False)
     except (ValueError, OverflowError):
         raise ValueError(f"x must have a shape that arrays can have, got {validation.shown(sizes)}") from None
-    validation.images(x, axes)
-    if not x.size:
-        raise ValueError(f"x must have an image, or nothing is computed, got shape {sizes}")
-    return x
 
 
 def _why_threads(plan: Plan, threads: int) -> str:
@@ -301,6 +321,8 @@ def _direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, Any]
 
 
 def _why_direct(problem: Convolution, plan: Plan) -> str:
+    if problem.element.is_integer:
+        return "integers are always summed directly"
     if problem.algorithm == "direct":
         return 'algorithm="direct" asks for it'
     forms = forms_for(problem)
@@ -328,7 +350,9 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     fields, size = plan.steps[-1].fields, problem.element.size
     if fields["source"] == IN_PLACE:
         return "with neither stride nor padding, every tap finds its row in x"
-    if any(axis.stride > 1 for axis in problem.axes):
+    if problem.widened_from:
+        cause = f"packing widens {problem.widened_from.removeprefix('from ')} to {problem.element.dtype}"
+    elif any(axis.stride > 1 for axis in problem.axes):
         cause = "packing takes the stride out"
     elif any(axis.pad_begin or axis.pad_end for axis in problem.axes):
         cause = "packing adds the padding"

@@ -67,7 +67,7 @@ def test_decisions_are_those_of_a_call(monkeypatch, decided, dtype):
     run = layer.Plan.run
 
     def recorded(blocks, *arguments):
-        launches.append((blocks, arguments[0], arguments[-1]))
+        launches.append((blocks, arguments[0], arguments[-1]))  # scratch and threads
         launch(blocks, *arguments)
 
     conv(x)  # weights are prepared
@@ -351,3 +351,47 @@ def test_the_reason_follows_the_choice():
     assert heavy.blocks_per_task == 1
     assert "keeps its pixels" in light.why.blocking
     assert light.blocks_per_task == light.blocks
+
+
+#: (dtype of x, of weights) -> dtype of the sums.
+INTEGERS = {("int8", "uint8"): "int32", ("int16", "int8"): "int64", ("int64", "int32"): "int64"}
+
+
+@pytest.mark.parametrize(("dtypes", "sums"), INTEGERS.items(), ids=str)
+@pytest.mark.parametrize("groups", [1, 12])
+def test_integers(dtypes, sums, groups):
+    x = np.ones((2, 12, 20, 21), dtypes[0])
+    conv = fastpool.Conv2d(np.ones((24, 12 // groups, 3, 3), dtypes[1]), padding=1, groups=groups)
+    found, y = conv.explain(x.shape, x.dtype), conv(x)
+    assert y.dtype == sums
+    assert str(found).splitlines()[0].count(f"{dtypes[0]} x {dtypes[1]} in {sums}") == 1
+    (summing,) = conv._sums.values()
+    bound = summing._layer.bind(x, False)
+    (kept,) = summing._packed.values()
+    assert found.tasks == bound.plan.steps[-1].tasks
+    assert bound.plan.steps[-1].kernel.routine is ROUTINES[found.algorithm]
+    assert (found.input_bytes, found.weight_bytes, found.output_bytes) == (x.nbytes, conv._weight.nbytes, y.nbytes)
+    assert found.prepared_weight_bytes == (0 if kept is conv._weight else kept.nbytes)
+    assert found.workspace_bytes == bound.plan.workspace(found.threads)
+    if found.algorithm == "direct":
+        assert "integers" in found.why.algorithm
+        assert ("widens" in found.why.source) == (dtypes[0] != sums)
+
+
+def test_dtypes_are_refused_as_by_a_call():
+    of_floats, of_integers = prepared((8, 6, 3, 3)), fastpool.Conv2d(np.ones((8, 6, 3, 3), np.int8))
+    for conv, dtype in [
+        (of_floats, "f8"),
+        (of_floats, "i4"),
+        (of_floats, "c8"),
+        (of_integers, "f4"),
+        (of_integers, "u8"),
+    ]:
+        with pytest.raises(TypeError, match=r"^x must") as refused:
+            conv(np.zeros((6, 9, 9), dtype))
+        with pytest.raises(TypeError, match=r"^x must") as explained:
+            conv.explain((6, 9, 9), dtype)
+        assert str(explained.value) == str(refused.value)
+    with pytest.raises(TypeError, match=r"^dtype must"):
+        of_floats.explain((6, 9, 9), "float31")
+    assert of_floats.explain((6, 9, 9), np.dtype("f4").newbyteorder()) == of_floats.explain((6, 9, 9))
