@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from fastpool import runtime, validation
-from fastpool.dtypes import ELEMENT_TYPES, ElementType
+from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels import spec_for
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.kernels.tiles import PRIVATE_BYTES, WINOGRAD_PRIVATE_BYTES, TileShape
 from fastpool.layer import Layer
-from fastpool.plans.convolution import Form, plan_weights
+from fastpool.plans.convolution import plan_weights
 from fastpool.plans.direct import plan_direct, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
@@ -210,6 +210,7 @@ def explain(name: str, layer: Layer, shape: Sequence[int], dtype: Any = None) ->
     bound, (problem, out_shape) = layer.bind(x, False), layer.problem(x, False)
     plan, form = bound.plan, bound.form
     threads = runtime.threads_for(plan.cycles)
+    prepared = plan_weights(layer.element, layer.shape, layer.groups, form)
     if isinstance(form, WinogradForm):
         decided = _winograd(problem, plan, form)
     else:
@@ -233,18 +234,11 @@ def explain(name: str, layer: Layer, shape: Sequence[int], dtype: Any = None) ->
         input_bytes=prod(x.shape) * layer.source.size,
         weight_bytes=prod(layer.shape) * weight_element.size,
         output_bytes=prod(out_shape) * layer.element.size,
-        prepared_weight_bytes=_prepared_bytes(layer, form, weight_element),
+        prepared_weight_bytes=prepared[-1][1] * layer.element.size if prepared else 0,
         workspace_bytes=plan.workspace(threads),
         why=reasons,
         **decided,
     )
-
-
-def _prepared_bytes(layer: Layer, form: Form, weight_element: ElementType) -> int:
-    plans = plan_weights(layer.element, layer.shape, layer.groups, form)
-    if plans:
-        return plans[-1][1] * layer.element.size
-    return 0 if weight_element == layer.element else prod(layer.shape) * layer.element.size  # widened
 
 
 def _dtype(dtype: Any) -> np.dtype:
