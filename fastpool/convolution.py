@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from fastpool import validation
 from fastpool.arrays import contiguous
 from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.explain import Explanation, explain
 from fastpool.layer import Layer, convolve, layer_for, ready_bias
 from fastpool.memo import Memo
 from fastpool.plans.convolution import Form
@@ -93,6 +95,35 @@ class _Prepared:
         made._weight = contiguous(self._weight, layer.element)
         self._sums[layer.element.dtype] = made
         return made
+
+    def explain(self, shape: Sequence[int], dtype: Any = None) -> Explanation:
+        """Say how a contiguous `x` of this shape is convolved, and why so.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of `x`, with or without N.
+        dtype : dtype, optional
+            Of `x`, by default that of the weights; integers may be others.
+
+        Returns
+        -------
+        Explanation
+            To be printed or read: algorithm, register tile, source, blocking, threads, work, memory, and the reasons.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a call would refuse an x of this shape, or has nothing to compute for it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastpool
+        >>> fastpool.Conv2d(np.ones((8, 1, 3, 3)), groups=8).explain((8, 30, 40)).algorithm
+        'depthwise'
+        """
+        return explain(type(self).__name__, self._layer, shape, dtype)
 
     def _weights_in(self, form: Form) -> np.ndarray:
         packed = self._packed.get(form)

@@ -137,6 +137,12 @@ class Layer:
         return axes, validation.result_shape(shape, self.element, "padding")
 
     def _bind(self, x: np.ndarray, with_residual: bool) -> _Bound:
+        problem, shape = self.problem(x, with_residual)
+        plan, form = plan_convolution(problem)
+        return _Bound(plan, form, shape)
+
+    def problem(self, x: np.ndarray, with_residual: bool) -> tuple[Convolution, tuple[int, ...]]:
+        """All that a plan depends on, and the shape of the result."""
         windows, shape = self.result_shape(x)
         lifted = (_FLAT,) * (3 - self.axes) + windows
         batched = x if x.ndim == self.axes + 2 else x[np.newaxis]
@@ -159,8 +165,7 @@ class Layer:
             self.algorithm,
             self.source,
         )
-        plan, form = plan_convolution(problem)
-        return _Bound(plan, form, shape)
+        return problem, shape
 
     def ready(self, x: np.ndarray, packed: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Ready | None:
         """What a further call on an array like x needs; None where x is not contiguous."""

@@ -369,3 +369,13 @@ def always_parallel(monkeypatch):
     """Let the smallest work enter the parallel region."""
     monkeypatch.setattr(runtime, "_PAYS", {})
     monkeypatch.setattr(runtime, "_PAYS_ELSE", 0.0)
+
+
+@pytest.fixture(scope="module")
+def one_thread_of_pytorch():
+    """Keep PyTorch's threads from spinning beside ours."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

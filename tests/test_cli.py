@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fastpool
-from fastpool.cli import layout, main, measure, picture, sheet, units, ways
+from fastpool import units
+from fastpool.cli import layout, main, measure, picture, sheet, ways
 from fastpool.cli.errors import EXIT_WRONG_RESULT, CommandError
 
 pytest.importorskip("matplotlib")

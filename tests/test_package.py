@@ -33,16 +33,18 @@ MAY_IMPORT = {
     "runtime": {"", "validation", "kernels"},
     "plans": FOUNDATION | {"arrays", "kernels", "runtime"},
     "layer": FOUNDATION | {"arrays", "kernels", "memo", "plans", "runtime", "validation"},
-    "convolution": FOUNDATION | {"arrays", "layer", "plans", "validation"},
+    "units": set(),
+    "explain": FOUNDATION | {"kernels", "layer", "plans", "runtime", "units", "validation"},
+    "convolution": FOUNDATION | {"arrays", "explain", "layer", "plans", "validation"},
     "transposed": FOUNDATION | {"arrays", "layer", "validation"},
     "pooling": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
     "subsampling": FOUNDATION | {"pooling", "validation"},
     "": {"convolution", "transposed", "pooling", "subsampling", "runtime"},
-    "cli": {"", "oracle", "convolution", "pooling", "subsampling", "runtime"},
+    "cli": {"", "oracle", "convolution", "pooling", "subsampling", "runtime", "units"},
     "__main__": {"cli"},
 }
 #: Folders and modules -> packages outside the standard library that they may import.
-LIBRARIES = {"geometry": set(), "memo": set(), "": set(), "__main__": set(), "oracle": {"numpy"}}
+LIBRARIES = {"geometry": set(), "memo": set(), "units": set(), "": set(), "__main__": set(), "oracle": {"numpy"}}
 #: Those of the extras, imported where they are used.
 EXTRAS = {"cli": {"matplotlib", "PIL", "rich"}, "onnx": {"onnx"}}
 #: Names by which Numba compiles, which two files may use.

@@ -21,7 +21,12 @@ with warnings.catch_warnings():
 
 #: Function -> number of PyTorch's samples, at least. More may come; fewer would mean that something is left out.
 SAMPLES = {
+    "conv1d": 10,
     "conv2d": 30,
+    "conv3d": 20,
+    "conv_transpose1d": 10,
+    "conv_transpose2d": 12,
+    "conv_transpose3d": 10,
     "avg_pool2d": 7,
     "max_pool2d": 1440,
     "adaptive_avg_pool2d": 10,
@@ -30,14 +35,10 @@ SAMPLES = {
 DTYPES = {"float32": (torch.float32, np.float32), "float64": (torch.float64, np.float64)}
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Keep PyTorch's threads from spinning beside ours."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread_of_pytorch"),
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths"),
+]
 
 
 def to_numpy(value):

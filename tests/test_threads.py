@@ -8,6 +8,9 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -431,6 +434,46 @@ def same_bits():
         check(calls, wanted)
 
 
+def convolutions():
+    """Give convolutions of every algorithm, source and schedule, large enough for a parallel region."""
+    x, small, large = images(0, 2, 40, 61, 59), images(1, 1, 200, 9, 11), images(2, 2, 24, 160, 150)
+    weight, wide, fifth = images(3, 70, 40, 3, 3), images(4, 330, 200, 3, 3), images(5, 34, 24, 5, 5)
+    point, cube = images(6, 130, 40, 1, 1), images(7, 30, 8, 2, 3, 3)
+    calls = {
+        "in place": lambda: fastpool.conv2d(x, point),
+        "in place, dilated": lambda: fastpool.conv2d(x, weight, dilation=2, algorithm="direct"),
+        "packed": lambda: fastpool.conv2d(x, weight, None, 2, 1, algorithm="direct"),
+        "more weight than input": lambda: fastpool.conv2d(small, wide, padding=1, algorithm="direct"),
+        "packed by each task": lambda: fastpool.conv2d(large, fifth, padding=2, algorithm="direct"),
+        "groups": lambda: fastpool.conv2d(x, weight[:, :8], padding=1, groups=5),
+        "depthwise": lambda: fastpool.conv2d(large, images(8, 48, 1, 3, 3), padding=1, groups=24),
+        "depthwise, few planes": lambda: fastpool.conv2d(large[:1, :2], images(9, 2, 1, 5, 5), None, 2, groups=2),
+        "three dimensions": lambda: fastpool.conv3d(x.reshape(2, 8, 5, 61, 59), cube, padding=1),
+        "transposed": lambda: fastpool.conv_transpose2d(x, images(10, 40, 30, 4, 4), None, 2, 1),
+    }
+    for stride, taps in [(1, 3), (1, 5), (2, 3), (2, 5)]:
+        for name, a, channels in [("small", small, 200), ("large", large, 24)]:
+            filters = images(11, 70, channels, taps, taps)
+            calls[f"winograd {taps}s{stride}, {name}"] = partial(
+                fastpool.conv2d, a, filters, stride=stride, padding=1, algorithm="winograd"
+            )
+    return calls
+
+
+def write_bits(path):
+    """Compute every convolution for each number of threads, each time the same, and write down what it was."""
+    calls = convolutions()
+    wanted = serial_results(calls)
+    counts = record_launches()
+    for n in range(1, fastpool.get_num_threads() + 1):
+        with fastpool.threads(n):
+            for name, call in calls.items():
+                counts.clear()
+                check({name: call}, wanted)
+                assert max(counts) == n, f"{name} is too small for a parallel region"
+    Path(path).write_text("".join(f"{name}: {sha256(result).hexdigest()}\n" for name, result in wanted.items()))
+
+
 # ---------------------------------------------------------------------------------------------------------------- tests
 
 RUNS = [
@@ -456,6 +499,18 @@ def test_in_a_fresh_interpreter(layer, function):
 
 def test_fork_while_another_thread_compiles(tmp_path):
     apart("workqueue", fork_while_another_thread_compiles, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+def test_convolutions_are_bit_identical_in_every_process(tmp_path):
+    # How work is cut into tasks depends on the number of threads that Numba has.
+    layer = next(name for name in LAYERS if not missing(name))
+    written = set()
+    for run, threads in enumerate(("1", "2", "5", "5")):
+        path = tmp_path / str(run)
+        apart(layer, write_bits, str(path), NUMBA_NUM_THREADS=threads)
+        written.add(path.read_text())
+    assert len(written) == 1
+    assert len(written.pop().splitlines()) == len(convolutions())
 
 
 def test_one_processor(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastpool.cli.errors import CommandError
-from fastpool.cli.units import printable
+from fastpool.units import printable
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpool.cli.measure import Measurement
 from fastpool.cli.picture import Picture
-from fastpool.cli.units import bytes_text, count_text, printable, seconds_text, shift_text
+from fastpool.units import bytes_text, count_text, printable, seconds_text, shift_text
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -24,8 +24,8 @@ from fastpool.cli.typeset import (
     wrap,
     write_lines,
 )
-from fastpool.cli.units import count_text, seconds_text, shift_text
 from fastpool.cli.ways import Array
+from fastpool.units import count_text, seconds_text, shift_text
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

@@ -126,6 +126,21 @@ def choose_tile(problem: Convolution, grid: _Grid) -> TileShape:
     return min(TILE_SHAPES[TARGET.registers], key=lambda tile: direct_cycles(problem, tile, grid))
 
 
+def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
+    """What `choose_tile` has compared: estimated cycles of each tile, on the rows and columns of a plan."""
+    fields = plan.steps[-1].fields
+    grid = _Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"])
+    return {tile: direct_cycles(problem, tile, grid) for tile in TILE_SHAPES[TARGET.registers]}
+
+
+def shared_bytes(problem: Convolution) -> tuple[int, int]:
+    """Bytes of all of x packed, and up to how many all threads share one copy: more where there is much weight."""
+    size = problem.element.size
+    channel = _packed(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out)).channel
+    weight_bytes = problem.out_channels * problem.channels // problem.groups * problem.taps * size
+    return problem.images * problem.channels * channel * size, max(SHARED_BYTES, min(weight_bytes, SHARED_LIMIT))
+
+
 def _choose_source(problem: Convolution) -> tuple[_Source, int]:
     """Where to read from, and the rows of one task where it packs for itself."""
     size = problem.element.size
@@ -137,11 +152,9 @@ def _choose_source(problem: Convolution) -> tuple[_Source, int]:
         aliased = source.channel * size % _ALIAS == 0 and problem.channels // problem.groups >= 16
         if grid.columns >= tile.pixels(lanes_for(problem.element)) and not aliased:
             return source, 0
-    shared = _packed(problem, SHARED, outs)
-    shared_bytes = problem.images * problem.channels * shared.channel * size
-    weight_bytes = problem.out_channels * problem.channels // problem.groups * problem.taps * size
-    if shared_bytes <= max(SHARED_BYTES, min(weight_bytes, SHARED_LIMIT)):
-        return shared, 0
+    needed, allowed = shared_bytes(problem)
+    if needed <= allowed:
+        return _packed(problem, SHARED, outs), 0
     group_channels = problem.channels // problem.groups
     rows = problem.axes[1].out
     while rows > 1 and _packed(problem, PRIVATE, (1, rows, outs[2])).channel * group_channels * size > PRIVATE_BYTES:

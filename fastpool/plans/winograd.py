@@ -201,6 +201,11 @@ def _traffic(tiling: Tiling) -> float:
     return min(_shared_traffic(tiling), _fused_traffic(tiling))
 
 
+def schedule_traffic(tiling: Tiling) -> dict[str, float]:
+    """Bytes that pass the level-2 cache under each schedule."""
+    return {"shared": _shared_traffic(tiling), "fused": _fused_traffic(tiling)}
+
+
 def _fused_group(tiling: Tiling) -> tuple[int, int]:
     """Rows and columns of tiles of a fused task: near the wanted number, near a multiple of the register tile."""
     wanted = max(1, _group_tiles(tiling))

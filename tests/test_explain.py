@@ -1,0 +1,397 @@
+"""What `Conv*.explain` tells: equal to independent arithmetic, and to what a call does."""
+
+import pickle
+from math import prod
+
+import numpy as np
+import pytest
+from conftest import DTYPES, noise
+
+import fastpool
+from bench.cases import conv_cases
+from fastpool import layer, runtime
+from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.kernels import lanes as lanes_for
+from fastpool.kernels import spec_for
+from fastpool.kernels.depthwise import depthwise
+from fastpool.kernels.direct import direct
+from fastpool.kernels.tiles import TARGET, TILE_SHAPES
+from fastpool.kernels.winograd import winograd_fused, winograd_output
+from fastpool.plans import direct as direct_plans
+from fastpool.plans import winograd
+from fastpool.plans.direct import choose_tile, tile_cycles
+from fastpool.plans.winograd import FORMS, forms_for, winograd_cycles
+
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+#: (algorithm, source, schedule) -> shape of x, weight, options that lead there on any machine.
+CASES = {
+    ("direct", "in place", None): ((2, 64, 56, 56), (130, 64, 1, 1), {}),
+    ("direct", "packed shared", None): (
+        (2, 48, 30, 31),
+        (40, 24, 3, 3),
+        {"padding": "same", "groups": 2, "algorithm": "direct"},
+    ),
+    ("direct", "packed per task", None): ((3, 64, 120, 131), (10, 64, 3, 2), {"padding": 1, "stride": (1, 2)}),
+    ("depthwise", "in place", None): ((2, 20, 33, 35), (40, 1, 3, 3), {"groups": 20, "stride": 2, "padding": 1}),
+    ("winograd", "in place", "shared"): ((1, 200, 9, 11), (70, 200, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    ("winograd", "in place", "fused"): (
+        (2, 24, 160, 150),
+        (70, 24, 5, 5),
+        {"padding": 2, "stride": 2, "algorithm": "winograd"},
+    ),
+}
+every_case = pytest.mark.parametrize("decided", CASES, ids=lambda decided: ", ".join(filter(None, decided)))
+ROUTINES = {"direct": direct, "depthwise": depthwise, "shared": winograd_output, "fused": winograd_fused}
+
+
+def lanes_of(dtype):
+    """Elements of a vector."""
+    return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+
+
+def prepared(weight_shape, dtype=np.float32, **options):
+    """Give a convolution of any rank with weights of noise."""
+    return getattr(fastpool, f"Conv{len(weight_shape) - 2}d")(noise(1, weight_shape, dtype), **options)
+
+
+@every_dtype
+@every_case
+def test_decisions_are_those_of_a_call(monkeypatch, decided, dtype):
+    shape, weight_shape, options = CASES[decided]
+    conv, x = prepared(weight_shape, dtype, **options), noise(2, shape, dtype)
+    found = conv.explain(x.shape)
+    assert (found.algorithm, found.source, found.schedule) == decided
+
+    plans, launches, launch = [], [], runtime.launch
+    run = layer.Plan.run
+
+    def recorded(blocks, *arguments):
+        launches.append((blocks, arguments[0], arguments[-1]))  # scratch and threads
+        launch(blocks, *arguments)
+
+    conv(x)  # weights are prepared
+    monkeypatch.setattr(runtime, "launch", recorded)
+    monkeypatch.setattr(layer.Plan, "run", lambda plan, *args, **more: (plans.append(plan), run(plan, *args, **more)))
+    y = conv(x)
+    ((blocks, scratch, threads),), (plan,) = launches, plans
+    step = plan.steps[-1]
+    assert step.kernel.routine is ROUTINES[found.schedule or found.algorithm]
+    assert (found.tasks, found.workspace_bytes, found.threads) == (blocks[-1, 1], scratch, threads)
+    assert (found.cycles, found.out_shape) == (plan.cycles, y.shape)
+    (kept,) = conv._packed.values()
+    assert found.prepared_weight_bytes == (0 if kept is conv._weight else kept.nbytes)
+    if found.algorithm == "direct":
+        assert step.fields["row_of_tiles"].shape == (found.role, found.vectors, found.width)
+    if found.algorithm == "winograd":
+        assert step.fields["multiply"].shape == ("product", found.vectors, found.width)
+        assert step.kernel.shape[1:] == found.filtering
+
+
+@every_dtype
+@every_case
+def test_numbers(decided, dtype):
+    shape, weight_shape, options = CASES[decided]
+    conv, x = prepared(weight_shape, dtype, **options), np.zeros(shape, dtype)
+    found, y = conv.explain(shape), conv(x)
+    assert found.shape == shape
+    assert found.out_shape == y.shape
+    assert found.multiply_adds == y.size * prod(weight_shape[1:])
+    assert (found.input_bytes, found.output_bytes) == (x.nbytes, y.nbytes)
+    assert found.weight_bytes == prod(weight_shape) * x.itemsize
+    assert found.intensity == pytest.approx(2 * found.multiply_adds / (x.nbytes + y.nbytes + found.weight_bytes))
+    assert found.lanes in (lanes_of(dtype), lanes_of(dtype) // 2)
+    assert 0 <= found.waste < 1
+    if found.algorithm != "winograd":
+        assert found.multiply_adds_done * (1 - found.waste) == pytest.approx(found.multiply_adds)
+        assert (found.filtering, found.phases) == (None, 1)
+    if found.schedule == "fused":
+        assert found.multiply_adds_done < found.multiply_adds
+
+
+@every_dtype
+@pytest.mark.parametrize("source", ["shared", "private"])
+@pytest.mark.parametrize("tile", TILE_SHAPES[TARGET.registers][::4], ids=str)
+def test_multiply_adds_of_a_tile(planner, tile, source, dtype):
+    """Rows of 10 outputs, 5 of them, in 2 images and 2 groups of 11 -> 33 channels."""
+    planner.force(tile, source)
+    found = prepared((66, 11, 2, 3), dtype, groups=2, padding=((0, 1), (1, 1))).explain((2, 22, 5, 10))
+    lanes = lanes_of(dtype)
+    if tile.role == "channels":
+        pixels, block = tile.width, tile.vectors * lanes
+    else:
+        pixels, block = tile.vectors * lanes, tile.width
+    across, channels = -(-10 // pixels) * pixels, -(-33 // block) * block
+    assert found.multiply_adds_done == 2 * 2 * 5 * across * channels * 11 * 6
+    assert found.multiply_adds == 2 * 2 * 5 * 10 * 33 * 11 * 6
+    assert (found.role, found.vectors, found.width) == (tile.role, tile.vectors, tile.width)
+    planner.assert_taken(tile, source)
+
+
+@every_dtype
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 5), (6, 2), (7, 7)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(11, 10), (241, 250)], ids=str)
+def test_multiply_adds_of_a_depthwise_convolution(size, stride, kernel, dtype):
+    """Counted strip by strip: each row of input for every output row that sees it, from the strip's first on."""
+    conv = prepared((6, 1, *kernel), dtype, groups=3, stride=stride)
+    found = conv.explain((2, 3, *size))
+    plan = conv._layer.bind(np.empty((2, 3, *size), dtype), False).plan
+    step, rows, done = plan.steps[-1], found.out_shape[2], 0
+    lanes = spec_for(plan.element, *step.kernel.shape).lanes
+    for first in range(0, rows, found.rows_per_task):
+        end = min(rows, first + found.rows_per_task)
+        for top in range(first, end, step.fields["block_rows"]):
+            bottom = min(end, top + step.fields["block_rows"])
+            for seen in range(top * stride, (bottom - 1) * stride + kernel[0]):
+                done += sum(row * stride <= seen < row * stride + kernel[0] for row in range(top, seen // stride + 1))
+    done *= 12 * kernel[1] * -(-found.out_shape[3] // lanes) * lanes
+    assert found.multiply_adds_done == done
+    assert (found.role, found.vectors, found.width) == ("pixels", -(-kernel[0] // stride), 1)
+    assert found.lanes == lanes
+
+
+@every_dtype
+@pytest.mark.parametrize("schedule", ["shared", "fused"])
+@pytest.mark.parametrize("form", [form for forms in FORMS.values() for form in forms], ids=lambda form: form.shape)
+def test_multiply_adds_of_winograd(planner, monkeypatch, form, schedule, dtype):
+    """Counted task by task, product by product."""
+    monkeypatch.setattr(planner, "algorithm", "winograd")
+    monkeypatch.setattr(winograd, "FORMS", {(form.kernel, form.stride): (form,)})
+    monkeypatch.setattr(winograd, "_is_shared", lambda tiling: schedule == "shared")
+    planner.forget()
+    conv = prepared((70, 20, form.kernel, form.kernel), dtype, padding=1, stride=form.stride, algorithm="winograd")
+    found = conv.explain((3, 20, 61, 47))
+    (plan,) = {id(plan): plan for plan in planner.plans}.values()
+    assert plan.steps[-1].kernel.routine is ROUTINES[schedule]
+    assert found.filtering == (form.outputs, form.taps)
+    assert found.phases == form.stride**2
+
+    fields, done = plan.steps[-1].fields, 0
+    down, across = (-(-size // form.outputs) for size in found.out_shape[2:])
+    for task in range(found.tasks):
+        rows, columns = fields["group_rows"], across
+        if schedule == "shared":
+            rows, blocks = min(rows, 3 * down - task % fields["row_groups"] * rows), 1
+        else:
+            group, rest = task % fields["column_groups"], task // fields["column_groups"]
+            rows = min(rows, down - rest % fields["row_groups"] * rows)
+            columns = min(fields["group_columns"], across - group * fields["group_columns"])
+            blocks = found.blocks
+        for first in range(0, rows * columns, found.width):
+            assert first < rows * columns
+            done += found.width * blocks
+    phases = sum(used for _, used in form.segments())
+    channels = -(-20 // found.lanes) * found.lanes
+    assert found.blocks == -(-70 // (2 * found.lanes))
+    assert found.multiply_adds_done == done * phases * channels * 2 * found.lanes
+    outputs = 3 * prod(found.out_shape[2:])
+    useful = outputs / form.outputs**2 * phases * 20 * 70
+    assert found.waste == pytest.approx(1 - useful / found.multiply_adds_done)
+
+
+def networks():
+    """Give layers of networks: name, convolution without memory for its weights, shape of x."""
+    for case in conv_cases():
+        weight = np.broadcast_to(np.float32(0), (case.out_c, case.c // case.groups, case.kh, case.kw))
+        conv = fastpool.Conv2d(weight, None, case.stride, case.pad, case.dilation, case.groups)
+        yield case, conv, case.input_shape
+
+
+def test_reasons_are_true_for_the_layers_of_networks():
+    algorithms = set()
+    for case, conv, shape in networks():
+        found = conv.explain(shape)
+        algorithms.add(found.algorithm)
+        x = np.empty(shape, np.float32)
+        bound, (problem, _) = conv._layer.bind(x, False), conv._layer.problem(x, False)
+        forms = [winograd_cycles(problem, form) for form in forms_for(problem)]
+        if found.algorithm == "winograd":
+            assert "directly" in found.why.algorithm
+            assert bound.plan.cycles == min(forms)
+        elif found.algorithm == "direct":
+            assert ("Winograd needs" in found.why.algorithm) == (not forms)
+            assert all(found.cycles <= cycles for cycles in forms)
+            cycles = tile_cycles(problem, bound.plan)
+            assert cycles[bound.form] == min(cycles.values()), f"{case.id}: {found.why.tile}"
+        else:
+            assert case.groups == case.c
+        assert found.tasks >= 1
+        assert found.rows_per_task <= found.out_shape[0] * found.out_shape[2]
+        assert found.blocks_per_task <= found.blocks
+        assert all(vars(found.why).values())
+    assert algorithms == {"direct", "depthwise", "winograd"}
+
+
+def test_tiles_are_compared_as_the_planner_does(monkeypatch):
+    """The tile that costs least on the plan's own rows is the planner's choice for them."""
+    conv, x = prepared((70, 9, 2, 3)), np.empty((1, 9, 20, 33), np.float32)
+    bound, (problem, _), grids = conv._layer.bind(x, False), conv._layer.problem(x, False), []
+    with monkeypatch.context() as patch:
+        patch.setattr(direct_plans, "direct_cycles", lambda problem, tile, grid: grids.append(grid) or 1.0)
+        tile_cycles(problem, bound.plan)
+    assert choose_tile(problem, grids[0]) == bound.form
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_without_a_batch(axes):
+    sizes = (9, 12, 14)[-axes:]
+    conv = prepared((8, 6, *(3,) * axes), padding=1)
+    alone, batched = conv.explain((6, *sizes)), conv.explain((1, 6, *sizes))
+    assert alone.shape == (6, *sizes)
+    assert alone.out_shape == batched.out_shape[1:] == conv(np.zeros((6, *sizes), np.float32)).shape
+    assert alone.multiply_adds == batched.multiply_adds
+    assert alone.why == batched.why
+    assert f"Conv{axes}d {'x'.join('3' * axes)}, 6 -> 8 channels, float32" in str(alone)
+    assert conv.explain([6, *map(np.int64, sizes)]) == alone
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(6, 9), (), (2, 2, 6, 9, 9), (1, 5, 9, 9), (6, 9, 0), (1, 0, 9, 9), (6, 1, 1), (1, 6, 9, 2)],
+    ids=str,
+)
+def test_bad_shapes_are_refused_as_by_a_call(shape):
+    conv = prepared((8, 6, 3, 3))
+    with pytest.raises(ValueError, match="must") as refused:
+        conv(np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match="must") as explained:
+        conv.explain(shape)
+    assert str(explained.value) == str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "error"),
+    [
+        (np.zeros((1, 6, 9, 9), np.float32), TypeError),
+        (5, TypeError),
+        (None, TypeError),
+        ("1699", TypeError),
+        ((1, 6, 9.0, 9), TypeError),
+        ((True, 6, 9, 9), TypeError),
+        ((1, 6, None, 9), TypeError),
+        ((1, 6, -1, 9), ValueError),
+        ((1, 6, 2**31, 9), ValueError),
+        ((1, 6, 10**5000, 9), ValueError),
+        ((2**31 - 1, 6, 2**31 - 1, 2**31 - 1), ValueError),
+        ((1,) * 100, ValueError),
+        ((0, 6, 9, 9), ValueError),
+    ],
+    ids=lambda value: str(type(value)),
+)
+def test_what_is_no_shape_is_refused(shape, error):
+    with pytest.raises(error, match=r"^x(\.shape\[\d\])? must"):
+        prepared((8, 6, 3, 3)).explain(shape)
+
+
+def test_nothing_is_computed_or_allocated(monkeypatch):
+    monkeypatch.setattr(runtime, "launch", None)
+    found = prepared((64, 64, 3, 3), padding=1).explain((256, 64, 4096, 4096))
+    assert found.input_bytes == 2**40
+    assert found.workspace_bytes < 2**25
+
+
+def test_threads(monkeypatch):
+    large, small = (8, 16, 64, 64), (16, 5, 5)
+    conv = prepared((32, 16, 3, 3))
+    assert conv.explain(small).threads == 1
+    with fastpool.threads(1):
+        assert conv.explain(large).threads == 1
+        assert "allowed" in conv.explain(large).why.threads
+    most = runtime.engine().maximum
+    assert conv.explain(large).threads == most
+    if most > 1:
+        assert "do not pay" in conv.explain(small).why.threads
+        assert " pay for" in conv.explain(large).why.threads
+        monkeypatch.setattr(runtime, "_forked", True)
+        assert conv.explain(large).threads == 1
+        assert "forked" in conv.explain(large).why.threads
+
+
+@every_case
+def test_text(decided):
+    shape, weight_shape, options = CASES[decided]
+    found = prepared(weight_shape, **options).explain(shape)
+    lines = str(found).splitlines()
+    assert str(shape) in lines[0]
+    assert str(found.out_shape) in lines[0]
+    assert max(map(len, lines)) <= 120
+    assert 10 <= len(lines) <= 18
+    labels = [line[:16].strip() for line in lines[1:] if line[2] != " "]
+    source = "schedule" if found.schedule else "source"
+    assert labels == [
+        *("algorithm", "tile", source, "blocking", "threads", "multiply-adds", "memory", "prepared", "workspace")
+    ]
+    assert all(line[15] == " " and line[16] != " " for line in lines[1:])
+    text = " ".join(str(found).split())
+    for reason in vars(found.why).values():
+        assert reason in text
+    assert f"{found.schedule or found.source}: " in text
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert hash(found) == hash(pickle.loads(pickle.dumps(found)))
+
+
+def test_the_reason_follows_the_choice():
+    plain = prepared((64, 64, 3, 3), padding=1, algorithm="direct")
+    assert 'algorithm="direct"' in plain.explain((1, 64, 56, 56)).why.algorithm
+    asked = prepared((64, 64, 3, 3), padding=1, algorithm="winograd")
+    assert 'algorithm="winograd"' in asked.explain((1, 64, 56, 56)).why.algorithm
+    impossible = prepared((64, 64, 3, 3), padding=1, dilation=2, algorithm="winograd").explain((1, 64, 56, 56))
+    assert impossible.algorithm == "direct"
+    assert "Winograd needs" in impossible.why.algorithm
+    for options, word in [({"stride": 3}, "stride"), ({"padding": 1}, "padding"), ({}, "shorter")]:
+        found = prepared((64, 16, 4, 4), **options).explain((1, 16, 6, 6))
+        assert found.source == "packed shared"
+        assert word in found.why.source
+    aliased = prepared((64, 16, 1, 1)).explain((1, 16, 32, 32))
+    assert aliased.source == "packed shared"
+    assert "cache sets" in aliased.why.source
+    heavy, light = prepared((512, 256, 2, 2)).explain((1, 256, 6, 6)), prepared((8, 8, 2, 2)).explain((1, 8, 60, 60))
+    assert "keeps its weights" in heavy.why.blocking
+    assert heavy.blocks_per_task == 1
+    assert "keeps its pixels" in light.why.blocking
+    assert light.blocks_per_task == light.blocks
+
+
+#: (dtype of x, of weights) -> dtype of the sums.
+INTEGERS = {("int8", "uint8"): "int32", ("int16", "int8"): "int64", ("int64", "int32"): "int64"}
+
+
+@pytest.mark.parametrize(("dtypes", "sums"), INTEGERS.items(), ids=str)
+@pytest.mark.parametrize("groups", [1, 12])
+def test_integers(dtypes, sums, groups):
+    x = np.ones((2, 12, 20, 21), dtypes[0])
+    conv = fastpool.Conv2d(np.ones((24, 12 // groups, 3, 3), dtypes[1]), padding=1, groups=groups)
+    found, y = conv.explain(x.shape, x.dtype), conv(x)
+    assert y.dtype == sums
+    assert str(found).splitlines()[0].count(f"{dtypes[0]} x {dtypes[1]} in {sums}") == 1
+    (summing,) = conv._sums.values()
+    bound = summing._layer.bind(x, False)
+    (kept,) = summing._packed.values()
+    assert found.tasks == bound.plan.steps[-1].tasks
+    assert bound.plan.steps[-1].kernel.routine is ROUTINES[found.algorithm]
+    assert (found.input_bytes, found.weight_bytes, found.output_bytes) == (x.nbytes, conv._weight.nbytes, y.nbytes)
+    assert found.prepared_weight_bytes == (0 if kept is conv._weight else kept.nbytes)
+    assert found.workspace_bytes == bound.plan.workspace(found.threads)
+    if found.algorithm == "direct":
+        assert "integers" in found.why.algorithm
+        assert ("widens" in found.why.source) == (dtypes[0] != sums)
+
+
+def test_dtypes_are_refused_as_by_a_call():
+    of_floats, of_integers = prepared((8, 6, 3, 3)), fastpool.Conv2d(np.ones((8, 6, 3, 3), np.int8))
+    for conv, dtype in [
+        (of_floats, "f8"),
+        (of_floats, "i4"),
+        (of_floats, "c8"),
+        (of_integers, "f4"),
+        (of_integers, "u8"),
+    ]:
+        with pytest.raises(TypeError, match=r"^x must") as refused:
+            conv(np.zeros((6, 9, 9), dtype))
+        with pytest.raises(TypeError, match=r"^x must") as explained:
+            conv.explain((6, 9, 9), dtype)
+        assert str(explained.value) == str(refused.value)
+    with pytest.raises(TypeError, match=r"^dtype must"):
+        of_floats.explain((6, 9, 9), "float31")
+    assert of_floats.explain((6, 9, 9), np.dtype("f4").newbyteorder()) == of_floats.explain((6, 9, 9))
