@@ -35,7 +35,7 @@ class _Bound:
 class Ready:
     """A convolution with its weights for one shape of x: only x and the result are missing.
 
-    What most calls are, with the fewest steps: a call on a small input takes no longer for its checks than for its sums.
+    What most calls are, with the fewest steps: on a small input the checks take no longer than the sums.
     """
 
     plan: Plan
@@ -174,7 +174,9 @@ class Layer:
         bound = self.bind(x, False)
         keeps = packed, bias, weight
         size = prod(bound.shape) * self.element.size
-        return Ready(bound.plan, *map(address, keeps), bound.shape, self.element.dtype, x.nbytes, size, keeps)
+        weights, biases, filters = map(address, keeps)
+        dtype = self.element.dtype
+        return Ready(bound.plan, weights, biases, filters, bound.shape, dtype, x.nbytes, size, keeps)
 
     def pack(self, weight: np.ndarray, form: Form) -> np.ndarray:
         """Weights in the form that a plan reads."""

@@ -110,7 +110,7 @@ def threads_for(cycles: float) -> int:
 
 
 def launch(cycles: float, blocks: np.ndarray, shared: int, private: int, *addresses: int) -> None:
-    """Run the steps in `blocks`, of `cycles` in all, with scratch of `shared` bytes and of `private` for each thread."""
+    """Run the steps in `blocks`, of `cycles` in all, with `shared` bytes of scratch and `private` for each thread."""
     current = _engine or engine()
     threads = threads_for(cycles)
     if threads == 1:

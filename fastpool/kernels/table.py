@@ -61,7 +61,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "winograd_weights": (winograd_weights, WINOGRAD_SHAPES),
     "depthwise": (
         depthwise,
-        tuple((f"{lanes}stride {s}", *size) for lanes in ("", "narrow ") for s in (1, 2) for size in _FILTERS),
+        tuple((f"{part}stride {s}", *size) for part in ("", "narrow ") for s in (1, 2) for size in _FILTERS),
     ),
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
     "small_pool": (
