@@ -1,8 +1,10 @@
 """The only parallel region of the package.
 
-`launch_parallel` and `launch_serial` run the steps of a plan one after the other; within a step every thread takes the
-next task until none is left, so that no core waits for a slower one. Tasks of a step are independent and write
-disjoint memory, and no task depends on the thread that runs it: results are the same for any number of threads.
+`parallel` and `serial` run the steps of a plan one after the other. Within a step each thread takes the tasks of its own
+share, and then those that are left of the others', so that no core waits for a slower one. Shares are the same in every
+call: what a thread wrote is still in its core's cache when the next call or layer comes to that part of the image.
+Tasks of a step are independent and write disjoint memory, and no task depends on the thread that runs it: results are
+the same for any number of threads.
 """
 
 import numpy as np
@@ -89,14 +91,18 @@ def parallel(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices
     """Run the tasks of each step on `threads` threads, the steps one after the other."""
     scratch = np.empty(scratch_bytes, np.uint8)
     steps = _with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters)
-    counters = np.zeros(steps.shape[0] * _LINE, np.int64)
+    counters = np.zeros(steps.shape[0] * threads * _LINE, np.int64)
     for step in range(steps.shape[0]):
         tasks = steps[step, 1]
         for thread in prange(threads):
-            task = _take(counters, step * _LINE)
-            while task < tasks:
-                _invoke(steps, step, task, thread)
-                task = _take(counters, step * _LINE)
+            for turn in range(threads):
+                owner = (thread + turn) % threads
+                counter = (step * threads + owner) * _LINE
+                end = (owner + 1) * tasks // threads
+                task = owner * tasks // threads + _take(counters, counter)
+                while task < end:
+                    _invoke(steps, step, task, thread)
+                    task = owner * tasks // threads + _take(counters, counter)
     return scratch.size
 
 

@@ -167,6 +167,7 @@ def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, 
 @routine(DIRECT, "elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer")
 def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, end_tile):
     """Tiles first_tile..end_tile of one output row, in `channels` channels; x, residual and out point at the row."""
+    simd.align_stack()
     spec = call.spec
     pixels = tile_pixels(spec)
     columns, last_start = call.out_columns, call.last_start

@@ -202,6 +202,7 @@ def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, 
 )
 def pack_weights(call, task, thread):
     """Pack block ``task % blocks`` of group ``task // blocks``: weights (out channel, reduction) -> out."""
+    simd.align_stack()
     spec = call.spec
     lanes = lanes_of(spec)
     block, reduction = call.block, call.reduction

@@ -286,6 +286,7 @@ def _combine_columns(spec, call, buffer, out, row_divisor, weight, bias, power):
 @kernel(POOL)
 def pool(call, task, thread):
     """Some output rows of one plane, or all of some planes."""
+    simd.align_stack()
     spec = call.spec
     power = scalar(spec, call.power)
     plane_task, row_task = task // call.row_tasks, task % call.row_tasks

@@ -136,6 +136,7 @@ def _mean(typingctx, spec, value, divisor):
 @kernel(REDUCE)
 def reduce_planes(call, task, thread):
     """Global pooling: each plane to one element; sums of rows are gathered in float64."""
+    simd.align_stack()
     spec = call.spec
     first = task * call.planes_per_task
     last = min(first + call.planes_per_task, call.planes)

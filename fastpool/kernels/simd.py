@@ -258,7 +258,11 @@ def extremum_ir(builder, comparison, kept, new):
 
 @intrinsic
 def align_stack(typingctx):
-    """Let vectors that do not fit the registers be kept in whole cache lines of the stack."""
+    """Let vectors that do not fit the registers be kept in whole cache lines of the stack.
+
+    The stack is aligned to 16 bytes only, and the compiler spills to it as it is: a vector that lies across two lines
+    is stored and loaded so slowly that a depthwise convolution took 350 us on one thread and 60 on another.
+    """
 
     def codegen(context, builder, sig, args):
         with builder.goto_entry_block():

@@ -75,6 +75,7 @@ def _window(typingctx, spec, plane, row_map, row_step, row_pitch, width, first, 
 @kernel(SMALL_POOL)
 def small_pool(call, task, thread):
     """Some output rows of one plane, or all of some planes."""
+    simd.align_stack()
     spec = call.spec
     lanes, columns, width, stride = lanes_of(spec), call.out_columns, call.width, call.column_stride
     power = scalar(spec, call.power)

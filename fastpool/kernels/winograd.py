@@ -225,6 +225,7 @@ def _has_nan(typingctx, value):
 @routine(WINOGRAD, "elements", "elements", "elements", "integer", "integer", "integer", "integer")
 def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, tiles):
     """Transform one row of `tiles` tiles of one block of `channels` channels, from its tile `first_tile` on."""
+    simd.align_stack()
     spec = call.spec
     lanes, taps, stride = lanes_of(spec), width_of(spec), _stride_of(spec)
     step = outputs_of(spec) * stride  # from one tile of the input to the next
@@ -296,6 +297,7 @@ def _store_tile(typingctx, tile, target):
 @routine(WINOGRAD, "elements", "elements", "elements", "integer", "integer")
 def multiply(call, v, u, m, tiles, products):
     """M = U V for each product, of `tiles` tiles and one out block; groups of tiles overlap rather than end early."""
+    simd.align_stack()
     spec = call.spec
     lanes, width = lanes_of(spec), width_of(spec)
     block = simd.vectors_of(spec) * lanes
@@ -336,6 +338,7 @@ def _direct_pixel(spec, call, image, row, column, channel):
 @routine(WINOGRAD, "elements", "elements", "integer", "integer", "integer", "integer", "integer")
 def finish_rows(call, m, pixels, out_block, image, tile_row, first_tile, tiles):
     """Transform one row of tiles back, in all channels of an out block; `pixels` is scratch for rows of channels."""
+    simd.align_stack()
     spec = call.spec
     lanes, outputs = lanes_of(spec), outputs_of(spec)
     columns_here = min(tiles * outputs, call.out_columns - first_tile * outputs)
@@ -496,6 +499,7 @@ def _transform_weights(typingctx, spec, source, tap_pitch, target, product_pitch
 @kernel(WEIGHTS)
 def winograd_weights(call, task, thread):
     """Transform the packed weights [out block][channel][tap][2 * lanes] of one out block into U."""
+    simd.align_stack()
     spec = call.spec
     lanes, taps = lanes_of(spec), _kernel_size_of(spec)
     block = 2 * lanes
