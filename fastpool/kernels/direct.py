@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import kernel, routine
 from fastpool.kernels.calls import Layout, invoke
-from fastpool.kernels.epilogue import write_ir
+from fastpool.kernels.epilogue import write_channels_ir
 from fastpool.kernels.pack import PACKING
 from fastpool.kernels.simd import I64, Tile, scalar
 
@@ -126,12 +126,9 @@ def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, 
         def part(v, t):
             return builder.extract_value(tile, v * spec.width + t)
 
-        def write(value, channel, pixel, mask):
-            offset = builder.add(builder.mul(pitch, I64(channel)), I64(pixel))
-            write_ir(builder, spec, value, out, residual, has_residual, offset, mask, low, high)
-
-        def exists(channel):
-            return builder.if_then(builder.icmp_signed("<", I64(channel), channels), likely=True)
+        def write(values, first_channel, channels):
+            place = [builder.gep(p, [builder.mul(pitch, I64(first_channel))]) for p in (out, residual)]
+            write_channels_ir(builder, spec, values, channels, *place, has_residual, pitch, low, high)
 
         if spec.variant == "channels":
             groups = range(0, spec.width, lanes)
@@ -140,24 +137,28 @@ def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, 
                 rest = builder.sub(channels, I64(v * lanes))
                 present = simd.range_mask_ir(builder, I64(0), rest, lanes)
                 place = builder.gep(bias, [I64(v * lanes)])
-                with exists(v * lanes):
+                with builder.if_then(builder.icmp_signed(">", rest, I64(0)), likely=True):
                     biases = simd.masked_load_ir(builder, place, vector, present, zero, spec.size)
+                    values = [[] for _ in range(lanes)]
                     for t0 in groups:
                         rows = [
                             simd.add_ir(builder, part(v, t0 + t), biases) if t0 + t < spec.width else zero
                             for t in range(lanes)
                         ]
                         for lane, value in enumerate(simd.transpose_ir(builder, rows)):
-                            with exists(v * lanes + lane):
-                                write(value, v * lanes + lane, t0, masks[t0])
+                            values[lane].append((value, t0, masks[t0]))
+                    write(values, v * lanes, rest)
         else:
             masks = [simd.range_mask_ir(builder, first, last, lanes, v * lanes) for v in range(spec.vectors)]
+            values = []
             for t in range(spec.width):
-                with exists(t):
-                    value = builder.load(builder.gep(bias, [I64(t)]), align=spec.size)
-                    biases = simd.splat_ir(builder, value, lanes)
-                    for v in range(spec.vectors):
-                        write(simd.add_ir(builder, part(v, t), biases), t, v * lanes, masks[v])
+                last_one = builder.sub(channels, I64(1))
+                index = builder.select(builder.icmp_signed("<", I64(t), channels), I64(t), last_one)
+                biases = simd.splat_ir(builder, builder.load(builder.gep(bias, [index]), align=spec.size), lanes)
+                values.append(
+                    [(simd.add_ir(builder, part(v, t), biases), v * lanes, masks[v]) for v in range(spec.vectors)]
+                )
+            write(values, 0, channels)
         return context.get_dummy_value()
 
     number, one = types.intp, spec.dtype

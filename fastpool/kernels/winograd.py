@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd, transforms
 from fastpool.kernels._jit import device, kernel, routine
 from fastpool.kernels.calls import Layout, invoke
-from fastpool.kernels.epilogue import write_ir
+from fastpool.kernels.epilogue import write_channels_ir
 from fastpool.kernels.simd import I64, Tile, Vector, lanes_of, scalar, splat, store, width_of
 
 WINOGRAD = Layout(
@@ -105,19 +105,22 @@ def outputs_of(typingctx, spec):
 
 @intrinsic
 def _transpose_in(typingctx, spec, source, pitch, channels, first, last, target):
-    """Columns first..last of a row of `channels` channels, `pitch` apart: one vector of channels a column, else 0."""
+    """Columns first..last of a row of `channels` channels, `pitch` apart: one vector of channels a column, else 0.
+
+    Lanes beyond the channels repeat the last one; weights that are zero await them.
+    """
 
     def codegen(context, builder, sig, args):
         _, source, pitch, channels, first, last, target = args
         vector = simd.vector_ir(spec)
         zero = ir.Constant(vector, None)
         inside = simd.range_mask_ir(builder, first, last, spec.lanes)
-        nothing = ir.Constant(inside.type, None)
         rows = []
         for lane in range(spec.lanes):
-            mask = builder.select(builder.icmp_signed("<", I64(lane), channels), inside, nothing)
-            place = builder.gep(source, [builder.mul(pitch, I64(lane))])
-            rows.append(simd.masked_load_ir(builder, place, vector, mask, zero, spec.size))
+            last_one = builder.sub(channels, I64(1))
+            channel = builder.select(builder.icmp_signed("<", I64(lane), channels), I64(lane), last_one)
+            place = builder.gep(source, [builder.mul(pitch, channel)])
+            rows.append(simd.masked_load_ir(builder, place, vector, inside, zero, spec.size))
         for column, value in enumerate(simd.transpose_ir(builder, rows)):
             simd.store_ir(builder, value, builder.gep(target, [I64(column * spec.lanes)]), spec.size)
         return context.get_dummy_value()
@@ -167,14 +170,17 @@ def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pit
             places = [builder.gep(source, [builder.mul(product_pitch, I64(i * size + j))]) for i in range(size)]
             loaded = [simd.load_ir(builder, place, vector, spec.size) for place in places]
             columns.append(transforms.output_ir(builder, outputs, loaded))
-        zero = ir.Constant(vector, None)
+        values = []
         for i in range(outputs):
             for j, value in enumerate(transforms.output_ir(builder, outputs, [column[i] for column in columns])):
                 value = builder.fadd(value, bias)
-                check = simd.fma_ir(builder, value, zero, check)
+                values.append(value)
                 place = builder.gep(target, [builder.add(builder.mul(row_pitch, I64(i)), I64(j * spec.lanes))])
                 simd.store_ir(builder, value, place, spec.size)
-        return check
+        # The sum of all is not finite if one of them is not, or if it overflows: then too many tiles are done again.
+        while len(values) > 1:
+            values = [builder.fadd(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
+        return simd.fma_ir(builder, values[0], ir.Constant(vector, None), check)
 
     return check(spec, source, types.intp, bias, target, types.intp, check), codegen
 
@@ -189,10 +195,8 @@ def _transpose_out(typingctx, spec, source, out, residual, has_residual, pitch, 
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
         mask = simd.range_mask_ir(builder, I64(0), columns, lanes)
         rows = [simd.load_ir(builder, builder.gep(source, [I64(t * lanes)]), vector, spec.size) for t in range(lanes)]
-        for lane, value in enumerate(simd.transpose_ir(builder, rows)):
-            with builder.if_then(builder.icmp_signed("<", I64(lane), channels), likely=True):
-                offset = builder.mul(pitch, I64(lane))
-                write_ir(builder, spec, value, out, residual, has_residual, offset, mask, low, high)
+        values = [[(value, 0, mask)] for value in simd.transpose_ir(builder, rows)]
+        write_channels_ir(builder, spec, values, channels, out, residual, has_residual, pitch, low, high)
         return context.get_dummy_value()
 
     number, one = types.intp, spec.dtype

@@ -8,7 +8,7 @@ from typing import Any
 from fastpool.arrays import address
 from fastpool.geometry import padding_source
 from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.tiles import TARGET, TILE_SHAPES, WINOGRAD_PRIVATE_BYTES, TileShape
+from fastpool.kernels.tiles import TARGET, TILE_SHAPES, WINOGRAD_PRIVATE_BYTES, TileShape, even_shares
 from fastpool.kernels.winograd import (
     PHASES,
     finish_rows,
@@ -222,6 +222,8 @@ def _fused_group(tiling: Tiling) -> tuple[int, int]:
         # Rows and columns of pixels at the border of a group are transposed twice: a small preference for squares.
         halo = 1 + 0.02 * (1 / rows + 1 / columns)
         cost = groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1) * halo
+        # All threads should end together.
+        cost *= even_shares(groups * tiling.problem.images)
         # Fewer, larger groups read the weights less often.
         cost *= 1 + 4 / (rows * columns)
         if cost < best_cost:
