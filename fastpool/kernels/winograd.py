@@ -129,6 +129,12 @@ def _transpose_in(typingctx, spec, source, pitch, channels, first, last, target)
     return types.void(spec, source, number, number, number, number, target), codegen
 
 
+#: Tiles between the one that is transformed and the one whose lines of V are fetched for writing. Other cores have read
+#: them since, and waiting for each line to be given back costs more than the products: 3x3 stride 2, 128 channels on
+#: 56x56, 1.07 ms without, 0.70 with.
+_AHEAD = 2
+
+
 @intrinsic
 def _transform_in(typingctx, spec, strip, row_pitch, target, product_pitch, phase_pitch):
     """One tile of the strip: B^T d B of each phase, each product to its place."""
@@ -148,6 +154,9 @@ def _transform_in(typingctx, spec, strip, row_pitch, target, product_pitch, phas
                 ]
                 columns.append(transforms.input_ir(builder, loaded))
             start = builder.gep(target, [builder.mul(phase_pitch, I64(phase))])
+            for product in range(size * size):
+                later = builder.add(builder.mul(product_pitch, I64(product)), I64(_AHEAD * spec.lanes))
+                simd.prefetch_ir(builder, builder.gep(start, [later]), to_write=True)
             for i in range(size):
                 for j, value in enumerate(transforms.input_ir(builder, [column[i] for column in columns])):
                     place = builder.gep(start, [builder.mul(product_pitch, I64(i * size + j))])
