@@ -286,6 +286,7 @@ def _filtering_text(filtering: tuple[int, int], phases: int) -> str:
 
 def _direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, Any]:
     fields, lanes = plan.steps[-1].fields, lanes_for(problem.element)
+    rows = ceil_div(fields["out_rows"], fields["row_tasks"])
     tiles = fields["out_depths"] * fields["out_rows"] * fields["tiles"]
     channels = problem.groups * fields["blocks"] * tile.block(lanes)
     done = problem.images * tiles * tile.pixels(lanes) * channels * fields["channels"] * problem.taps
@@ -299,8 +300,8 @@ def _direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, Any]
         "lanes": lanes,
         "source": SOURCES[fields["source"]],
         "schedule": None,
-        "rows_per_task": fields["rows_per_task"],
-        "tiles_per_task": fields["rows_per_task"] * fields["tiles_per_task"],
+        "rows_per_task": rows,
+        "tiles_per_task": rows * ceil_div(fields["tiles"], fields["tile_tasks"]),
         "blocks": fields["blocks"],
         "blocks_per_task": fields["blocks_per_task"],
         "multiply_adds_done": done,

@@ -353,7 +353,7 @@ class Planner:
             if source is not None:
                 assert fields["source"] == TAKEN[source]
             if source == "private, row by row":
-                assert fields["rows_per_task"] == 1
+                assert fields["row_tasks"] == fields["out_rows"]
         self.plans.clear()
 
 

@@ -55,10 +55,8 @@ DIRECT = Layout(
         "out_depths": "integer",
         "out_rows": "integer",
         "out_columns": "integer",
-        "rows_per_task": "integer",
         "row_tasks": "integer",  # within one depth
         "tiles": "integer",  # in a row
-        "tiles_per_task": "integer",
         "tile_tasks": "integer",
         "blocks_per_task": "integer",
         "block_tasks": "integer",
@@ -72,9 +70,30 @@ DIRECT = Layout(
 
 
 @intrinsic
-def _zeros(typingctx, spec):
+def _biases(typingctx, spec, bias, channels):
+    """A tile that holds the bias of each of its first `channels` channels, and anything in the others."""
     tile = Tile(spec)
-    return tile(spec), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
+
+    def codegen(context, builder, sig, args):
+        _, bias, channels = args
+        lanes, vector = spec.lanes, simd.vector_ir(spec)
+        total = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for i in range(spec.vectors if spec.variant == "channels" else spec.width):
+            if spec.variant == "channels":
+                present = simd.range_mask_ir(builder, I64(0), channels, lanes, i * lanes)
+                place = builder.gep(bias, [I64(i * lanes)])
+                value = simd.masked_load_ir(builder, place, vector, present, ir.Constant(vector, None), spec.size)
+                cells = range(i * spec.width, (i + 1) * spec.width)
+            else:
+                last_one = builder.sub(channels, I64(1))
+                index = builder.select(builder.icmp_signed("<", I64(i), channels), I64(i), last_one)
+                value = simd.splat_ir(builder, builder.load(builder.gep(bias, [index]), align=spec.size), lanes)
+                cells = range(i, spec.vectors * spec.width, spec.width)
+            for cell in cells:
+                total = builder.insert_value(total, value, cell)
+        return total
+
+    return tile(spec, bias, types.intp), codegen
 
 
 @intrinsic
@@ -110,15 +129,15 @@ def _multiply_add(typingctx, accumulators, x, weights):
 
 
 @intrinsic
-def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, first, last, low, high):
+def _store(typingctx, tile, residual, has_residual, out, pitch, channels, first, last, low, high):
     """Finish the tile and write pixels first..last of its first `channels` channels, `pitch` apart.
 
-    out = clamp(tile + bias + residual, low, high); `residual` is laid out as `out`.
+    out = clamp(tile + residual, low, high); `residual` is laid out as `out`.
     """
     spec = tile.spec
 
     def codegen(context, builder, sig, args):
-        tile, bias, residual, has_residual, out, pitch, channels, first, last, low, high = args
+        tile, residual, has_residual, out, pitch, channels, first, last, low, high = args
         lanes, vector = spec.lanes, simd.vector_ir(spec)
         zero = ir.Constant(vector, None)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
@@ -135,34 +154,43 @@ def _store(typingctx, tile, bias, residual, has_residual, out, pitch, channels, 
             masks = {t0: simd.range_mask_ir(builder, first, last, lanes, t0) for t0 in groups}
             for v in range(spec.vectors):
                 rest = builder.sub(channels, I64(v * lanes))
-                present = simd.range_mask_ir(builder, I64(0), rest, lanes)
-                place = builder.gep(bias, [I64(v * lanes)])
                 with builder.if_then(builder.icmp_signed(">", rest, I64(0)), likely=True):
-                    biases = simd.masked_load_ir(builder, place, vector, present, zero, spec.size)
                     values = [[] for _ in range(lanes)]
                     for t0 in groups:
-                        rows = [
-                            simd.add_ir(builder, part(v, t0 + t), biases) if t0 + t < spec.width else zero
-                            for t in range(lanes)
-                        ]
+                        rows = [part(v, t0 + t) if t0 + t < spec.width else zero for t in range(lanes)]
                         for lane, value in enumerate(simd.transpose_ir(builder, rows)):
                             values[lane].append((value, t0, masks[t0]))
                     write(values, v * lanes, rest)
         else:
             masks = [simd.range_mask_ir(builder, first, last, lanes, v * lanes) for v in range(spec.vectors)]
-            values = []
-            for t in range(spec.width):
-                last_one = builder.sub(channels, I64(1))
-                index = builder.select(builder.icmp_signed("<", I64(t), channels), I64(t), last_one)
-                biases = simd.splat_ir(builder, builder.load(builder.gep(bias, [index]), align=spec.size), lanes)
-                values.append(
-                    [(simd.add_ir(builder, part(v, t), biases), v * lanes, masks[v]) for v in range(spec.vectors)]
-                )
+            values = [[(part(v, t), v * lanes, masks[v]) for v in range(spec.vectors)] for t in range(spec.width)]
             write(values, 0, channels)
         return context.get_dummy_value()
 
     number, one = types.intp, spec.dtype
-    return types.void(tile, bias, residual, number, out, number, number, number, number, one, one), codegen
+    return types.void(tile, residual, number, out, number, number, number, number, one, one), codegen
+
+
+@intrinsic
+def _fetch_output(typingctx, spec, out, pitch, channels):
+    """Fetch the lines that a tile will be written to: they arrive while it is summed."""
+
+    def codegen(context, builder, sig, args):
+        _, out, pitch, channels = args
+        lanes = spec.lanes
+        count, pixels = (
+            (spec.vectors * lanes, spec.width) if spec.variant == "channels" else (spec.width, spec.vectors * lanes)
+        )
+        last_one = builder.sub(channels, I64(1))
+        for channel in range(count):
+            index = builder.select(builder.icmp_signed("<", I64(channel), channels), I64(channel), last_one)
+            row = builder.gep(out, [builder.mul(pitch, index)])
+            for pixel in range(0, pixels, lanes):
+                simd.prefetch_ir(builder, builder.gep(row, [I64(pixel)]), to_write=True)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(spec, out, number, number), codegen
 
 
 @routine(DIRECT, "elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer")
@@ -179,8 +207,10 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
         # In place, the last tile of a row begins earlier, so as not to read past the input's end; what its neighbour
         # has written is not written again.
         start = min(tile * pixels, last_start)
+        place, pitch = out + start, call.out_channel
+        _fetch_output(spec, place, pitch, channels)
         # The reduction stands here, and not in a function of its own, whose tile would be returned through memory.
-        total, at, w = _zeros(spec), x + start, weights
+        total, at, w = _biases(spec, bias, channels), x + start, weights
         if taps == 1:
             at = at + offsets[0]
             for _ in range(channels_in):
@@ -193,8 +223,7 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
                     w = w + block
                 at = at + pitch_in
         first, last = tile * pixels - start, min(columns - start, pixels)
-        place, pitch = out + start, call.out_channel
-        _store(total, bias, residual + start, call.has_residual, place, pitch, channels, first, last, low, high)
+        _store(total, residual + start, call.has_residual, place, pitch, channels, first, last, low, high)
 
 
 @kernel(DIRECT)
@@ -212,10 +241,10 @@ def direct(call, task, thread):
         pixel_task, rest = rest % pixel_tasks, rest // pixel_tasks
     image, group = rest // call.groups, rest % call.groups
     tile_task, row_task = pixel_task % call.tile_tasks, pixel_task // call.tile_tasks
-    depth, first_row = row_task // row_tasks, (row_task % row_tasks) * call.rows_per_task
-    end_row = min(first_row + call.rows_per_task, call.out_rows)
-    first_tile = tile_task * call.tiles_per_task
-    end_tile = min(first_tile + call.tiles_per_task, call.tiles)
+    depth, row_task = row_task // row_tasks, row_task % row_tasks
+    # Shares that differ by one row or tile at most.
+    first_row, end_row = row_task * call.out_rows // row_tasks, (row_task + 1) * call.out_rows // row_tasks
+    first_tile, end_tile = tile_task * call.tiles // call.tile_tasks, (tile_task + 1) * call.tiles // call.tile_tasks
     first_block = block_task * call.blocks_per_task
     end_block = min(first_block + call.blocks_per_task, blocks)
 

@@ -22,6 +22,7 @@ from fastpool.kernels.tiles import (
     TARGET,
     TILE_SHAPES,
     TileShape,
+    even_shares,
 )
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, apart, ceil_div
@@ -197,6 +198,16 @@ def _pack_block(problem: Convolution, source: _Source, tables: list[Any]) -> int
     return address(tables[-1])
 
 
+def _pieces(others: int, most: int) -> int:
+    """Pieces of rows or tiles, beside `others` independent tasks: about as many tasks as wanted, evenly shared."""
+    least = max(1, DIRECT_TASKS // others)
+    # A task more costs the reading of its pixels or weights once more: 2 % are put against an uneven share.
+    return min(
+        range(min(least, most), min(2 * least, most) + 1),
+        key=lambda pieces: even_shares(others * pieces) * (1 + 0.02 * pieces),
+    )
+
+
 def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     """Plan of the direct convolution, and the tile whose packed weights it reads."""
     element, lanes = problem.element, lanes_for(problem.element)
@@ -215,15 +226,13 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     input_bytes = group_channels * prod(a.size for a in problem.axes) * element.size
     blocks_outermost = source.packing != PRIVATE and weight_bytes > input_bytes
     blocks_per_task = 1 if blocks_outermost else blocks
-    wanted = max(1, DIRECT_TASKS // (outer * grid.depths * ceil_div(blocks, blocks_per_task)))
-    rows_per_task, tiles_per_task = grid.rows, tiles
+    others = outer * grid.depths * ceil_div(blocks, blocks_per_task)
     if source.packing == PRIVATE:
-        rows_per_task = private_rows
+        row_tasks, tile_tasks = ceil_div(grid.rows, private_rows), 1
     elif grid.rows > 1:
-        rows_per_task = ceil_div(grid.rows, min(wanted, grid.rows))
+        row_tasks, tile_tasks = _pieces(others, grid.rows), 1
     else:
-        tiles_per_task = ceil_div(tiles, min(wanted, tiles))
-    row_tasks, tile_tasks = ceil_div(grid.rows, rows_per_task), ceil_div(tiles, tiles_per_task)
+        row_tasks, tile_tasks = 1, _pieces(others, tiles)
     block_tasks = ceil_div(blocks, blocks_per_task)
 
     tables: list[Any] = [table(source.offsets)]
@@ -266,10 +275,8 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
         "out_depths": grid.depths,
         "out_rows": grid.rows,
         "out_columns": grid.columns,
-        "rows_per_task": rows_per_task,
         "row_tasks": row_tasks,
         "tiles": tiles,
-        "tiles_per_task": tiles_per_task,
         "tile_tasks": tile_tasks,
         "blocks_per_task": blocks_per_task,
         "block_tasks": block_tasks,
