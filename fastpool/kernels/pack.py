@@ -78,25 +78,34 @@ def _pack_row(spec, call, source, target, phase_pitch):
     count, width, pad, stride = call.packed_columns, call.width, call.pad_left, call.stride_column
     phases, phase_count = call.column_phases, call.column_phase_count
     lanes = lanes_of(spec)
-    zero = splat(spec, 0.0)
+    zero, everything = splat(spec, 0.0), range_mask(spec, 0, lanes)
     if stride == 1 and call.x_column == 1:
         for q in range(0, count, lanes):
             first = q - pad
-            value = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
-            masked_store(spec, target + q, value, range_mask(spec, 0, count - q))
+            if first >= 0 and first + lanes <= width and q + lanes <= count:
+                masked_store(spec, target + q, masked_load(spec, source + first, everything, zero), everything)
+            else:
+                value = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+                masked_store(spec, target + q, value, range_mask(spec, 0, count - q))
     elif stride == 2 and call.x_column == 1:
         # Two vectors hold 2 * lanes padded columns: even ones are phase 0, odd ones phase 1.
+        has_even, has_odd = phases[0] == 0, phases[phase_count - 1] == 1
+        odd_target = target + (phase_count - 1) * phase_pitch
         for q in range(0, count, lanes):
             first = 2 * q - pad
             second = first + lanes
-            a = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
-            b = masked_load(spec, source + second, range_mask(spec, -second, width - second), zero)
-            mask = range_mask(spec, 0, count - q)
-            for p in range(phase_count):
-                if phases[p] == 0:
-                    masked_store(spec, target + p * phase_pitch + q, even_lanes(a, b), mask)
-                else:
-                    masked_store(spec, target + p * phase_pitch + q, odd_lanes(a, b), mask)
+            if first >= 0 and second + lanes <= width and q + lanes <= count:
+                a = masked_load(spec, source + first, everything, zero)
+                b = masked_load(spec, source + second, everything, zero)
+                mask = everything
+            else:
+                a = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+                b = masked_load(spec, source + second, range_mask(spec, -second, width - second), zero)
+                mask = range_mask(spec, 0, count - q)
+            if has_even:
+                masked_store(spec, target + q, even_lanes(a, b), mask)
+            if has_odd:
+                masked_store(spec, odd_target + q, odd_lanes(a, b), mask)
     else:
         column = call.x_column
         for p in range(phase_count):

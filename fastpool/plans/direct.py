@@ -154,13 +154,15 @@ def _choose_source(problem: Convolution) -> tuple[_Source, int]:
         if grid.columns >= tile.pixels(lanes_for(problem.element)) and not aliased:
             return source, 0
     needed, allowed = shared_bytes(problem)
-    if needed <= allowed:
+    # With a task for each channel the threads would share the packing of few channels unevenly.
+    enough = problem.images * problem.channels >= DIRECT_TASKS or outs[1] < DIRECT_TASKS
+    if needed <= allowed and enough:
         return _packed(problem, SHARED, outs), 0
     group_channels = problem.channels // problem.groups
     rows = problem.axes[1].out
     while rows > 1 and _packed(problem, PRIVATE, (1, rows, outs[2])).channel * group_channels * size > PRIVATE_BYTES:
         rows = -(-rows // 2)
-    while rows > 4 and problem.images * problem.groups * outs[0] * -(-outs[1] // rows) < 16:
+    while rows > 4 and problem.images * problem.groups * outs[0] * -(-outs[1] // rows) < 8:
         rows = -(-rows // 2)
     return _packed(problem, PRIVATE, (1, rows, outs[2])), rows
 
