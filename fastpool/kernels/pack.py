@@ -21,7 +21,16 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device, kernel, routine
 from fastpool.kernels.calls import Layout, invoke
-from fastpool.kernels.simd import even_lanes, lanes_of, masked_load, masked_store, odd_lanes, range_mask, splat
+from fastpool.kernels.simd import (
+    even_lanes,
+    fetch_to_write,
+    lanes_of,
+    masked_load,
+    masked_store,
+    odd_lanes,
+    range_mask,
+    splat,
+)
 
 #: How a channel is packed. Strides are in elements of x; `*_map` give the source index of a padded index, or -1 for a
 #: zero; `*_phases` list the phases that are packed.
@@ -57,6 +66,10 @@ PACKING = Layout(
 )
 
 
+#: Vectors between what is packed and what is fetched for writing: other cores have read the packed input since.
+_AHEAD = 6
+
+
 @device
 def _zero_row(spec, target, count):
     zero = splat(spec, 0.0)
@@ -82,6 +95,7 @@ def _pack_row(spec, call, source, target, phase_pitch):
     if stride == 1 and call.x_column == 1:
         for q in range(0, count, lanes):
             first = q - pad
+            fetch_to_write(target + (q + _AHEAD * lanes))
             if first >= 0 and first + lanes <= width and q + lanes <= count:
                 masked_store(spec, target + q, masked_load(spec, source + first, everything, zero), everything)
             else:
@@ -94,6 +108,10 @@ def _pack_row(spec, call, source, target, phase_pitch):
         for q in range(0, count, lanes):
             first = 2 * q - pad
             second = first + lanes
+            if has_even:
+                fetch_to_write(target + (q + _AHEAD * lanes))
+            if has_odd:
+                fetch_to_write(odd_target + (q + _AHEAD * lanes))
             if first >= 0 and second + lanes <= width and q + lanes <= count:
                 a = masked_load(spec, source + first, everything, zero)
                 b = masked_load(spec, source + second, everything, zero)

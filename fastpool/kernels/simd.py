@@ -483,6 +483,17 @@ def lane(typingctx, value, index):
 
 
 @intrinsic
+def fetch_to_write(typingctx, pointer):
+    """Bring a cache line near that will be written; any address is allowed."""
+
+    def codegen(context, builder, sig, args):
+        prefetch_ir(builder, args[0], to_write=True)
+        return context.get_dummy_value()
+
+    return types.void(pointer), codegen
+
+
+@intrinsic
 def prefetch(typingctx, pointer):
     """Bring a cache line near, for reading; any address is allowed."""
 
