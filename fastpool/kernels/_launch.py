@@ -1,10 +1,10 @@
 """The only parallel region of the package.
 
-`parallel` and `serial` run the steps of a plan one after the other. Within a step each thread takes the tasks of its own
-share, and then those that are left of the others', so that no core waits for a slower one. Shares are the same in every
-call: what a thread wrote is still in its core's cache when the next call or layer comes to that part of the image.
-Tasks of a step are independent and write disjoint memory, and no task depends on the thread that runs it: results are
-the same for any number of threads.
+`parallel` and `serial` run the steps of a plan one after the other. Within a step each thread takes the tasks of its
+own share, and then those that are left of the others', so that no core waits for a slower one. Shares are the same in
+every call: what a thread wrote is still in its core's cache when the next call or layer comes to that part of the
+image. Tasks of a step are independent and write disjoint memory, and no task depends on the thread that runs it:
+results are the same for any number of threads.
 """
 
 import numpy as np

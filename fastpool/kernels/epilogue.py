@@ -7,7 +7,7 @@ from fastpool.kernels.simd import I64
 
 
 def write_ir(builder, spec, value, out, residual, mask, low, high):
-    """out[:] = clamp(value + residual[:], low, high) in the lanes of `mask`; bounds are vectors, residual may be None."""
+    """out[:] = clamp(value + residual[:], low, high) in the lanes of `mask`; bounds are vectors, residual or None."""
     if residual is not None:
         zero = ir.Constant(value.type, None)
         value = simd.add_ir(builder, value, simd.masked_load_ir(builder, residual, value.type, mask, zero, spec.size))

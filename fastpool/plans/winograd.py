@@ -8,7 +8,14 @@ from typing import Any
 from fastpool.arrays import address
 from fastpool.geometry import padding_source
 from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.tiles import TARGET, TILE_SHAPES, WINOGRAD_PRIVATE_BYTES, TileShape, even_shares
+from fastpool.kernels.tiles import (
+    CACHED_INPUT_BYTES,
+    TARGET,
+    TILE_SHAPES,
+    WINOGRAD_PRIVATE_BYTES,
+    TileShape,
+    even_shares,
+)
 from fastpool.kernels.winograd import (
     PHASES,
     finish_rows,
@@ -170,7 +177,10 @@ def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
     transform_in = form.phases * (2.5 * form.products + form.size * form.outputs * (lanes.bit_length() + 1))
     transform_out = 2.5 * form.products + form.outputs**2 * (lanes.bit_length() + 3)
     transforms = tiling.tiles * (tiling.channel_blocks * transform_in + 2 * tiling.out_blocks * transform_out)
-    return multiply_cycles + transforms + _traffic(tiling) / 16
+    # 32x96->96 stride 2 at 32x32 streams its 3 MB of weights at 25 bytes a cycle and core, half of it behind the
+    # products; memory gives about 5.
+    rate = 48 if tiling.u_bytes <= 1.5 * CACHED_INPUT_BYTES else 10
+    return multiply_cycles + transforms + _traffic(tiling) / rate
 
 
 def _group_tiles(tiling: Tiling) -> int:
