@@ -20,7 +20,7 @@ import fastpool
 from fastpool import layer, oracle, runtime
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.plans import convolution as plans
-from fastpool.plans import direct
+from fastpool.plans import direct, private
 
 #: Largest error of a result, as a part of its largest element.
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
@@ -307,8 +307,9 @@ LIMITS = {
     "shared": {"SHARED_BYTES": 2**60},
     "private": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 2**60},
     "private, row by row": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 1},
+    "private, in parts": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 1, "SCRATCH_LIMIT": 1200},
 }
-TAKEN = {"in place": IN_PLACE, "shared": SHARED, "private": PRIVATE, "private, row by row": PRIVATE}
+TAKEN = {"in place": IN_PLACE, "shared": SHARED} | dict.fromkeys(list(LIMITS)[1:], PRIVATE)
 
 
 class Planner:
@@ -340,7 +341,7 @@ class Planner:
         if tile is not None:
             self._patch.setattr(direct, "choose_tile", lambda problem, grid: tile)
         for name, value in LIMITS.get(source, {}).items():
-            self._patch.setattr(direct, name, value)
+            self._patch.setattr(direct if name.startswith("SHARED") else private, name, value)
         self.forget()
 
     def assert_taken(self, tile=None, source=None):
@@ -352,7 +353,7 @@ class Planner:
                 assert fields["row_of_tiles"].shape == (tile.role, tile.vectors, tile.width)
             if source is not None:
                 assert fields["source"] == TAKEN[source]
-            if source == "private, row by row":
+            if source in ("private, row by row", "private, in parts"):
                 assert fields["row_tasks"] == fields["out_rows"]
         self.plans.clear()
 

@@ -213,7 +213,8 @@ def test_every_engine_equals_the_oracle(name, dtype, monkeypatch):
         assert_equal(run(), expected)
         assert all(np.isnan(other).all() for other in others)
         computed += 1
-    assert computed == len(CASES) or name in ("onnxruntime", "openvino")
+    assert computed == len(CASES) or name in ("ncnn", "onnxruntime", "openvino")
+    assert computed or (dtype == "float64" and name in ("ncnn", "openvino"))  # which they do not have
     assert all(engine.versions().values())
 
 

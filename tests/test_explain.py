@@ -63,15 +63,20 @@ def test_decisions_are_those_of_a_call(monkeypatch, decided, dtype):
     found = conv.explain(x.shape)
     assert (found.algorithm, found.source, found.schedule) == decided
 
-    plans, launches, launch = [], [], runtime.launch
-    run = layer.Plan.run
-
-    def recorded(blocks, *arguments):
-        launches.append((blocks, arguments[0], arguments[-1]))  # scratch and threads
-        launch(blocks, *arguments)
-
     conv(x)  # weights are prepared
-    monkeypatch.setattr(runtime, "launch", recorded)
+    plans, launches, run, current = [], [], layer.Plan.run, runtime.engine()
+    serial, parallel = current.serial, current.parallel
+
+    def recorded_serial(blocks, scratch, *addresses):
+        launches.append((blocks, scratch, 1))
+        serial(blocks, scratch, *addresses)
+
+    def recorded_parallel(blocks, scratch, *rest):
+        launches.append((blocks, scratch, rest[-1]))
+        parallel(blocks, scratch, *rest)
+
+    monkeypatch.setattr(current, "serial", recorded_serial)
+    monkeypatch.setattr(current, "parallel", recorded_parallel)
     monkeypatch.setattr(layer.Plan, "run", lambda plan, *args, **more: (plans.append(plan), run(plan, *args, **more)))
     y = conv(x)
     ((blocks, scratch, threads),), (plan,) = launches, plans

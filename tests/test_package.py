@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "layer": FOUNDATION | {"arrays", "kernels", "memo", "plans", "runtime", "validation"},
     "units": set(),
     "explain": FOUNDATION | {"kernels", "layer", "plans", "runtime", "units", "validation"},
-    "convolution": FOUNDATION | {"arrays", "explain", "layer", "plans", "validation"},
+    "convolution": FOUNDATION | {"arrays", "explain", "layer", "memo", "plans", "validation"},
     "transposed": FOUNDATION | {"arrays", "layer", "validation"},
     "pooling": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
     "subsampling": FOUNDATION | {"pooling", "validation"},

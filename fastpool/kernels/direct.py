@@ -36,7 +36,13 @@ DIRECT = Layout(
         "source": "integer",  # IN_PLACE, SHARED or PRIVATE
         "images": "integer",
         "groups": "integer",
-        "channels": "integer",  # of x, in one group
+        "channels": "integer",  # of x in one group, that are summed
+        "group_inputs": "integer",  # of x in one group, in all
+        "first_channel": "integer",  # of x in one group, that is summed
+        "weights_block": "integer",  # elements of a block's weights
+        "first_weight": "integer",  # of a block, that is summed
+        "adds": "integer",  # whether sums are added to what `out` holds, without bias and residual
+        "no_bias": "elements",  # zeros
         "group_channels": "integer",  # of out, in one group
         "block": "integer",  # output channels of a tile
         "blocks": "integer",
@@ -57,6 +63,7 @@ DIRECT = Layout(
         "out_columns": "integer",
         "row_tasks": "integer",  # within one depth
         "tiles": "integer",  # in a row
+        "pixels": "integer",  # of a tile
         "tile_tasks": "integer",
         "blocks_per_task": "integer",
         "block_tasks": "integer",
@@ -248,22 +255,26 @@ def direct(call, task, thread):
     first_block = block_task * call.blocks_per_task
     end_block = min(first_block + call.blocks_per_task, blocks)
 
-    first_channel = group * channels
+    first_channel = group * call.group_inputs + call.first_channel
     if call.source == PRIVATE:
+        first_column = first_tile * call.pixels
         source = call.scratch + thread * call.scratch_thread
         for channel in range(channels):
             plane = image * call.x_batch + (first_channel + channel) * call.x_channel
             target = source + channel * call.source_channel
-            invoke(call.pack_channel, call.packing, call.x, plane, target, depth, first_row)
+            invoke(call.pack_channel, call.packing, call.x, plane, target, depth, first_row, first_column)
+        source = source + -first_column  # as tiles count columns from the begin of the row
     else:
         start = image * call.source_batch + first_channel * call.source_channel
         start += depth * call.source_depth + first_row * call.source_row
         source = call.x + start if call.source == IN_PLACE else call.scratch + start
 
-    reduction = channels * call.taps * call.block
+    bias, residual = call.bias, call.residual
+    if call.adds:
+        bias, residual = call.no_bias, call.out
     for block in range(first_block, end_block):
         in_group = block * call.block
-        weights = call.weights + (group * blocks + block) * reduction
+        weights = call.weights + ((group * blocks + block) * call.weights_block + call.first_weight)
         channel = group * call.group_channels + in_group
         for row in range(first_row, end_row):
             place = channel * call.out_channel + (depth * call.out_rows + row) * call.out_columns
@@ -272,8 +283,8 @@ def direct(call, task, thread):
                 call,
                 source + (row - first_row) * call.source_row,
                 weights,
-                call.bias + channel,
-                call.residual + (image * call.residual_batch + place),
+                bias + channel,
+                residual + (image * call.residual_batch + place),
                 call.out + (image * call.out_batch + place),
                 call.group_channels - in_group,
                 first_tile,

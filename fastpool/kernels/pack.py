@@ -32,8 +32,8 @@ from fastpool.kernels.simd import (
     splat,
 )
 
-#: How a channel is packed. Strides are in elements of x; `*_map` give the source index of a padded index, or -1 for a
-#: zero; `*_phases` list the phases that are packed.
+#: How a channel is packed. Strides are in elements of x; `*_map` give the source indices of the elements of a phase, or
+#: -1 for a zero; `*_begins` say where in the map each phase that is packed begins.
 PACKING = Layout(
     "packing",
     {
@@ -41,21 +41,17 @@ PACKING = Layout(
         "x_row": "integer",
         "x_column": "integer",
         "width": "integer",
-        "stride_depth": "integer",
-        "stride_row": "integer",
         "stride_column": "integer",
-        "depth_phases": "integers",
-        "depth_phase_count": "integer",
-        "row_phases": "integers",
-        "row_phase_count": "integer",
         "column_phases": "integers",
+        "depth_begins": "integers",
+        "row_begins": "integers",
+        "column_begins": "integers",
+        "depth_phase_count": "integer",
+        "row_phase_count": "integer",
         "column_phase_count": "integer",
         "depth_map": "integers",
         "row_map": "integers",
         "column_map": "integers",
-        "depth_map_pitch": "integer",
-        "row_map_pitch": "integer",
-        "column_map_pitch": "integer",
         "pad_left": "integer",
         "pads_with_data": "integer",
         "packed_depths": "integer",
@@ -78,17 +74,18 @@ def _zero_row(spec, target, count):
 
 
 @device
-def _inside(call, phase):
-    """Packed columns low..high of a phase come from the input: 0 <= q*stride + phase - pad < width."""
-    count, stride, shift = call.packed_columns, call.stride_column, phase - call.pad_left
+def _inside(call, shift):
+    """Packed columns low..high of a phase come from the input: 0 <= q*stride + shift < width."""
+    count, stride = call.packed_columns, call.stride_column
     low = min(count, max(0, -(shift // stride)))
     return low, max(low, min(count, (call.width - 1 - shift) // stride + 1))
 
 
 @device
-def _pack_row(spec, call, source, target, phase_pitch):
-    """One source row into its column phases, `phase_pitch` apart."""
-    count, width, pad, stride = call.packed_columns, call.width, call.pad_left, call.stride_column
+def _pack_row(spec, call, source, target, phase_pitch, first_column):
+    """One source row, from an output column on, into its column phases, `phase_pitch` apart."""
+    count, width, stride = call.packed_columns, call.width, call.stride_column
+    pad = call.pad_left - first_column * stride  # the input begins so many padded columns after the first one packed
     phases, phase_count = call.column_phases, call.column_phase_count
     lanes = lanes_of(spec)
     zero, everything = splat(spec, 0.0), range_mask(spec, 0, lanes)
@@ -129,7 +126,7 @@ def _pack_row(spec, call, source, target, phase_pitch):
         for p in range(phase_count):
             row = target + p * phase_pitch
             shift = phases[p] - pad
-            low, high = _inside(call, phases[p])
+            low, high = _inside(call, shift)
             for q in range(low):
                 row[q] = simd.scalar(spec, 0.0)
             for q in range(low, high):
@@ -137,19 +134,18 @@ def _pack_row(spec, call, source, target, phase_pitch):
             for q in range(high, count):
                 row[q] = simd.scalar(spec, 0.0)
     if call.pads_with_data:
-        columns = call.column_map
         for p in range(phase_count):
-            row, phase = target + p * phase_pitch, phases[p]
-            low, high = _inside(call, phase)
+            row, columns = target + p * phase_pitch, call.column_map + (call.column_begins[p] + first_column)
+            low, high = _inside(call, phases[p] - pad)
             for q in range(low):
-                row[q] = source[columns[p * call.column_map_pitch + q] * call.x_column]
+                row[q] = source[columns[q] * call.x_column]
             for q in range(high, count):
-                row[q] = source[columns[p * call.column_map_pitch + q] * call.x_column]
+                row[q] = source[columns[q] * call.x_column]
 
 
-@routine(PACKING, "source", "integer", "elements", "integer", "integer")
-def pack_channel(call, x, plane_start, target, first_depth, first_row):
-    """Pack the channel at element `plane_start` of x, starting at the given output depth and row.
+@routine(PACKING, "source", "integer", "elements", "integer", "integer", "integer")
+def pack_channel(call, x, plane_start, target, first_depth, first_row, first_column):
+    """Pack the channel at element `plane_start` of x, starting at the given output depth, row and column.
 
     This is the only routine that knows the type of x where its elements are narrower than those of the sums: here they
     are widened, the caller counts them.
@@ -163,17 +159,17 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row):
     depth_map, row_map = call.depth_map, call.row_map
     for i in range(call.depth_phase_count):
         for d in range(depths):
-            source_depth = depth_map[i * call.depth_map_pitch + first_depth + d]
+            source_depth = depth_map[call.depth_begins[i] + first_depth + d]
             for j in range(row_phase_count):
                 block = target + ((i * row_phase_count + j) * column_phase_count * plane + d * rows * columns)
                 for r in range(rows):
-                    source_row = row_map[j * call.row_map_pitch + first_row + r]
+                    source_row = row_map[call.row_begins[j] + first_row + r]
                     if source_depth < 0 or source_row < 0:
                         for p in range(column_phase_count):
                             _zero_row(spec, block + (p * plane + r * columns), columns)
                     else:
                         row = source + (source_depth * call.x_depth + source_row * call.x_row)
-                        _pack_row(spec, call, row, block + r * columns, plane)
+                        _pack_row(spec, call, row, block + r * columns, plane, first_column)
 
 
 @kernel(
@@ -193,7 +189,7 @@ def pack_input(call, task, thread):
     """Pack channel ``task % channels`` of image ``task // channels`` into the shared scratch."""
     image, channel = task // call.channels, task % call.channels
     plane = image * call.x_batch + channel * call.x_channel
-    invoke(call.pack_channel, call.packing, call.x, plane, call.scratch + task * call.packed_channel, 0, 0)
+    invoke(call.pack_channel, call.packing, call.x, plane, call.scratch + task * call.packed_channel, 0, 0, 0)
 
 
 @intrinsic

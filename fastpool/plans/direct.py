@@ -6,17 +6,17 @@ Ranks are lifted to three spatial axes (a 2-D convolution has depth 1), so that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import Any
 
+import numpy as np
+
 from fastpool.arrays import address
-from fastpool.geometry import Axis, padding_source
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED, direct, row_of_tiles
-from fastpool.kernels.pack import PACKING, pack_channel, pack_input
+from fastpool.kernels.pack import pack_channel, pack_input
 from fastpool.kernels.tiles import (
     DIRECT_TASKS,
-    PRIVATE_BYTES,
     SHARED_BYTES,
     SHARED_LIMIT,
     TARGET,
@@ -24,8 +24,10 @@ from fastpool.kernels.tiles import (
     TileShape,
     even_shares,
 )
+from fastpool.plans.packing import Source, channel_elements, lay_out, pack_block, packed_source
 from fastpool.plans.plan import Code, Plan, Step, table
-from fastpool.plans.problem import Convolution, apart, ceil_div
+from fastpool.plans.private import Part, cut, slack, thread_elements
+from fastpool.plans.problem import Convolution, ceil_div
 
 #: Bytes after which addresses fall into the same set of a level-1 cache.
 _ALIAS = 4096
@@ -33,36 +35,7 @@ _ALIAS = 4096
 _ANYWHERE = 2**62
 
 
-@dataclass(frozen=True)
-class PackedAxis:
-    """Polyphase layout of one axis, for a run of outputs."""
-
-    phases: tuple[int, ...]  #: phases that a tap needs
-    length: int  #: elements of each phase
-    taps: tuple[tuple[int, int], ...]  #: (index of the phase, element) of each tap
-
-
-def pack_axis(axis: Axis, outputs: int) -> PackedAxis:
-    """Tap k of output o reads element o + (k*dilation)//stride of phase (k*dilation) % stride."""
-    reach = [k * axis.dilation for k in range(axis.kernel)]
-    phases = tuple(sorted({r % axis.stride for r in reach}))
-    taps = tuple((phases.index(r % axis.stride), r // axis.stride) for r in reach)
-    return PackedAxis(phases, outputs + reach[-1] // axis.stride, taps)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where the reduction reads: offsets of the taps and pitches, in elements."""
-
-    packing: int
-    offsets: tuple[int, ...]
-    channel: int
-    depth: int
-    row: int
-    packed: tuple[PackedAxis, PackedAxis, PackedAxis] | None
-
-
-def _in_place(problem: Convolution) -> _Source | None:
+def _in_place(problem: Convolution) -> Source | None:
     if any(a.stride != 1 or a.pad_begin or a.pad_end for a in problem.axes) or problem.x_strides[4] != 1:
         return None
     if problem.widened_from:
@@ -75,23 +48,7 @@ def _in_place(problem: Convolution) -> _Source | None:
         for j in range(h.kernel)
         for k in range(w.kernel)
     )
-    return _Source(IN_PLACE, offsets, channel, depth, row, None)
-
-
-def _packed(problem: Convolution, packing: int, outputs: tuple[int, int, int]) -> _Source:
-    axes = tuple(pack_axis(a, n) for a, n in zip(problem.axes, outputs, strict=True))
-    d, h, w = axes
-    row = w.length
-    depth = h.length * row
-    plane = d.length * depth
-    offsets = tuple(
-        ((pd * len(h.phases) + ph) * len(w.phases) + pw) * plane + ed * depth + eh * row + ew
-        for pd, ed in d.taps
-        for ph, eh in h.taps
-        for pw, ew in w.taps
-    )
-    channel = apart(plane * prod(len(a.phases) for a in axes), problem.element.size)
-    return _Source(packing, offsets, channel, depth, row, (d, h, w))
+    return Source(IN_PLACE, offsets, channel, depth, row, None)
 
 
 @dataclass(frozen=True)
@@ -103,12 +60,12 @@ class _Grid:
     columns: int
 
 
-def _join_rows(problem: Convolution, source: _Source) -> _Grid:
+def _join_rows(problem: Convolution, source: Source) -> _Grid:
     """Treat rows as one long row where the source has nothing between them, so that tiles need not end at each row."""
     d, h, w = (a.out for a in problem.axes)
     if source.row == w or h == 1:
         w, h = h * w, 1
-        if (source.depth == w or d == 1) and source.packing != PRIVATE:
+        if source.depth == w or d == 1:
             w, d = d * w, 1
     return _Grid(d, h, w)
 
@@ -137,67 +94,27 @@ def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
 def shared_bytes(problem: Convolution) -> tuple[int, int]:
     """Bytes of all of x packed, and up to how many all threads share one copy: more where there is much weight."""
     size = problem.element.size
-    channel = _packed(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out)).channel
+    outputs = problem.axes[0].out, problem.axes[1].out, problem.axes[2].out
+    channel = channel_elements(lay_out(problem, SHARED, outputs), size)
     weight_bytes = problem.out_channels * problem.channels // problem.groups * problem.taps * size
     return problem.images * problem.channels * channel * size, max(SHARED_BYTES, min(weight_bytes, SHARED_LIMIT))
 
 
-def _choose_source(problem: Convolution) -> tuple[_Source, int]:
-    """Where to read from, and the rows of one task where it packs for itself."""
-    size = problem.element.size
-    outs = (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out)
+def _common_source(problem: Convolution) -> Source | None:
+    """Where all tasks read; None where each packs for itself."""
     source = _in_place(problem)
     if source is not None:
         grid = _join_rows(problem, source)
         tile = choose_tile(problem, grid)
-        aliased = source.channel * size % _ALIAS == 0 and problem.channels // problem.groups >= 16
+        aliased = source.channel * problem.element.size % _ALIAS == 0 and problem.channels // problem.groups >= 16
         if grid.columns >= tile.pixels(lanes_for(problem.element)) and not aliased:
-            return source, 0
+            return source
     needed, allowed = shared_bytes(problem)
     # With a task for each channel the threads would share the packing of few channels unevenly.
-    enough = problem.images * problem.channels >= DIRECT_TASKS or outs[1] < DIRECT_TASKS
-    if needed <= allowed and enough:
-        return _packed(problem, SHARED, outs), 0
-    group_channels = problem.channels // problem.groups
-    rows = problem.axes[1].out
-    while rows > 1 and _packed(problem, PRIVATE, (1, rows, outs[2])).channel * group_channels * size > PRIVATE_BYTES:
-        rows = -(-rows // 2)
-    while rows > 4 and problem.images * problem.groups * outs[0] * -(-outs[1] // rows) < 8:
-        rows = -(-rows // 2)
-    return _packed(problem, PRIVATE, (1, rows, outs[2])), rows
-
-
-def _pack_block(problem: Convolution, source: _Source, tables: list[Any]) -> int:
-    """Address of the block that says how channels are packed; where nothing is packed it is not read."""
-
-    def kept(values: Any) -> int:
-        tables.append(table(values))
-        return address(tables[-1])
-
-    fields = dict(zip(("x_depth", "x_row", "x_column"), problem.x_strides[2:], strict=True))
-    packed = source.packed or tuple(pack_axis(a, a.out) for a in problem.axes)
-    for name, axis, layout in zip(("depth", "row", "column"), problem.axes, packed, strict=True):
-        # A task's last rows may lie beyond the output; the table reaches as far as they do.
-        pitch = axis.out + layout.length
-        indices = [e * axis.stride + phase - axis.pad_begin for phase in layout.phases for e in range(pitch)]
-        # Beyond the padding nothing is read for a result: a zero serves.
-        end = axis.size + axis.pad_end
-        sources = [padding_source(i, axis.size, problem.padding_mode) if i < end else -1 for i in indices]
-        if name == "column":
-            sources = [max(s, 0) for s in sources]
-        fields |= {
-            f"stride_{name}": axis.stride,
-            f"{name}_phases": kept(layout.phases),
-            f"{name}_phase_count": len(layout.phases),
-            f"{name}_map": kept(sources),
-            f"{name}_map_pitch": pitch,
-            f"packed_{name}s": layout.length,
-        }
-    w = problem.axes[2]
-    pads_with_data = problem.padding_mode != "zeros" and (w.pad_begin > 0 or w.pad_end > 0)
-    fields |= {"width": w.size, "pad_left": w.pad_begin, "pads_with_data": int(pads_with_data)}
-    tables.append(PACKING.block(**fields))
-    return address(tables[-1])
+    enough = problem.images * problem.channels >= DIRECT_TASKS or problem.axes[1].out < DIRECT_TASKS
+    if needed > allowed or not enough:
+        return None
+    return packed_source(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))
 
 
 def _pieces(others: int, most: int) -> int:
@@ -213,8 +130,8 @@ def _pieces(others: int, most: int) -> int:
 def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     """Plan of the direct convolution, and the tile whose packed weights it reads."""
     element, lanes = problem.element, lanes_for(problem.element)
-    source, private_rows = _choose_source(problem)
-    grid = _join_rows(problem, source) if source.packing != PRIVATE else _Grid(*(a.out for a in problem.axes))
+    common = _common_source(problem)
+    grid = _join_rows(problem, common) if common else _Grid(*(a.out for a in problem.axes))
     tile = choose_tile(problem, grid)
     pixels = tile.pixels(lanes)
     group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
@@ -226,50 +143,37 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     # together stream the weights once. Else the input stays, and each task runs all blocks over it.
     weight_bytes = group_out * group_channels * problem.taps * element.size
     input_bytes = group_channels * prod(a.size for a in problem.axes) * element.size
-    blocks_outermost = source.packing != PRIVATE and weight_bytes > input_bytes
+    blocks_outermost = common is not None and weight_bytes > input_bytes
     blocks_per_task = 1 if blocks_outermost else blocks
     others = outer * grid.depths * ceil_div(blocks, blocks_per_task)
-    if source.packing == PRIVATE:
-        row_tasks, tile_tasks = ceil_div(grid.rows, private_rows), 1
+    parts: tuple[Part, ...] = (Part(problem, 0, 0),)
+    if common is None:
+        task = cut(problem, tile)
+        row_tasks, tile_tasks, parts = ceil_div(grid.rows, task.rows), ceil_div(tiles, task.tiles), task.parts
     elif grid.rows > 1:
         row_tasks, tile_tasks = _pieces(others, grid.rows), 1
     else:
         row_tasks, tile_tasks = 1, _pieces(others, tiles)
     block_tasks = ceil_div(blocks, blocks_per_task)
 
-    tables: list[Any] = [table(source.offsets)]
+    tables: list[Any] = []
+    packing = common.packing if common else PRIVATE
     pack = {
-        "pack_channel": Code(pack_channel, element, (problem.widened_from, 1, 1)) if source.packing != IN_PLACE else 0,
-        "packing": _pack_block(problem, source, tables),
+        "pack_channel": Code(pack_channel, element, (problem.widened_from, 1, 1)) if packing != IN_PLACE else 0,
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
     }
-    source_batch = problem.x_strides[0] if source.packing == IN_PLACE else problem.channels * source.channel
-    slack = pixels + lanes  # a tile may read, though not use, that much beyond the last row
-    shared = problem.images * problem.channels * source.channel + slack if source.packing == SHARED else 0
-    private = apart(group_channels * source.channel + slack, element.size) if source.packing == PRIVATE else 0
-
-    steps = []
-    if source.packing == SHARED:
-        fields: dict[str, Any] = {"tasks": problem.images * problem.channels, "channels": problem.channels}
-        fields["packed_channel"] = source.channel
-        steps.append(Step(Code(pack_input, element), fields | pack))
-    work: dict[str, Any] = {
+    work: dict[str, Any] = pack | {
         "row_of_tiles": Code(row_of_tiles, element, (tile.role, tile.vectors, tile.width)),
         "tasks": outer * grid.depths * row_tasks * tile_tasks * block_tasks,
-        "source": source.packing,
+        "source": packing,
         "images": problem.images,
         "groups": problem.groups,
-        "channels": group_channels,
+        "group_inputs": group_channels,
         "group_channels": group_out,
         "block": tile.block(lanes),
         "blocks": blocks,
-        "taps": problem.taps,
-        "offsets": address(tables[0]),
-        "source_batch": source_batch,
-        "source_channel": source.channel,
-        "source_depth": source.depth,
-        "source_row": source.row,
+        "weights_block": group_channels * problem.taps * tile.block(lanes),
         "out_batch": problem.out_batch,
         "out_channel": problem.pixels,
         "residual_batch": problem.residual_batch or 0,
@@ -279,16 +183,65 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
         "out_columns": grid.columns,
         "row_tasks": row_tasks,
         "tiles": tiles,
+        "pixels": pixels,
         "tile_tasks": tile_tasks,
         "blocks_per_task": blocks_per_task,
         "block_tasks": block_tasks,
         "blocks_outermost": int(blocks_outermost),
-        "last_start": grid.columns - pixels if source.packing == IN_PLACE else _ANYWHERE,
-        "scratch_thread": private,
+        "last_start": grid.columns - pixels if packing == IN_PLACE else _ANYWHERE,
+        "adds": 0,
+        "no_bias": 0,
         "low": problem.low,
         "high": problem.high,
     }
-    steps.append(Step(Code(direct, element), work | pack))
+    sources = {}  # parts of the same taps read alike
+    for part in parts:
+        if part.problem.axes not in sources:
+            source = common or packed_source(part.problem, PRIVATE, (1, task.rows, task.columns))
+            sources[part.problem.axes] = source, _reading(part.problem, source, tables)
+    channel = max(source.channel for source, _ in sources.values())
+    shared = problem.images * problem.channels * channel + slack(problem, tile) if packing == SHARED else 0
+    private = thread_elements(parts[0].problem, tile, channel) if packing == PRIVATE else 0
+    steps = []
+    for part, ends in zip(parts, _ends(problem, len(parts), tables), strict=True):
+        source, reading = sources[part.problem.axes]
+        summed = {
+            "channels": part.problem.channels // problem.groups,
+            "first_channel": part.channel,
+            "first_weight": part.weight * tile.block(lanes),
+            "source_batch": problem.x_strides[0] if packing == IN_PLACE else problem.channels * source.channel,
+            "scratch_thread": private,
+        }
+        steps.append(Step(Code(direct, element), work | reading | summed | ends))
+    if packing == SHARED:
+        fields = pack | {"packing": reading["packing"], "packed_channel": source.channel, "channels": problem.channels}
+        steps.insert(0, Step(Code(pack_input, element), fields | {"tasks": problem.images * problem.channels}))
     # Beside the multiplications, the input comes from memory at about 3 bytes a cycle, and is packed at as many.
     cycles = direct_cycles(problem, tile, grid) + input_bytes * outer / 3
     return Plan(tuple(steps), shared, private, element, cycles, tuple(tables)), tile
+
+
+def _reading(problem: Convolution, source: Source, tables: list[Any]) -> dict[str, int]:
+    """Fields that say how a source is packed and where its taps are."""
+    offsets = table(source.offsets)
+    tables.append(offsets)
+    return {
+        "packing": pack_block(problem, source, tables),
+        "taps": problem.taps,
+        "offsets": address(offsets),
+        "source_channel": source.channel,
+        "source_depth": source.depth,
+        "source_row": source.row,
+    }
+
+
+def _ends(problem: Convolution, parts: int, tables: list[Any]) -> list[dict[str, Any]]:
+    """Fields that differ where sums are done in parts: the first has bias and residual, the last the activation."""
+    if parts == 1:
+        return [{}]
+    no_bias = np.zeros(problem.out_channels, problem.element.dtype)
+    tables.append(no_bias)
+    adds = {"adds": 1, "no_bias": address(no_bias), "has_residual": 1, "residual_batch": problem.out_batch}
+    limits = np.iinfo(problem.element.dtype) if problem.element.is_integer else None
+    open_ends = {"low": int(limits.min), "high": int(limits.max)} if limits else {"low": -inf, "high": inf}
+    return [open_ends, *[adds | open_ends] * (parts - 2), adds]

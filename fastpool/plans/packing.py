@@ -1,0 +1,134 @@
+"""Where the reduction reads, and how packed input is laid out: `fastpool.kernels.pack` says why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastpool.arrays import address
+from fastpool.geometry import Axis, padding_source
+from fastpool.kernels.direct import PRIVATE
+from fastpool.kernels.pack import PACKING
+from fastpool.plans.plan import table
+from fastpool.plans.problem import Convolution, apart
+
+
+@dataclass(frozen=True)
+class PackedAxis:
+    """Layout of one axis, for a run of outputs."""
+
+    phases: tuple[int, ...]  #: padded index at which each phase begins; its elements are `stride` apart
+    length: int  #: elements of each phase
+    taps: tuple[tuple[int, int], ...]  #: (index of the phase, element) of each tap
+
+
+def pack_axis(axis: Axis, outputs: int) -> PackedAxis:
+    """Polyphase: tap k of output o reads element o + (k*dilation)//stride of phase (k*dilation) % stride."""
+    reach = [k * axis.dilation for k in range(axis.kernel)]
+    phases = tuple(sorted({r % axis.stride for r in reach}))
+    index = {phase: i for i, phase in enumerate(phases)}
+    taps = tuple((index[r % axis.stride], r // axis.stride) for r in reach)
+    return PackedAxis(phases, outputs + reach[-1] // axis.stride, taps)
+
+
+def pack_taps(axis: Axis, outputs: int) -> PackedAxis:
+    """Tap by tap, if that takes less: where taps lie further apart than outputs, what is between them is left out."""
+    phased = pack_axis(axis, outputs)
+    if axis.kernel * outputs >= len(phased.phases) * phased.length:
+        return phased
+    begins = tuple(k * axis.dilation for k in range(axis.kernel))
+    return PackedAxis(begins, outputs, tuple((k, 0) for k in range(axis.kernel)))
+
+
+#: Of depths, rows and columns.
+Packed = tuple[PackedAxis, PackedAxis, PackedAxis]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the reduction reads: offsets of the taps and pitches, in elements."""
+
+    packing: int
+    offsets: tuple[int, ...]
+    channel: int
+    depth: int
+    row: int
+    packed: Packed | None
+
+
+def lay_out(problem: Convolution, packing: int, outputs: tuple[int, int, int]) -> Packed:
+    """Lay out the packed input for a run of outputs: a task's own is of one depth, few rows, and vectors of columns."""
+    (depth, depths), (row, rows), (column, columns) = zip(problem.axes, outputs, strict=True)
+    rows_of = pack_taps if packing == PRIVATE else pack_axis
+    return rows_of(depth, depths), rows_of(row, rows), pack_axis(column, columns)
+
+
+def channel_elements(packed: Packed, size: int) -> int:
+    """Elements from one packed channel to the next."""
+    return apart(prod(len(axis.phases) * axis.length for axis in packed), size)
+
+
+def packed_source(problem: Convolution, packing: int, outputs: tuple[int, int, int]) -> Source:
+    """Give the source of a run of outputs that are packed."""
+    d, h, w = packed = lay_out(problem, packing, outputs)
+    row = w.length
+    depth = h.length * row
+    plane = d.length * depth
+    offsets = tuple(
+        ((pd * len(h.phases) + ph) * len(w.phases) + pw) * plane + ed * depth + eh * row + ew
+        for pd, ed in d.taps
+        for ph, eh in h.taps
+        for pw, ew in w.taps
+    )
+    return Source(packing, offsets, channel_elements(packed, problem.element.size), depth, row, packed)
+
+
+def _sources(axis: Axis, layout: PackedAxis, mode: str) -> tuple[np.ndarray, list[int]]:
+    """Give the index in x of each element of the phases, for tasks anywhere, and where each phase begins therein."""
+    pitch = axis.out + layout.length  # a task's last rows may lie beyond the output
+    phased = pack_axis(axis, pitch)
+    phases, begins = layout.phases, [i * pitch for i in range(len(layout.phases))]
+    if len(phased.phases) * phased.length < len(phases) * pitch:  # taps have elements in common
+        index = {phase: i * phased.length for i, phase in enumerate(phased.phases)}
+        begins = [index[phase % axis.stride] + phase // axis.stride for phase in phases]
+        phases, pitch = phased.phases, phased.length
+    elements = np.arange(pitch) * axis.stride - axis.pad_begin
+    indices = (elements + np.array(phases)[:, np.newaxis]).reshape(-1)
+    outside = (indices < 0) | (indices >= axis.size)
+    sources = np.where(outside, -1, indices)
+    if mode != "zeros":  # beyond the padding nothing is read for a result, and a zero serves
+        for i in np.flatnonzero(outside & (indices < axis.size + axis.pad_end)):
+            sources[i] = padding_source(int(indices[i]), axis.size, mode)
+    return sources, begins
+
+
+def pack_block(problem: Convolution, source: Source, tables: list[Any]) -> int:
+    """Address of the block that says how channels are packed; where nothing is packed it is not read."""
+
+    def kept(values: Any) -> int:
+        tables.append(table(values))
+        return address(tables[-1])
+
+    fields = dict(zip(("x_depth", "x_row", "x_column"), problem.x_strides[2:], strict=True))
+    packed = source.packed or tuple(pack_axis(a, a.out) for a in problem.axes)
+    w = problem.axes[2]
+    pads_with_data = problem.padding_mode != "zeros" and (w.pad_begin > 0 or w.pad_end > 0)
+    for name, axis, layout in zip(("depth", "row", "column"), problem.axes, packed, strict=True):
+        sources, begins = np.zeros(0, np.int64), [0] * len(layout.phases)
+        if source.packed and (name != "column" or pads_with_data):
+            sources, begins = _sources(axis, layout, problem.padding_mode)
+        if name == "column":
+            sources = np.maximum(sources, 0)  # columns that no result needs are read as well
+        fields |= {
+            f"{name}_begins": kept(begins),
+            f"{name}_phase_count": len(layout.phases),
+            f"{name}_map": kept(sources),
+            f"packed_{name}s": layout.length,
+        }
+    fields |= {"stride_column": w.stride, "column_phases": kept(packed[2].phases)}
+    fields |= {"width": w.size, "pad_left": w.pad_begin, "pads_with_data": int(pads_with_data)}
+    tables.append(PACKING.block(**fields))
+    return address(tables[-1])
