@@ -196,9 +196,12 @@ def depthwise(call, task, thread):
         lowest, highest = scalar(spec, -np.inf), scalar(spec, np.inf)
     zeros, width, pad, block_rows = call.zeros, call.width, call.pad_left, call.block_rows
     offsets = call.row_offsets
-    for plane in range(first_plane, min(first_plane + call.planes_per_task, call.planes)):
-        image, channel = plane // call.channels, plane % call.channels
-        source = call.x + (image * call.x_batch + channel // call.multiplier * call.x_channel)
+    # Counted on from plane to plane: a division costs as much as a row of outputs.
+    channels, multiplier = call.channels, call.multiplier
+    image, channel = first_plane // channels, first_plane % channels
+    x_channel, of_x_channel = channel // multiplier, channel % multiplier
+    for _ in range(min(call.planes_per_task, call.planes - first_plane)):
+        source = call.x + (image * call.x_batch + x_channel * call.x_channel)
         taps = (call.weights + channel * _taps_of(spec), call.bias + channel)
         filters = _filters(spec, taps[0])
         out = call.out + (image * call.out_batch + channel * size)
@@ -214,6 +217,14 @@ def depthwise(call, task, thread):
             first, count = first_row * columns, (end_row - first_row) * columns
             residual = call.residual + (image * call.residual_batch + channel * size)
             _add_residual(spec, out + first, residual + first, count, low, high)
+        channel += 1
+        of_x_channel += 1
+        if of_x_channel == multiplier:
+            x_channel += 1
+            of_x_channel = 0
+        if channel == channels:
+            image += 1
+            channel = x_channel = 0
 
 
 @intrinsic

@@ -117,5 +117,5 @@ DIRECT_TASKS = max(8, 4 * config.NUMBA_NUM_THREADS)
 
 def even_shares(tasks: int) -> float:
     """Factor by which the time grows because equal tasks cannot be shared evenly among the threads."""
-    threads = config.NUMBA_NUM_THREADS
+    threads = int(config.NUMBA_NUM_THREADS)
     return -(-tasks // threads) * threads / tasks
