@@ -58,6 +58,7 @@ DIRECT = Layout(
         "out_channel": "integer",
         "residual_batch": "integer",
         "has_residual": "integer",
+        "has_bounds": "integer",
         "out_depths": "integer",
         "out_rows": "integer",
         "out_columns": "integer",
@@ -136,7 +137,7 @@ def _multiply_add(typingctx, accumulators, x, weights):
 
 
 @intrinsic
-def _store(typingctx, tile, residual, has_residual, out, pitch, channels, first, last, low, high):
+def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, low, high):
     """Finish the tile and write pixels first..last of its first `channels` channels, `pitch` apart.
 
     out = clamp(tile + residual, low, high); `residual` is laid out as `out`.
@@ -144,17 +145,18 @@ def _store(typingctx, tile, residual, has_residual, out, pitch, channels, first,
     spec = tile.spec
 
     def codegen(context, builder, sig, args):
-        tile, residual, has_residual, out, pitch, channels, first, last, low, high = args
+        tile, residual, flags, out, pitch, channels, first, last, low, high = args
         lanes, vector = spec.lanes, simd.vector_ir(spec)
         zero = ir.Constant(vector, None)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
+        flags = [builder.extract_value(flags, i) for i in range(2)]
 
         def part(v, t):
             return builder.extract_value(tile, v * spec.width + t)
 
         def write(values, first_channel, channels):
             place = [builder.gep(p, [builder.mul(pitch, I64(first_channel))]) for p in (out, residual)]
-            write_channels_ir(builder, spec, values, channels, *place, has_residual, pitch, low, high)
+            write_channels_ir(builder, spec, values, channels, *place, pitch, flags, (low, high))
 
         if spec.variant == "channels":
             groups = range(0, spec.width, lanes)
@@ -175,7 +177,7 @@ def _store(typingctx, tile, residual, has_residual, out, pitch, channels, first,
         return context.get_dummy_value()
 
     number, one = types.intp, spec.dtype
-    return types.void(tile, residual, number, out, number, number, number, number, one, one), codegen
+    return types.void(tile, residual, flags, out, number, number, number, number, one, one), codegen
 
 
 @intrinsic
@@ -207,7 +209,7 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
     spec = call.spec
     pixels = tile_pixels(spec)
     columns, last_start = call.out_columns, call.last_start
-    low, high = scalar(spec, call.low), scalar(spec, call.high)
+    low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
     taps, offsets = call.taps, call.offsets
     for tile in range(first_tile, end_tile):
@@ -230,7 +232,7 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
                     w = w + block
                 at = at + pitch_in
         first, last = tile * pixels - start, min(columns - start, pixels)
-        _store(total, residual + start, call.has_residual, place, pitch, channels, first, last, low, high)
+        _store(total, residual + start, flags, place, pitch, channels, first, last, low, high)
 
 
 @kernel(DIRECT)

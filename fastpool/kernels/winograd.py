@@ -54,6 +54,7 @@ WINOGRAD = Layout(
         "out_batch": "integer",
         "residual_batch": "integer",
         "has_residual": "integer",
+        "has_bounds": "integer",
         "tile_rows": "integer",  # of one image
         "tile_columns": "integer",
         "group_rows": "integer",  # of tiles, in one task
@@ -195,21 +196,22 @@ def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pit
 
 
 @intrinsic
-def _transpose_out(typingctx, spec, source, out, residual, has_residual, pitch, channels, columns, low, high):
+def _transpose_out(typingctx, spec, source, out, residual, flags, pitch, channels, columns, low, high):
     """`columns` vectors of channels as rows of `channels` channels, `pitch` apart, with residual and activation."""
 
     def codegen(context, builder, sig, args):
-        _, source, out, residual, has_residual, pitch, channels, columns, low, high = args
+        _, source, out, residual, flags, pitch, channels, columns, low, high = args
+        flags = [builder.extract_value(flags, i) for i in range(2)]
         lanes, vector = spec.lanes, simd.vector_ir(spec)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
         mask = simd.range_mask_ir(builder, I64(0), columns, lanes)
         rows = [simd.load_ir(builder, builder.gep(source, [I64(t * lanes)]), vector, spec.size) for t in range(lanes)]
         values = [[(value, 0, mask)] for value in simd.transpose_ir(builder, rows)]
-        write_channels_ir(builder, spec, values, channels, out, residual, has_residual, pitch, low, high)
+        write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, (low, high))
         return context.get_dummy_value()
 
     number, one = types.intp, spec.dtype
-    return types.void(spec, source, out, residual, number, number, number, number, one, one), codegen
+    return types.void(spec, source, out, residual, flags, number, number, number, one, one), codegen
 
 
 @intrinsic
@@ -358,7 +360,7 @@ def finish_rows(call, m, pixels, out_block, image, tile_row, first_tile, tiles):
     rows_here = min(outputs, call.out_rows - tile_row * outputs)
     pitch = (tiles * outputs + lanes) * lanes
     plane = call.out_rows * call.out_columns
-    low, high = scalar(spec, call.low), scalar(spec, call.high)
+    low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
     for half in range(2):
         channel = (2 * out_block + half) * lanes
         channels = min(lanes, call.out_channels - channel)
@@ -384,7 +386,7 @@ def finish_rows(call, m, pixels, out_block, image, tile_row, first_tile, tiles):
                         pixels + (i * pitch + j * lanes),
                         call.out + (image * call.out_batch + place + j),
                         call.residual + (image * call.residual_batch + place + j),
-                        call.has_residual,
+                        flags,
                         plane,
                         channels,
                         columns_here - j,

@@ -178,6 +178,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
         "out_channel": problem.pixels,
         "residual_batch": problem.residual_batch or 0,
         "has_residual": int(problem.residual_batch is not None),
+        "has_bounds": int(problem.is_bounded),
         "out_depths": grid.depths,
         "out_rows": grid.rows,
         "out_columns": grid.columns,

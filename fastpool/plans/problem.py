@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
+
+import numpy as np
 
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
@@ -44,6 +46,12 @@ class Convolution:
     def widened_from(self) -> str:
         """Variant of the spec that packs x."""
         return f"from {self.source.numba_name}" if self.source not in (None, self.element) else ""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the activation can change a result."""
+        limits = np.iinfo(self.element.dtype) if self.element.is_integer else None
+        return (self.low, self.high) != ((limits.min, limits.max) if limits else (-inf, inf))
 
     @property
     def taps(self) -> int:

@@ -303,6 +303,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "out_batch": problem.out_batch,
         "residual_batch": problem.residual_batch or 0,
         "has_residual": int(problem.residual_batch is not None),
+        "has_bounds": int(problem.is_bounded),
         "tile_rows": tiling.tile_rows,
         "tile_columns": tiling.tile_columns,
         "group_rows": rows,
