@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastpool.adaptive import adaptive_avg_pool2d, adaptive_max_pool2d
     from fastpool.convolution import Conv1d, Conv2d, Conv3d, conv1d, conv2d, conv3d
-    from fastpool.pooling import (
-        adaptive_avg_pool2d,
-        adaptive_max_pool2d,
-        avg_pool2d,
-        global_avg_pool2d,
-        global_max_pool2d,
-        lp_pool2d,
-        max_pool2d,
-        min_pool2d,
-        sum_pool2d,
-    )
+    from fastpool.global_pooling import global_avg_pool2d, global_max_pool2d
+    from fastpool.max_pooling import max_pool2d, min_pool2d
     from fastpool.runtime import get_num_threads, info, set_num_threads, threads
     from fastpool.subsampling import subsample2d
+    from fastpool.sum_pooling import avg_pool2d, lp_pool2d, sum_pool2d
     from fastpool.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 #: Public name -> module that defines it.
@@ -39,15 +32,15 @@ _HOMES = {
     "conv_transpose2d": "transposed",
     "conv_transpose3d": "transposed",
     "subsample2d": "subsampling",
-    "max_pool2d": "pooling",
-    "min_pool2d": "pooling",
-    "avg_pool2d": "pooling",
-    "sum_pool2d": "pooling",
-    "lp_pool2d": "pooling",
-    "adaptive_avg_pool2d": "pooling",
-    "adaptive_max_pool2d": "pooling",
-    "global_avg_pool2d": "pooling",
-    "global_max_pool2d": "pooling",
+    "max_pool2d": "max_pooling",
+    "min_pool2d": "max_pooling",
+    "avg_pool2d": "sum_pooling",
+    "sum_pool2d": "sum_pooling",
+    "lp_pool2d": "sum_pooling",
+    "adaptive_avg_pool2d": "adaptive",
+    "adaptive_max_pool2d": "adaptive",
+    "global_avg_pool2d": "global_pooling",
+    "global_max_pool2d": "global_pooling",
     "set_num_threads": "runtime",
     "get_num_threads": "runtime",
     "threads": "runtime",

@@ -22,6 +22,8 @@ FILES = {
 
 #: What a module, or all of a folder, may import of the package. Nothing else is allowed; who is not here fails a test.
 FOUNDATION = {"geometry", "dtypes"}
+POOLINGS = {"max_pooling", "sum_pooling", "adaptive", "global_pooling", "subsampling"}
+PUBLIC = POOLINGS | {"convolution", "transposed", "runtime"}
 MAY_IMPORT = {
     "geometry": set(),
     "dtypes": set(),
@@ -38,9 +40,13 @@ MAY_IMPORT = {
     "convolution": FOUNDATION | {"arrays", "explain", "layer", "memo", "plans", "validation"},
     "transposed": FOUNDATION | {"arrays", "layer", "validation"},
     "pooling": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
-    "subsampling": FOUNDATION | {"pooling", "validation"},
-    "": {"convolution", "transposed", "pooling", "subsampling", "runtime"},
-    "cli": {"", "oracle", "convolution", "pooling", "subsampling", "runtime", "units"},
+    "max_pooling": {"pooling", "validation"},
+    "sum_pooling": {"pooling", "validation"},
+    "adaptive": {"plans", "pooling", "validation"},
+    "global_pooling": {"adaptive", "pooling"},
+    "subsampling": {"pooling", "validation"},
+    "": PUBLIC,
+    "cli": {"", "oracle", "units"} | PUBLIC,
     "__main__": {"cli"},
 }
 #: Folders and modules -> packages outside the standard library that they may import.
@@ -120,6 +126,7 @@ def test_calls_load_no_extras_and_no_other_kernels():
     loaded = loaded_by("import numpy as np, fastpool; fastpool.max_pool2d(np.ones((1, 4, 4)), 2)")
     assert "numba" in loaded
     assert {name.split(".")[0] for name in loaded} & {"matplotlib", "PIL", "rich", "onnx", "torch"} == set()
+    assert "fastpool.sum_pooling" not in loaded
     assert {"fastpool.convolution", "fastpool.cli", "fastpool.oracle", "fastpool.kernels.winograd"} & loaded == set()
 
 
