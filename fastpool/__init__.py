@@ -11,13 +11,40 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fastpool.adaptive import adaptive_avg_pool2d, adaptive_max_pool2d
+    from fastpool.adaptive import (
+        adaptive_avg_pool1d,
+        adaptive_avg_pool2d,
+        adaptive_avg_pool3d,
+        adaptive_max_pool1d,
+        adaptive_max_pool2d,
+        adaptive_max_pool3d,
+    )
     from fastpool.convolution import Conv1d, Conv2d, Conv3d, conv1d, conv2d, conv3d
-    from fastpool.global_pooling import global_avg_pool2d, global_max_pool2d
-    from fastpool.max_pooling import max_pool2d, min_pool2d
+    from fastpool.global_pooling import (
+        global_avg_pool1d,
+        global_avg_pool2d,
+        global_avg_pool3d,
+        global_lp_pool1d,
+        global_lp_pool2d,
+        global_lp_pool3d,
+        global_max_pool1d,
+        global_max_pool2d,
+        global_max_pool3d,
+    )
+    from fastpool.max_pooling import max_pool1d, max_pool2d, max_pool3d, min_pool1d, min_pool2d, min_pool3d
     from fastpool.runtime import get_num_threads, info, set_num_threads, threads
-    from fastpool.subsampling import subsample2d
-    from fastpool.sum_pooling import avg_pool2d, lp_pool2d, sum_pool2d
+    from fastpool.subsampling import subsample1d, subsample2d, subsample3d
+    from fastpool.sum_pooling import (
+        avg_pool1d,
+        avg_pool2d,
+        avg_pool3d,
+        lp_pool1d,
+        lp_pool2d,
+        lp_pool3d,
+        sum_pool1d,
+        sum_pool2d,
+        sum_pool3d,
+    )
     from fastpool.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 #: Public name -> module that defines it.
@@ -31,16 +58,39 @@ _HOMES = {
     "conv_transpose1d": "transposed",
     "conv_transpose2d": "transposed",
     "conv_transpose3d": "transposed",
-    "subsample2d": "subsampling",
+    "max_pool1d": "max_pooling",
     "max_pool2d": "max_pooling",
+    "max_pool3d": "max_pooling",
+    "min_pool1d": "max_pooling",
     "min_pool2d": "max_pooling",
+    "min_pool3d": "max_pooling",
+    "avg_pool1d": "sum_pooling",
     "avg_pool2d": "sum_pooling",
+    "avg_pool3d": "sum_pooling",
+    "sum_pool1d": "sum_pooling",
     "sum_pool2d": "sum_pooling",
+    "sum_pool3d": "sum_pooling",
+    "lp_pool1d": "sum_pooling",
     "lp_pool2d": "sum_pooling",
+    "lp_pool3d": "sum_pooling",
+    "adaptive_avg_pool1d": "adaptive",
     "adaptive_avg_pool2d": "adaptive",
+    "adaptive_avg_pool3d": "adaptive",
+    "adaptive_max_pool1d": "adaptive",
     "adaptive_max_pool2d": "adaptive",
+    "adaptive_max_pool3d": "adaptive",
+    "global_avg_pool1d": "global_pooling",
     "global_avg_pool2d": "global_pooling",
+    "global_avg_pool3d": "global_pooling",
+    "global_max_pool1d": "global_pooling",
     "global_max_pool2d": "global_pooling",
+    "global_max_pool3d": "global_pooling",
+    "global_lp_pool1d": "global_pooling",
+    "global_lp_pool2d": "global_pooling",
+    "global_lp_pool3d": "global_pooling",
+    "subsample1d": "subsampling",
+    "subsample2d": "subsampling",
+    "subsample3d": "subsampling",
     "set_num_threads": "runtime",
     "get_num_threads": "runtime",
     "threads": "runtime",
@@ -51,9 +101,15 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
     "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -61,15 +117,32 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose3d",
     "get_num_threads",
+    "global_avg_pool1d",
     "global_avg_pool2d",
+    "global_avg_pool3d",
+    "global_lp_pool1d",
+    "global_lp_pool2d",
+    "global_lp_pool3d",
+    "global_max_pool1d",
     "global_max_pool2d",
+    "global_max_pool3d",
     "info",
+    "lp_pool1d",
     "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
+    "min_pool1d",
     "min_pool2d",
+    "min_pool3d",
     "set_num_threads",
+    "subsample1d",
     "subsample2d",
+    "subsample3d",
+    "sum_pool1d",
     "sum_pool2d",
+    "sum_pool3d",
     "threads",
 ]
 

@@ -135,3 +135,171 @@ def min_pool2d(
     array([[[1., 0.]]])
     """
     return pool(x, 2, _minimum, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out=out)
+
+
+def max_pool1d(
+    x: np.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    out: np.ndarray | None = None,
+) -> Any:
+    """Maximum of each 1-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, L) or (C, L)
+        Input, of the dtypes that `max_pool2d` takes, with any strides.
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, out
+        As for `max_pool2d`, with 1 value where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `max_pool2d`, with 1 spatial dimension; an index is that of the column.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Notes
+    -----
+    Arguments, order and names are those of ``torch.nn.functional.max_pool1d``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.max_pool1d(np.array([[1.0, 5.0, 2.0, 0.0]]), 2)
+    array([[5., 2.]])
+    """
+    return pool(x, 1, _maximum, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out=out)
+
+
+def max_pool3d(
+    x: np.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    out: np.ndarray | None = None,
+) -> Any:
+    """Maximum of each 3-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, D, H, W) or (C, D, H, W)
+        Input, of the dtypes that `max_pool2d` takes, with any strides.
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, out
+        As for `max_pool2d`, with 3 values where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `max_pool2d`, with 3 spatial dimensions; an index is ``(d * H + h) * W + w``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Notes
+    -----
+    Arguments, order and names are those of ``torch.nn.functional.max_pool3d``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.max_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2)
+    array([[[[7.]]]])
+    """
+    return pool(x, 3, _maximum, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out=out)
+
+
+def min_pool1d(
+    x: np.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    out: np.ndarray | None = None,
+) -> Any:
+    """Minimum of each 1-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, L) or (C, L)
+        Input, of the dtypes that `min_pool2d` takes, with any strides.
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, out
+        As for `min_pool2d`, with 1 value where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `min_pool2d`, with 1 spatial dimension; an index is that of the column.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.min_pool1d(np.array([[1.0, 5.0, 2.0, 0.0]]), 2)
+    array([[1., 0.]])
+    """
+    return pool(x, 1, _minimum, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out=out)
+
+
+def min_pool3d(
+    x: np.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    out: np.ndarray | None = None,
+) -> Any:
+    """Minimum of each 3-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, D, H, W) or (C, D, H, W)
+        Input, of the dtypes that `min_pool2d` takes, with any strides.
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, out
+        As for `min_pool2d`, with 3 values where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `min_pool2d`, with 3 spatial dimensions; an index is ``(d * H + h) * W + w``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.min_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2)
+    array([[[[0.]]]])
+    """
+    return pool(x, 3, _minimum, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out=out)

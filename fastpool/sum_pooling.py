@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastpool import validation
+from fastpool.geometry import Axis
+from fastpool.plans.pooling import AdaptiveAxis
 from fastpool.pooling import Choice, pool, windows
 
 
@@ -35,18 +38,20 @@ def _sum(x: np.ndarray, axes: int, *options: Any) -> Choice:
     return Choice(windows(x, axes, *options), "sum")
 
 
-def _norm(
-    x: np.ndarray, axes: int, norm_type: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
-) -> Choice:
+def norm_of(axes: Sequence[Axis | AdaptiveAxis], norm_type: Any) -> Choice:
+    """Lp norm of given windows."""
     p = validation.number(norm_type, "norm_type")
     if not p > 0:
         raise ValueError(f"norm_type must be above 0, got {validation.shown(norm_type)}")
-    found = windows(x, axes, kernel_size, stride, padding, dilation, ceil_mode)
     if p == np.inf:
-        return Choice(found, "absmax")
+        return Choice(axes, "absmax")
     if p == 1:
-        return Choice(found, "abssum")
-    return Choice(found, "squaresum" if p == 2 else "powersum", "root", p)
+        return Choice(axes, "abssum")
+    return Choice(axes, "squaresum" if p == 2 else "powersum", "root", p)
+
+
+def _norm(x: np.ndarray, axes: int, norm_type: Any, *options: Any) -> Choice:
+    return norm_of(windows(x, axes, *options), norm_type)
 
 
 def avg_pool2d(
@@ -189,3 +194,264 @@ def lp_pool2d(
     """
     options = (norm_type, kernel_size, stride, padding, dilation, ceil_mode)
     return pool(x, 2, _norm, *options, out=out)  # type: ignore[no-any-return]
+
+
+def avg_pool1d(
+    x: np.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    divisor_override: int | None = None,
+    dilation: Any = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Mean of each 1-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, L) or (C, L)
+        Input, of the dtypes that `avg_pool2d` takes, with any strides.
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
+        As for `avg_pool2d`, with 1 value where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `avg_pool2d`, with 1 spatial dimension.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Notes
+    -----
+    Arguments, order and names are those of ``torch.nn.functional.avg_pool1d``.
+    What comes after `count_include_pad` is ours.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.avg_pool1d(np.array([[1.0, 5.0, 2.0, 0.0]]), 2)
+    array([[3., 1.]])
+    """
+    options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation)
+    return pool(x, 1, _average, *options, out=out)  # type: ignore[no-any-return]
+
+
+def avg_pool3d(
+    x: np.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Any = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Mean of each 3-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, D, H, W) or (C, D, H, W)
+        Input, of the dtypes that `avg_pool2d` takes, with any strides.
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
+        As for `avg_pool2d`, with 3 values where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `avg_pool2d`, with 3 spatial dimensions.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Notes
+    -----
+    Arguments, order and names are those of ``torch.nn.functional.avg_pool3d``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.avg_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2)
+    array([[[[3.5]]]])
+    """
+    options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation)
+    return pool(x, 3, _average, *options, out=out)  # type: ignore[no-any-return]
+
+
+def sum_pool1d(
+    x: np.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    *,
+    dilation: Any = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Sum of each 1-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, L) or (C, L)
+        Input, of the dtypes that `sum_pool2d` takes, with any strides.
+    kernel_size, stride, padding, ceil_mode, dilation, out
+        As for `sum_pool2d`, with 1 value where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `sum_pool2d`, with 1 spatial dimension.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.sum_pool1d(np.array([[1.0, 5.0, 2.0, 0.0]]), 2)
+    array([[6., 2.]])
+    """
+    return pool(x, 1, _sum, kernel_size, stride, padding, dilation, ceil_mode, out=out)  # type: ignore[no-any-return]
+
+
+def sum_pool3d(
+    x: np.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    *,
+    dilation: Any = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Sum of each 3-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, D, H, W) or (C, D, H, W)
+        Input, of the dtypes that `sum_pool2d` takes, with any strides.
+    kernel_size, stride, padding, ceil_mode, dilation, out
+        As for `sum_pool2d`, with 3 values where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `sum_pool2d`, with 3 spatial dimensions.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.sum_pool3d(np.arange(8.0).reshape(1, 2, 2, 2), 2)
+    array([[[[28.]]]])
+    """
+    return pool(x, 3, _sum, kernel_size, stride, padding, dilation, ceil_mode, out=out)  # type: ignore[no-any-return]
+
+
+def lp_pool1d(
+    x: np.ndarray,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Any = 0,
+    dilation: Any = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Lp norm of each 1-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, L) or (C, L)
+        Input, of the dtypes that `lp_pool2d` takes, with any strides.
+    norm_type, kernel_size, stride, ceil_mode, padding, dilation, out
+        As for `lp_pool2d`, with 1 value where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `lp_pool2d`, with 1 spatial dimension.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Notes
+    -----
+    Arguments, order and names are those of ``torch.nn.functional.lp_pool1d``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.lp_pool1d(np.array([[3.0, -4.0]]), 2, 2)
+    array([[5.]])
+    """
+    options = (norm_type, kernel_size, stride, padding, dilation, ceil_mode)
+    return pool(x, 1, _norm, *options, out=out)  # type: ignore[no-any-return]
+
+
+def lp_pool3d(
+    x: np.ndarray,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Any = 0,
+    dilation: Any = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Lp norm of each 3-D window.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, D, H, W) or (C, D, H, W)
+        Input, of the dtypes that `lp_pool2d` takes, with any strides.
+    norm_type, kernel_size, stride, ceil_mode, padding, dilation, out
+        As for `lp_pool2d`, with 3 values where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `lp_pool2d`, with 3 spatial dimensions.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Notes
+    -----
+    Arguments, order and names are those of ``torch.nn.functional.lp_pool3d``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.lp_pool3d(np.ones((1, 1, 2, 2)), 2, (1, 2, 2))
+    array([[[[2.]]]])
+    """
+    options = (norm_type, kernel_size, stride, padding, dilation, ceil_mode)
+    return pool(x, 3, _norm, *options, out=out)  # type: ignore[no-any-return]

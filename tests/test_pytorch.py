@@ -27,10 +27,18 @@ SAMPLES = {
     "conv_transpose1d": 10,
     "conv_transpose2d": 12,
     "conv_transpose3d": 10,
+    "avg_pool1d": 9,
     "avg_pool2d": 7,
+    "avg_pool3d": 8,
+    "max_pool1d": 864,
     "max_pool2d": 1440,
+    "max_pool3d": 576,
+    "adaptive_avg_pool1d": 6,
     "adaptive_avg_pool2d": 10,
+    "adaptive_avg_pool3d": 12,
+    "adaptive_max_pool1d": 8,
     "adaptive_max_pool2d": 24,
+    "adaptive_max_pool3d": 20,
 }
 DTYPES = {"float32": (torch.float32, np.float32), "float64": (torch.float64, np.float64)}
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
