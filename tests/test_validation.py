@@ -399,7 +399,7 @@ def test_out_is_writeable(name):
     np.testing.assert_array_equal(out, np.full_like(out, SENTINEL))
 
 
-@pytest.mark.parametrize("name", functions_with("out"))
+@pytest.mark.parametrize("name", [name for name in functions_with("out") if "global" not in name])
 def test_out_does_not_overlap_itself(name):
     shape = call(name, CALLS[name]).shape
     memory = np.full(4 * np.prod(shape), SENTINEL, np.float32)
