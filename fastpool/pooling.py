@@ -10,7 +10,7 @@ import numpy as np
 
 from fastpool import runtime, validation
 from fastpool.arrays import contiguous, kernel_ready, result_array
-from fastpool.dtypes import ElementType
+from fastpool.dtypes import HALVES, POOLED, ElementType, pooled_types
 from fastpool.geometry import Axis
 from fastpool.memo import Memo, options_key
 from fastpool.plans.plan import Plan
@@ -36,7 +36,8 @@ class _Bound:
 
     plan: Plan | None
     shape: tuple[int, ...]
-    element: ElementType
+    computed: ElementType
+    stored: ElementType
     indices: bool
 
 
@@ -66,8 +67,8 @@ def pool(
     out: np.ndarray | None = None,
 ) -> Any:
     """Pool x as ``choose(x, axes, *options)`` says; what it says is remembered. A pair, where indices are asked for."""
-    validation.images(x, axes)
-    element = validation.element_type(x)
+    validation.images(x, axes, POOLED)
+    element = validation.element_type(x, POOLED)
     ready = kernel_ready(x, element)
     plain = options_key(*options)
     key = None if plain is None else (choose, axes, ready.shape, ready.strides, element.dtype, plain)
@@ -76,15 +77,18 @@ def pool(
         bound = _bounds.keep(key, _bind(ready, axes, element, choose(x, axes, *options)))
         assert bound is not None
     if out is None:
-        result = target = np.empty(bound.shape, element.dtype)
+        result = written = np.empty(bound.shape, bound.stored.dtype)
     else:
-        validation.out(out, bound.shape, x, weight=weight, bias=bias)
-        result, target = result_array(out, bound.shape, element)
+        validation.out(out, bound.shape, x, bound.stored, weight=weight, bias=bias)
+        result, written = result_array(out, bound.shape, bound.stored)
     where = np.empty(bound.shape, np.int64) if bound.indices else None
     if bound.plan is not None:
         find = runtime.engine().address
-        weights = None if weight is None else contiguous(weight, element)
-        biases = None if bias is None else contiguous(bias, element)
+        target = written
+        if bound.stored.dtype in HALVES:  # Numba knows no arrays of them
+            ready, target = ready.view(np.int16), target.view(np.int16)
+        weights = None if weight is None else contiguous(weight, bound.computed)
+        biases = None if bias is None else contiguous(bias, bound.computed)
         bound.plan.run(
             find(ready),
             0 if weights is None else find(weights),
@@ -93,29 +97,32 @@ def pool(
             find(target),
             0 if where is None else find(where),
         )
-    if result is not target:
-        result[...] = target
+    if result is not written:
+        result[...] = written
     return result if where is None else (result, where)
 
 
 def _bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> _Bound:
+    operation = "all" if choice.operation == "min" and x.dtype == np.bool_ else choice.operation
+    computed, stored = pooled_types(element, operation, (operation, choice.finish) == ("sum", "plain"))
     name = "output_size" if isinstance(choice.axes[0], AdaptiveAxis) else "padding"
-    shape = validation.result_shape((*x.shape[:-rank], *(axis.out for axis in choice.axes)), element, name)
+    shape = validation.result_shape((*x.shape[:-rank], *(axis.out for axis in choice.axes)), stored, name)
     if 0 in shape:
-        return _Bound(None, shape, element, choice.indices)
+        return _Bound(None, shape, computed, stored, choice.indices)
     batched = x if x.ndim == rank + 2 else x[np.newaxis]
     steps = [step // element.size for step in batched.strides]
     lifted = (_DEPTH,) * (3 - rank) + tuple(choice.axes)
     problem = Pooling(
+        computed,
         element,
         batched.shape[0],
         batched.shape[1],
         (lifted[0], lifted[1], lifted[2]),
         (steps[0], steps[1], *(0,) * (3 - rank), *steps[2:]),  # type: ignore[arg-type]
-        choice.operation,
+        operation,
         choice.finish,
         choice.number,
         choice.indices,
     )
     plan = plan_global(problem) if is_global(problem) else plan_pooling(problem)
-    return _Bound(plan, shape, element, choice.indices)
+    return _Bound(plan, shape, computed, stored, choice.indices)

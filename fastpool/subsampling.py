@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastpool import validation
+from fastpool.dtypes import FRACTIONS
 from fastpool.pooling import Choice, pool, windows
 
 
@@ -25,12 +26,12 @@ def _subsample(
     ceil_mode: Any,
     out: np.ndarray | None,
 ) -> np.ndarray:
-    validation.images(x, axes)
+    validation.images(x, axes, FRACTIONS)
     channels = x.shape[-axes - 1]
-    validation.per_channel(weight, "weight", channels, x)
+    validation.per_channel(weight, "weight", channels, x, allowed=FRACTIONS)
     if bias is None:
         bias = np.zeros(channels, weight.dtype)
-    validation.per_channel(bias, "bias", channels, x)
+    validation.per_channel(bias, "bias", channels, x, allowed=FRACTIONS)
     options = (kernel_size, stride, padding, 1, ceil_mode)
     return pool(x, axes, _scaled_sum, *options, weight=weight, bias=bias, out=out)  # type: ignore[no-any-return]
 
