@@ -45,7 +45,7 @@ def adaptive_avg_pool2d(x: np.ndarray, output_size: Any, *, out: np.ndarray | No
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        Images, float32 or float64, with any strides.
+        Images of any dtype that `max_pool2d` takes, with any strides.
     output_size : int or (int, int)
         Height and width of the result; None keeps the input's.
     out : ndarray, shape of the result, optional
@@ -54,7 +54,7 @@ def adaptive_avg_pool2d(x: np.ndarray, output_size: Any, *, out: np.ndarray | No
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        Means.
+        Means, of x's dtype; float64 of integers and bool.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def adaptive_max_pool2d(
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        Maxima; with `return_indices` a pair with the indices.
+        Maxima, of x's dtype; with `return_indices` a pair with the indices.
 
     Raises
     ------

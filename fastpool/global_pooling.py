@@ -21,14 +21,14 @@ def global_avg_pool2d(x: np.ndarray, *, out: np.ndarray | None = None) -> np.nda
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        Images, float32 or float64, with any strides.
+        Images of any dtype that `max_pool2d` takes, with any strides.
     out : ndarray, shape of the result, optional
         Where to write the result. It may not overlap `x`.
 
     Returns
     -------
     ndarray, shape (N, C, 1, 1) or (C, 1, 1)
-        Means; partial sums are gathered in float64.
+        Means, of x's dtype; float64 of integers and bool. Partial sums are gathered in float64.
 
     Raises
     ------
@@ -55,14 +55,14 @@ def global_max_pool2d(x: np.ndarray, *, out: np.ndarray | None = None) -> np.nda
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        Images, float32 or float64, with any strides.
+        Images of any dtype that `max_pool2d` takes, with any strides.
     out : ndarray, shape of the result, optional
         Where to write the result. It may not overlap `x`.
 
     Returns
     -------
     ndarray, shape (N, C, 1, 1) or (C, 1, 1)
-        Maxima.
+        Maxima, of x's dtype.
 
     Raises
     ------

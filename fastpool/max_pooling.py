@@ -44,12 +44,13 @@ def max_pool2d(
 
     .. math:: y_{n,c,i,j} = \max_{k,l} x_{n,\,c,\,i s_h + k d_h - p_h,\,j s_w + l d_w - p_w}
 
-    Padding never wins: it counts as -inf, which is also the result of a window that sees padding only. NaN wins.
+    Padding never wins: it counts as -inf, or the least integer, which is also the result of a window that sees padding
+    only. NaN wins.
 
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        Images, float32 or float64, with any strides.
+        Images of integers, bool, float16, bfloat16, float32 or float64, with any strides.
     kernel_size : int or (int, int)
         Taps of a window, (height, width).
     stride : int or (int, int), optional
@@ -68,7 +69,7 @@ def max_pool2d(
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        ``OH = floor((H + top + bottom - dilation * (KH - 1) - 1) / stride) + 1``; ``ceil`` in ceil mode.
+        ``OH = floor((H + top + bottom - dilation * (KH - 1) - 1) / stride) + 1``; ``ceil`` in ceil mode. Of x's dtype.
     ndarray of int64, same shape
         With `return_indices`: ``h * W + w`` of the maximum in its plane. Of equal ones the first, of NaN the last; 0
         for a window that sees padding only.
@@ -110,7 +111,7 @@ def min_pool2d(
     *,
     out: np.ndarray | None = None,
 ) -> Any:
-    """Minimum of each window; everything else is as in `max_pool2d`, with +inf for padding.
+    """Minimum of each window; everything else is as in `max_pool2d`, with +inf, or the largest integer, for padding.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ def subsample2d(
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        Images, float32 or float64, with any strides.
+        Images, float16, bfloat16, float32 or float64, with any strides.
     weight : ndarray, shape (C,)
         Factor of each channel's window sums, of x's dtype.
     bias : ndarray, shape (C,), or None

@@ -82,7 +82,7 @@ def avg_pool2d(
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        Means; 0 for a window that sees padding only.
+        Means; 0 for a window that sees padding only. Of x's dtype; float64 of integers and bool, as of ``numpy.mean``.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def sum_pool2d(
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        Sums, of x's dtype.
+        Sums, of x's dtype; of integers and bool int64 or uint64, which wrap around, as of ``numpy.sum``.
 
     Raises
     ------
@@ -173,7 +173,8 @@ def lp_pool2d(
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        Norms. The powers are summed in x's dtype and must fit it.
+        Norms, of x's dtype; float64 of integers and bool. The powers are summed in that dtype and must fit it; of
+        float16 and bfloat16 they are summed in float32.
 
     Raises
     ------

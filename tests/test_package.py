@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "sum_pooling": {"geometry", "plans", "pooling", "validation"},
     "adaptive": {"plans", "pooling", "validation"},
     "global_pooling": {"adaptive", "pooling", "sum_pooling"},
-    "subsampling": {"pooling", "validation"},
+    "subsampling": {"dtypes", "pooling", "validation"},
     "": PUBLIC,
     "cli": {"", "oracle", "units"} | PUBLIC,
     "__main__": {"cli"},
