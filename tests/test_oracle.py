@@ -387,6 +387,18 @@ def test_adaptive_and_global_pooling():
     equal(oracle.global_max_pool2d(COUNT), plane([16]))
 
 
+def test_pooling_of_integers():
+    """Extrema keep the dtype, sums wrap in 64 bits, means are float64; a window of padding has the other end."""
+    x, one = plane([250, 7, 255, 0], dtype=np.uint8), ((1, 1), (1, 3), ((0, 0), (2, 0)))
+    equal(oracle.max_pool2d(x, (1, 2)), plane([250, 255], dtype=np.uint8))
+    equal(oracle.min_pool2d(x.view(np.int8), (1, 2)), plane([-6, -1], dtype=np.int8))
+    equal(oracle.sum_pool2d(x, (1, 2)), plane([257, 255], dtype=np.uint64))
+    equal(oracle.avg_pool2d(x, (1, 2)), plane([128.5, 127.5]))
+    equal(oracle.max_pool2d(x.view(np.int8), *one), plane([-128, 7], dtype=np.int8))
+    equal(oracle.min_pool2d(x > 0, *one), plane([True, True], dtype=bool))
+    equal(oracle.sum_pool2d(np.full((1, 1, 1, 2), 2**62), (1, 2)), plane([-(2**63)], dtype=np.int64))
+
+
 # --------------------------------------------------------------------------------------------------- exact arithmetic
 
 fractions = np.vectorize(Fraction, otypes=[object])

@@ -359,7 +359,7 @@ def test_weights_have_the_dtype_of_x(dtype):
 
 
 def test_the_table_of_kernels_is_complete(monkeypatch):
-    """Every shape that a plan asks for is in the table, and no plan keeps a copy of x."""
+    """Every shape that a plan asks for is in the table, and no plan keeps a copy of x. Nothing is computed."""
     made = []
 
     def recording(function):
@@ -371,11 +371,12 @@ def test_the_table_of_kernels_is_complete(monkeypatch):
 
     monkeypatch.setattr(pooling, "plan_pooling", recording(plans.plan_pooling))
     monkeypatch.setattr(pooling, "plan_global", recording(plans.plan_global))
+    monkeypatch.setattr(plans.Plan, "run", lambda *_: None)
     pooling._bounds.clear()
-    for dtype in SUMMED:
+    for dtype in DTYPES:
         x = values(1, (2, 3, 9, 300), dtype)
         for reduction, stride in itertools.product(REDUCTIONS, (1, 2, 3)):
-            for kernel in ((2, 3), (3, 10)):
+            for kernel in (1, (2, 3), 3, (1, 9), (3, 10)):
                 reduce(fastpool, 2, reduction, x, kernel_size=kernel, stride=stride, padding=1)
         for function in OTHERS.values():
             function(fastpool, 2, x)

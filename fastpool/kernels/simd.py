@@ -199,7 +199,28 @@ def masked_load_ir(builder, pointer, vector, mask, fill, size):
     """Load the lanes in `mask`, the others are `fill`; memory outside the mask is not touched."""
     kind = ir.FunctionType(vector, [vector.as_pointer(), I32, mask.type, vector])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{_name_of(vector)}.p0")
-    return builder.call(function, [_as_vector(builder, pointer, vector), I32(size), mask, fill])
+    place = _as_vector(builder, pointer, vector)
+    if not _goes_lane_by_lane(size):
+        return builder.call(function, [place, I32(size), mask, fill])
+    with builder.if_else(_is_full(builder, mask)) as (whole, part):
+        with whole:
+            loaded, first = load_ir(builder, pointer, vector, size), builder.block
+        with part:
+            picked, second = builder.call(function, [place, I32(size), mask, fill]), builder.block
+    value = builder.phi(vector)
+    value.add_incoming(loaded, first)
+    value.add_incoming(picked, second)
+    return value
+
+
+def _goes_lane_by_lane(size):
+    """Whether masks of elements of so many bytes become a branch for each lane: then full ones are told apart."""
+    return size < 4 and TARGET.name != "avx512"
+
+
+def _is_full(builder, mask):
+    bits = ir.IntType(mask.type.count)
+    return builder.icmp_unsigned("==", builder.bitcast(mask, bits), bits(2**bits.width - 1))
 
 
 def widening_load_ir(builder, spec, source, pointer, mask, fill):
@@ -217,7 +238,15 @@ def masked_store_ir(builder, value, pointer, mask, size):
     vector = value.type
     kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, mask.type])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_name_of(vector)}.p0")
-    builder.call(function, [value, _as_vector(builder, pointer, vector), I32(size), mask])
+    place = _as_vector(builder, pointer, vector)
+    if not _goes_lane_by_lane(size):
+        builder.call(function, [value, place, I32(size), mask])
+        return
+    with builder.if_else(_is_full(builder, mask)) as (whole, part):
+        with whole:
+            store_ir(builder, value, pointer, size)
+        with part:
+            builder.call(function, [value, place, I32(size), mask])
 
 
 def prefetch_ir(builder, pointer, to_write=False):
