@@ -38,6 +38,7 @@ class _Bound:
     shape: tuple[int, ...]
     computed: ElementType
     stored: ElementType
+    halves: bool  #: whether x and result are 16-bit floats, of which Numba knows no arrays
     indices: bool
 
 
@@ -85,7 +86,7 @@ def pool(
     if bound.plan is not None:
         find = runtime.engine().address
         target = written
-        if bound.stored.dtype in HALVES:  # Numba knows no arrays of them
+        if bound.halves:
             ready, target = ready.view(np.int16), target.view(np.int16)
         weights = None if weight is None else contiguous(weight, bound.computed)
         biases = None if bias is None else contiguous(bias, bound.computed)
@@ -105,10 +106,11 @@ def pool(
 def _bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> _Bound:
     operation = "all" if choice.operation == "min" and x.dtype == np.bool_ else choice.operation
     computed, stored = pooled_types(element, operation, (operation, choice.finish) == ("sum", "plain"))
+    halves = element.dtype in HALVES
     name = "output_size" if isinstance(choice.axes[0], AdaptiveAxis) else "padding"
     shape = validation.result_shape((*x.shape[:-rank], *(axis.out for axis in choice.axes)), stored, name)
     if 0 in shape:
-        return _Bound(None, shape, computed, stored, choice.indices)
+        return _Bound(None, shape, computed, stored, halves, choice.indices)
     batched = x if x.ndim == rank + 2 else x[np.newaxis]
     steps = [step // element.size for step in batched.strides]
     lifted = (_DEPTH,) * (3 - rank) + tuple(choice.axes)
@@ -125,4 +127,4 @@ def _bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> _Bo
         choice.indices,
     )
     plan = plan_global(problem) if is_global(problem) else plan_pooling(problem)
-    return _Bound(plan, shape, computed, stored, choice.indices)
+    return _Bound(plan, shape, computed, stored, halves, choice.indices)
