@@ -3,19 +3,25 @@
 The functions carry the names and the arguments of the public ones and are the reference that their tests compare with.
 Nothing is shared with the rest of the package: shapes, padding and windows are worked out here a second time.
 
-- Everything is computed in float64 and rounded once, at the end, to the dtype of the input. A float32 result is thus
-  (nearly always) the correctly rounded one, and stays finite where float32 sums would overflow on the way.
+- Floating-point numbers are computed in float64 and rounded once, at the end, to the dtype of the input. A float32
+  result is thus (nearly always) the correctly rounded one, and stays finite where float32 sums would overflow on the
+  way.
 - Convolutions take integers too: products of 8 bits by 8 bits are summed in int32, all others in int64, which is also
   the dtype of the result. Sums wrap around.
+- Poolings of one, two and three dimensions differ in nothing but their number of axes. They take all integers and
+  bool, by NumPy's rules: extrema keep the dtype, sums are int64 or uint64, means and norms float64; and float16 and
+  bfloat16 beside float32 and float64.
 - `out=` is left out: it says where a result is stored, not what it is. Arguments are hardly validated for the same
   reason; only what has no meaning at all is refused.
 - Padding of a convolution is multiplied like any pixel: a zero of the border times an infinite weight is NaN.
 - Padding of a pooling takes no part in it, but the divisor of an average may count it.
-- A window that sees no input gives -inf at index 0 (max), +inf at index 0 (min), and 0 (sum, average, lp).
+- A window that sees no input gives -inf at index 0 (max), +inf at index 0 (min), of integers and bool their least and
+  largest value, and 0 (sum, average, lp).
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -23,13 +29,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "conv2d", "global_avg_pool2d", "global_max_pool2d",
-    "lp_pool2d", "max_pool2d", "min_pool2d", "subsample2d", "sum_pool2d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "conv2d",
+    "global_avg_pool1d", "global_avg_pool2d", "global_avg_pool3d", "global_lp_pool1d", "global_lp_pool2d",
+    "global_lp_pool3d", "global_max_pool1d", "global_max_pool2d", "global_max_pool3d", "lp_pool1d", "lp_pool2d",
+    "lp_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", "min_pool1d", "min_pool2d", "min_pool3d",
+    "subsample1d", "subsample2d", "subsample3d", "sum_pool1d", "sum_pool2d", "sum_pool3d",
 ]  # fmt: skip
 
 Array: TypeAlias = NDArray[Any]
 Pair: TypeAlias = int | Sequence[int]
+Sizes: TypeAlias = int | Sequence[int]  # one, or one for each axis
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[Sequence[int]]
+Windows: TypeAlias = "list[list[_Window]]"  # of each axis
 Bounds: TypeAlias = tuple[float | None, float | None]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -46,12 +58,11 @@ def _in_float64(function: _Function) -> _Function:
             raise ValueError(f"x must be (N, C, H, W) or (C, H, W), and only N may be 0, got {x.shape}")
 
         def restore(y: Array) -> Array:
-            y = y if y.dtype == np.int64 else y.astype(x.dtype)  # int64: indices
-            return y if x.ndim == 4 else y[0]
+            y = y.astype(x.dtype)
+            return y if x.ndim == 4 else cast(Array, y[0])
 
         with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN and 1e300 is float32 inf: wanted
-            result = function((x if x.ndim == 4 else x[None]).astype(np.float64), *args, **kwargs)
-            return tuple(map(restore, result)) if isinstance(result, tuple) else restore(result)
+            return restore(function((x if x.ndim == 4 else x[None]).astype(np.float64), *args, **kwargs))
 
     return cast(_Function, wrapper)
 
@@ -103,14 +114,18 @@ def _axis_windows(size: int, kernel: int, stride: int, padding: Any, dilation: i
     return windows
 
 
+def _per_axis(value: Any, axes: int) -> tuple[Any, ...]:
+    values = (value,) if value is None or np.isscalar(value) else tuple(value)
+    return values * axes if len(values) == 1 else values
+
+
 def _windows(
-    x: Array, kernel_size: Pair, stride: Pair | None, padding: Padding, dilation: Pair, ceil_mode: bool
-) -> tuple[list[_Window], list[_Window]]:
-    """Give the windows of the rows and those of the columns; their product is the windows of the plane."""
-    stride = kernel_size if stride is None else stride
-    geometry = zip(x.shape[2:], *map(_pair, (kernel_size, stride, padding, dilation, ceil_mode)), strict=True)
-    rows, cols = (_axis_windows(*axis) for axis in geometry)
-    return rows, cols
+    x: Array, kernel_size: Sizes, stride: Sizes | None, padding: Padding, dilation: Sizes, ceil_mode: bool
+) -> Windows:
+    """Give the windows of each axis; their products are the windows of the array."""
+    stride = kernel_size if stride is None or stride == () else stride
+    values = [_per_axis(value, x.ndim - 2) for value in (kernel_size, stride, padding, dilation, ceil_mode)]
+    return [_axis_windows(*axis) for axis in zip(x.shape[2:], *values, strict=True)]
 
 
 def _adaptive_axis_windows(size: int, out: int | None) -> list[_Window]:
@@ -119,45 +134,67 @@ def _adaptive_axis_windows(size: int, out: int | None) -> list[_Window]:
     return [_Window(list(span), len(span)) for span in spans]
 
 
-def _adaptive_windows(x: Array, output_size: int | Sequence[int | None]) -> tuple[list[_Window], list[_Window]]:
-    height, width = _pair(output_size)
-    return _adaptive_axis_windows(x.shape[2], height), _adaptive_axis_windows(x.shape[3], width)
+def _adaptive_windows(x: Array, output_size: int | Sequence[int | None]) -> Windows:
+    sizes = zip(x.shape[2:], _per_axis(output_size, x.ndim - 2), strict=True)
+    return [_adaptive_axis_windows(size, out) for size, out in sizes]
 
 
-def _taps_inside(rows: list[_Window], cols: list[_Window]) -> Array:
-    """Give, for each window of the plane, the number of its taps that fall on the input."""
-    return np.outer([len(row.inside) for row in rows], [len(col.inside) for col in cols])
+def _each(windows: Windows) -> Iterator[tuple[Any, tuple[_Window, ...]]]:
+    """Give the index of each output, of all images and channels, and the windows of all axes that it combines."""
+    for position in itertools.product(*(range(len(axis)) for axis in windows)):
+        yield (..., *position), tuple(axis[i] for axis, i in zip(windows, position, strict=True))
+
+
+def _counts(windows: Windows, count: Callable[[_Window], int]) -> Array:
+    """Give the product of a number of each axis, for each output."""
+    counts = np.empty([len(axis) for axis in windows], np.int64)
+    for output, window in _each(windows):
+        counts[output] = math.prod(map(count, window))
+    return counts
+
+
+def _taps_inside(windows: Windows) -> Array:
+    """Give, for each output, the number of its taps that fall on the input."""
+    return _counts(windows, lambda window: len(window.inside))
 
 
 # ------------------------------------------------------------------------------------------------ window reductions
 
 
-def _window_sum(x: Array, rows: list[_Window], cols: list[_Window]) -> Array:
-    y = np.empty((*x.shape[:2], len(rows), len(cols)))
-    for i, row in enumerate(rows):
-        for j, col in enumerate(cols):
-            y[:, :, i, j] = x[:, :, row.inside][:, :, :, col.inside].sum(axis=(2, 3))
+def _window_sum(x: Array, windows: Windows) -> Array:
+    y = np.empty((*x.shape[:2], *map(len, windows)), x.dtype)
+    for output, window in _each(windows):
+        taps: Any = (slice(None), slice(None), *np.ix_(*(axis.inside for axis in window)))
+        y[output] = x[taps].sum(axis=tuple(range(2, x.ndim)))
     return y
 
 
-def _window_max(x: Array, rows: list[_Window], cols: list[_Window]) -> tuple[Array, Array]:
-    """Give the maxima and their indices h*W + w: the first of equals, but the last NaN where there is any."""
-    n, channels, height, width = x.shape
-    planes = x.reshape(n, channels, height * width)
-    values = np.full((n, channels, len(rows), len(cols)), -np.inf)
+def _window_extremum(x: Array, windows: Windows, largest: bool) -> tuple[Array, Array]:
+    """Give the extrema and their indices within the plane: the first of equals, the last NaN where there is any."""
+    n, channels, *sizes = x.shape
+    planes = x.reshape(n, channels, math.prod(sizes))
+    lowest, highest = _ends(x.dtype)
+    values = np.full((n, channels, *map(len, windows)), lowest if largest else highest, x.dtype)
     indices = np.zeros(values.shape, np.int64)
-    for i, row in enumerate(rows):
-        for j, col in enumerate(cols):
-            flat = np.array([h * width + w for h in row.inside for w in col.inside], np.int64)
-            if flat.size == 0:
-                continue
-            taps = planes[:, :, flat]
-            nan = np.isnan(taps)
-            last_nan = flat.size - 1 - nan[:, :, ::-1].argmax(axis=2)
-            best = np.where(nan.any(axis=2), last_nan, taps.argmax(axis=2))
-            values[:, :, i, j] = np.take_along_axis(taps, best[:, :, None], axis=2)[:, :, 0]
-            indices[:, :, i, j] = flat[best]
+    for output, window in _each(windows):
+        taps = list(itertools.product(*(axis.inside for axis in window)))
+        if not taps:
+            continue
+        flat = np.array([np.ravel_multi_index(tap, sizes) for tap in taps], np.int64)
+        seen = planes[:, :, flat]
+        best = seen.argmax(axis=2) if largest else seen.argmin(axis=2)
+        nan = seen != seen
+        best = np.where(nan.any(axis=2), flat.size - 1 - nan[:, :, ::-1].argmax(axis=2), best)
+        values[output] = np.take_along_axis(seen, best[:, :, None], axis=2)[:, :, 0]
+        indices[output] = flat[best]
     return values, indices
+
+
+def _ends(dtype: Any) -> tuple[Any, Any]:
+    """Give the least and the largest value of a dtype."""
+    if dtype.kind == "b":
+        return False, True
+    return (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else (-np.inf, np.inf)
 
 
 # ------------------------------------------------------------------------------------------------------- convolution
@@ -271,135 +308,203 @@ def _conv2d(
 # ------------------------------------------------------------------------------------------- subsampling and pooling
 
 
-@_in_float64
-def subsample2d(
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or dtype.name == "bfloat16"  # which is known to NumPy by a package of its own
+
+
+def _sum_type(dtype: Any) -> Any:
+    """Give the dtype that NumPy sums integers and bool in."""
+    return np.uint64 if dtype.kind == "u" else np.int64
+
+
+def _of_each_rank(
+    function: Callable[..., Any], of_integers: Callable[[Any], Any]
+) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """Give a pooling's functions of one, two and three dimensions.
+
+    `function` sees an (N, C, ...) array: float64 in place of floating-point numbers, else of the dtype `of_integers`.
+    """
+
+    def of_rank(axes: int) -> Callable[..., Any]:
+        @wraps(function)
+        def pool(x: Array, *args: Any, **kwargs: Any) -> Any:
+            if not (_is_float(x.dtype) or x.dtype.kind in "iub") or x.dtype.itemsize > 8:
+                raise TypeError(f"x must be of integers, bool or floating-point numbers, got {x.dtype}")
+            if x.ndim not in (axes + 1, axes + 2) or 0 in x.shape[-axes - 1 :]:
+                layout = "C, " + ", ".join("DHW"[-axes:])
+                raise ValueError(f"x must be (N, {layout}) or ({layout}), and only N may be 0, got {x.shape}")
+            wide = np.dtype(np.float64 if _is_float(x.dtype) else of_integers(x.dtype))
+            batched = (x if x.ndim == axes + 2 else x[None]).astype(wide)
+
+            def restore(y: Array) -> Array:
+                return y if x.ndim == axes + 2 else cast(Array, y[0])
+
+            with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN and 1e300 is float32 inf: wanted
+                result = function(batched, *args, **kwargs)
+                values, *indices = result if isinstance(result, tuple) else (result,)
+                values = restore(values.astype(x.dtype if _is_float(x.dtype) else wide))
+                return (values, restore(indices[0])) if indices else values
+
+        pool.__name__ = pool.__qualname__ = f"{function.__name__.removeprefix('_')}{axes}d"
+        return pool
+
+    return of_rank(1), of_rank(2), of_rank(3)
+
+
+def _subsample(
     x: Array,
     weight: Array,
     bias: Array,
-    kernel_size: Pair,
-    stride: Pair | None = None,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
 ) -> Array:
     """Give `bias[c] + weight[c] * (sum over the window)`, channel by channel, as Torch7's SpatialSubSampling."""
-    sums = _window_sum(x, *_windows(x, kernel_size, stride, padding, 1, ceil_mode))
-    scale, shift = weight.astype(np.float64)[:, None, None], bias.astype(np.float64)[:, None, None]
+    sums = _window_sum(x, _windows(x, kernel_size, stride, padding, 1, ceil_mode))
+    scale, shift = (a.astype(np.float64).reshape(-1, *(1,) * (x.ndim - 2)) for a in (weight, bias))
     return cast(Array, shift + scale * sums)
 
 
-@_in_float64
-def max_pool2d(
+def _max_pool(
     x: Array,
-    kernel_size: Pair,
-    stride: Pair | None = None,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
     padding: Padding = 0,
-    dilation: Pair = 1,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Array | tuple[Array, Array]:
     """Give the maximum of each window; NaN wins, and of equals the first in row-major order."""
-    values, indices = _window_max(x, *_windows(x, kernel_size, stride, padding, dilation, ceil_mode))
+    values, indices = _window_extremum(x, _windows(x, kernel_size, stride, padding, dilation, ceil_mode), True)
     return (values, indices) if return_indices else values
 
 
-@_in_float64
-def min_pool2d(
+def _min_pool(
     x: Array,
-    kernel_size: Pair,
-    stride: Pair | None = None,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
     padding: Padding = 0,
-    dilation: Pair = 1,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Array | tuple[Array, Array]:
     """Give the minimum of each window; NaN wins, and of equals the first in row-major order."""
-    values, indices = _window_max(-x, *_windows(x, kernel_size, stride, padding, dilation, ceil_mode))
-    return (-values, indices) if return_indices else -values
+    values, indices = _window_extremum(x, _windows(x, kernel_size, stride, padding, dilation, ceil_mode), False)
+    return (values, indices) if return_indices else values
 
 
-@_in_float64
-def avg_pool2d(
+def _avg_pool(
     x: Array,
-    kernel_size: Pair,
-    stride: Pair | None = None,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
-    dilation: Pair = 1,
+    dilation: Sizes = 1,
 ) -> Array:
     """Divide the sum of each window by its number of taps, with or without those on the padding."""
     if divisor_override == 0:
         raise ValueError("divisor_override must not be 0")
-    rows, cols = _windows(x, kernel_size, stride, padding, dilation, ceil_mode)
+    windows = _windows(x, kernel_size, stride, padding, dilation, ceil_mode)
     divisors: Array | int
     if divisor_override is not None:
         divisors = divisor_override
     elif count_include_pad:
-        divisors = np.outer([row.counted for row in rows], [col.counted for col in cols])
+        divisors = _counts(windows, lambda window: window.counted)
     else:
-        divisors = np.maximum(_taps_inside(rows, cols), 1)  # a window that sees no input: 0 / 1
-    return cast(Array, _window_sum(x, rows, cols) / divisors)
+        divisors = np.maximum(_taps_inside(windows), 1)  # a window that sees no input: 0 / 1
+    return cast(Array, _window_sum(x, windows) / divisors)
 
 
-@_in_float64
-def sum_pool2d(
+def _sum_pool(
     x: Array,
-    kernel_size: Pair,
-    stride: Pair | None = None,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
     *,
-    dilation: Pair = 1,
+    dilation: Sizes = 1,
 ) -> Array:
     """Sum each window."""
-    return _window_sum(x, *_windows(x, kernel_size, stride, padding, dilation, ceil_mode))
+    return _window_sum(x, _windows(x, kernel_size, stride, padding, dilation, ceil_mode))
 
 
-@_in_float64
-def lp_pool2d(
-    x: Array,
-    norm_type: float,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    ceil_mode: bool = False,
-    *,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-) -> Array:
+def _norm(x: Array, norm_type: float, windows: Windows) -> Array:
     """Give `(sum |x|^p)^(1/p)` of each window, p = `norm_type` > 0; at p = inf the maximum of |x|."""
     if not norm_type > 0:
         raise ValueError(f"norm_type must be positive, got {norm_type}")
-    rows, cols = _windows(x, kernel_size, stride, padding, dilation, ceil_mode)
     if norm_type == np.inf:
-        return np.maximum(_window_max(np.abs(x), rows, cols)[0], 0.0)  # a window that sees no input: 0
-    return cast(Array, _window_sum(np.abs(x) ** norm_type, rows, cols) ** (1.0 / norm_type))
+        return np.maximum(_window_extremum(np.abs(x), windows, True)[0], 0.0)  # a window that sees no input: 0
+    return cast(Array, _window_sum(np.abs(x) ** norm_type, windows) ** (1.0 / norm_type))
 
 
-@_in_float64
-def adaptive_avg_pool2d(x: Array, output_size: int | Sequence[int | None]) -> Array:
+def _lp_pool(
+    x: Array,
+    norm_type: float,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+) -> Array:
+    """Give the Lp norm of each window."""
+    return _norm(x, norm_type, _windows(x, kernel_size, stride, padding, dilation, ceil_mode))
+
+
+def _adaptive_avg_pool(x: Array, output_size: int | Sequence[int | None]) -> Array:
     """Average over windows from floor(i*in/out) to ceil((i+1)*in/out)."""
-    rows, cols = _adaptive_windows(x, output_size)
-    return _window_sum(x, rows, cols) / _taps_inside(rows, cols)
+    windows = _adaptive_windows(x, output_size)
+    return cast(Array, _window_sum(x, windows) / _taps_inside(windows))
 
 
-@_in_float64
-def adaptive_max_pool2d(
+def _adaptive_max_pool(
     x: Array, output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> Array | tuple[Array, Array]:
     """Give the maxima over windows from floor(i*in/out) to ceil((i+1)*in/out)."""
-    values, indices = _window_max(x, *_adaptive_windows(x, output_size))
+    values, indices = _window_extremum(x, _adaptive_windows(x, output_size), True)
     return (values, indices) if return_indices else values
 
 
-@_in_float64
-def global_avg_pool2d(x: Array) -> Array:
+def _global_avg_pool(x: Array) -> Array:
     """Average each plane."""
-    return cast(Array, x.mean(axis=(2, 3), keepdims=True))
+    return cast(Array, x.mean(axis=tuple(range(2, x.ndim)), keepdims=True))
 
 
-@_in_float64
-def global_max_pool2d(x: Array) -> Array:
+def _global_max_pool(x: Array) -> Array:
     """Give the maximum of each plane."""
-    return cast(Array, x.max(axis=(2, 3), keepdims=True))
+    return cast(Array, x.max(axis=tuple(range(2, x.ndim)), keepdims=True))
+
+
+def _global_lp_pool(x: Array, norm_type: float) -> Array:
+    """Give the Lp norm of each plane."""
+    return _norm(x, norm_type, _adaptive_windows(x, 1))
+
+
+def _same(dtype: Any) -> Any:
+    return dtype
+
+
+def _mean_type(dtype: Any) -> Any:
+    """Give the dtype of a mean of integers and of their norms."""
+    return np.float64
+
+
+def _no_integers(dtype: Any) -> Any:
+    raise TypeError(f"x must be of floating-point numbers, got {dtype}")
+
+
+subsample1d, subsample2d, subsample3d = _of_each_rank(_subsample, _no_integers)
+max_pool1d, max_pool2d, max_pool3d = _of_each_rank(_max_pool, _same)
+min_pool1d, min_pool2d, min_pool3d = _of_each_rank(_min_pool, _same)
+avg_pool1d, avg_pool2d, avg_pool3d = _of_each_rank(_avg_pool, _mean_type)
+sum_pool1d, sum_pool2d, sum_pool3d = _of_each_rank(_sum_pool, _sum_type)
+lp_pool1d, lp_pool2d, lp_pool3d = _of_each_rank(_lp_pool, _mean_type)
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = _of_each_rank(_adaptive_avg_pool, _mean_type)
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = _of_each_rank(_adaptive_max_pool, _same)
+global_avg_pool1d, global_avg_pool2d, global_avg_pool3d = _of_each_rank(_global_avg_pool, _mean_type)
+global_max_pool1d, global_max_pool2d, global_max_pool3d = _of_each_rank(_global_max_pool, _same)
+global_lp_pool1d, global_lp_pool2d, global_lp_pool3d = _of_each_rank(_global_lp_pool, _mean_type)

@@ -7,11 +7,33 @@ from typing import Any
 import numpy as np
 
 from fastpool import validation
+from fastpool.dtypes import FRACTIONS
 from fastpool.pooling import Choice, pool, windows
 
 
 def _scaled_sum(x: np.ndarray, axes: int, *options: Any) -> Choice:
     return Choice(windows(x, axes, *options), "sum", "scale")
+
+
+def _subsample(
+    x: np.ndarray,
+    axes: int,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: Any,
+    out: np.ndarray | None,
+) -> np.ndarray:
+    validation.images(x, axes, FRACTIONS)
+    channels = x.shape[-axes - 1]
+    validation.per_channel(weight, "weight", channels, x, allowed=FRACTIONS)
+    if bias is None:
+        bias = np.zeros(channels, weight.dtype)
+    validation.per_channel(bias, "bias", channels, x, allowed=FRACTIONS)
+    options = (kernel_size, stride, padding, 1, ceil_mode)
+    return pool(x, axes, _scaled_sum, *options, weight=weight, bias=bias, out=out)  # type: ignore[no-any-return]
 
 
 def subsample2d(
@@ -32,7 +54,7 @@ def subsample2d(
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        Images, float32 or float64, with any strides.
+        Images, float16, bfloat16, float32 or float64, with any strides.
     weight : ndarray, shape (C,)
         Factor of each channel's window sums, of x's dtype.
     bias : ndarray, shape (C,), or None
@@ -71,11 +93,84 @@ def subsample2d(
     array([[[ 1.]],
            [[14.]]])
     """
-    validation.images(x, 2)
-    channels = x.shape[-3]
-    validation.per_channel(weight, "weight", channels, x)
-    if bias is None:
-        bias = np.zeros(channels, weight.dtype)
-    validation.per_channel(bias, "bias", channels, x)
-    options = (kernel_size, stride, padding, 1, ceil_mode)
-    return pool(x, 2, _scaled_sum, *options, weight=weight, bias=bias, out=out)  # type: ignore[no-any-return]
+    return _subsample(x, 2, weight, bias, kernel_size, stride, padding, ceil_mode, out)
+
+
+def subsample1d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Trainable 1-D subsampling: one weight and one bias for each channel.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, L) or (C, L)
+        Input, of the dtypes that `subsample2d` takes, with any strides.
+    weight, bias, kernel_size, stride, padding, ceil_mode, out
+        As for `subsample2d`, with 1 value where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `subsample2d`, with 1 spatial dimension.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.subsample1d(np.ones((1, 4)), np.array([0.5]), None, 2)
+    array([[1., 1.]])
+    """
+    return _subsample(x, 1, weight, bias, kernel_size, stride, padding, ceil_mode, out)
+
+
+def subsample3d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Trainable 3-D subsampling: one weight and one bias for each channel.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, D, H, W) or (C, D, H, W)
+        Input, of the dtypes that `subsample2d` takes, with any strides.
+    weight, bias, kernel_size, stride, padding, ceil_mode, out
+        As for `subsample2d`, with 3 values where that has two.
+
+    Returns
+    -------
+    ndarray
+        As of `subsample2d`, with 3 spatial dimensions.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.subsample3d(np.ones((1, 2, 2, 2)), np.array([0.5]), np.array([1.0]), 2)
+    array([[[[5.]]]])
+    """
+    return _subsample(x, 3, weight, bias, kernel_size, stride, padding, ceil_mode, out)

@@ -7,12 +7,12 @@ them.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastpool.dtypes import ELEMENT_TYPES, FLOATS, INTEGERS, ElementType
+from fastpool.dtypes import ELEMENT_TYPES, FLOATS, INTEGERS, ElementType, learn
 from fastpool.geometry import DATA_PADDING_MODES, Axis, Pads, extent, output_size, same_padding
 
 #: Largest size, stride, padding or dilation: products of two stay exact in the kernels' 64-bit integers.
@@ -115,25 +115,28 @@ def pads(
 
 
 def _listed(dtypes: Iterable[np.dtype]) -> str:
-    *first, last = map(str, dtypes)
+    names = [str(dtype) for dtype in dtypes if str(dtype) != "bfloat16"]
+    if "float16" in names:
+        names.insert(names.index("float16") + 1, "bfloat16")
+    *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def array(value: Any, name: str, allowed: Mapping[np.dtype, ElementType] = FLOATS, beside: str = "") -> np.ndarray:
+def array(value: Any, name: str, allowed: dict[np.dtype, ElementType] = FLOATS, beside: str = "") -> np.ndarray:
     """Check for a plain NumPy array of one of the dtypes that are allowed, at least beside what `beside` says."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a plain NumPy array, got a masked one, whose mask would be ignored")
-    if value.dtype not in allowed and native(value) not in allowed:
+    if value.dtype not in allowed and native(value) not in allowed and not learn(value.dtype, allowed):
         condition = f" beside {beside}" if beside else ""
         raise TypeError(f"{name} must have dtype {_listed(allowed)}{condition}, got {value.dtype}")
     return value
 
 
-def element_type(value: np.ndarray) -> ElementType:
-    """Entry of the dtype table, in native byte order."""
-    return ELEMENT_TYPES[native(value)]
+def element_type(value: np.ndarray, table: dict[np.dtype, ElementType] = ELEMENT_TYPES) -> ElementType:
+    """Entry of a dtype table, in native byte order."""
+    return table[native(value)]
 
 
 def same_dtype(value: np.ndarray, name: str, other: np.ndarray, other_name: str = "x") -> None:
@@ -148,7 +151,7 @@ def same_element(value: np.ndarray, name: str, element: ElementType, other_name:
         raise TypeError(f"{name} must have the dtype of {other_name}, {element.dtype}, got {value.dtype}")
 
 
-def images(x: Any, axes: int, allowed: Mapping[np.dtype, ElementType] = FLOATS) -> np.ndarray:
+def images(x: Any, axes: int, allowed: dict[np.dtype, ElementType] = FLOATS) -> np.ndarray:
     """Check x: (N, C, *spatial) or (C, *spatial), nothing empty but the batch."""
     array(x, "x", allowed)
     if x.ndim not in (axes + 1, axes + 2):
@@ -222,9 +225,16 @@ def channels(x_channels: int, weight_channels: int, groups: int) -> None:
         )
 
 
-def per_channel(value: Any, name: str, count: int, other: np.ndarray, other_name: str = "x") -> None:
+def per_channel(
+    value: Any,
+    name: str,
+    count: int,
+    other: np.ndarray,
+    other_name: str = "x",
+    allowed: dict[np.dtype, ElementType] = FLOATS,
+) -> None:
     """Check a vector of one number for each channel."""
-    array(value, name)
+    array(value, name, allowed)
     same_dtype(value, name, other, other_name)
     _vector(value, name, count)
 

@@ -23,8 +23,15 @@ from fastpool.plans import convolution as plans
 from fastpool.plans import direct, private
 
 #: Largest error of a result, as a part of its largest element.
-TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12, np.dtype(np.float16): 2.0**-10}
 DTYPES = (np.float32, np.float64)
+try:
+    from ml_dtypes import bfloat16
+except ImportError:
+    HALVES = (np.float16,)
+else:
+    HALVES = (np.float16, bfloat16)
+    TOLERANCE[np.dtype(bfloat16)] = 2.0**-7  # one unit in the last place, as for float16
 
 #: What stands around a watched array; no computation gives it.
 SENTINEL = -123.456
@@ -47,11 +54,14 @@ def assert_close(ours, reference):
     if ours.dtype not in TOLERANCE:
         np.testing.assert_array_equal(ours, reference)
         return
+    tolerance = TOLERANCE[ours.dtype]
+    if ours.itemsize == 2:
+        ours, reference = ours.astype(np.float32), reference.astype(np.float32)
     finite = np.isfinite(reference)
     np.testing.assert_array_equal(ours[~finite], reference[~finite])
     wanted = reference[finite].astype(np.float64)
     largest = np.abs(wanted).max(initial=0.0)
-    np.testing.assert_allclose(ours[finite], wanted, rtol=0, atol=TOLERANCE[ours.dtype] * largest)
+    np.testing.assert_allclose(ours[finite], wanted, rtol=0, atol=tolerance * largest)
 
 
 def native(a):
@@ -132,7 +142,9 @@ def _uneven(a):
 
 def filler(dtype):
     """What no input may hold: NaN, or the least integer."""
-    return np.nan if dtype.kind == "f" else np.iinfo(dtype).min
+    if dtype.kind == "b":
+        return True
+    return np.iinfo(dtype).min if dtype.kind in "iu" else np.nan
 
 
 def _spread(a, *steps):

@@ -186,11 +186,8 @@ def test_no_activation_without_its_form():
 
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
-def test_poolings_take_no_integers(dtype):
-    x, ones = np.ones((1, 2, 4, 4), dtype), np.ones(2, dtype)
-    arguments = {"subsample2d": (ones, ones, 2), "lp_pool2d": (2, 2), "global_avg_pool2d": (), "global_max_pool2d": ()}
-    names = [name for name in fastpool.__all__ if "pool" in name or name == "subsample2d"]
-    assert len(names) > 9
-    for name in names:
-        with pytest.raises(TypeError, match=f"x must have dtype float32 or float64, got {dtype}"):
-            getattr(fastpool, name)(x, *arguments.get(name, (2,)))
+def test_subsampling_takes_no_integers(dtype):
+    ones = np.ones(2, dtype)
+    for axes in (1, 2, 3):
+        with pytest.raises(TypeError, match=f"x must have dtype float16, bfloat16, float32 or float64, got {dtype}"):
+            getattr(fastpool, f"subsample{axes}d")(np.ones((1, 2, *(4,) * axes), dtype), ones, ones, 2)

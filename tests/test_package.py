@@ -22,6 +22,8 @@ FILES = {
 
 #: What a module, or all of a folder, may import of the package. Nothing else is allowed; who is not here fails a test.
 FOUNDATION = {"geometry", "dtypes"}
+POOLINGS = {"max_pooling", "sum_pooling", "adaptive", "global_pooling", "subsampling"}
+PUBLIC = POOLINGS | {"convolution", "transposed", "runtime"}
 MAY_IMPORT = {
     "geometry": set(),
     "dtypes": set(),
@@ -38,9 +40,13 @@ MAY_IMPORT = {
     "convolution": FOUNDATION | {"arrays", "explain", "layer", "memo", "plans", "validation"},
     "transposed": FOUNDATION | {"arrays", "layer", "validation"},
     "pooling": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
-    "subsampling": FOUNDATION | {"pooling", "validation"},
-    "": {"convolution", "transposed", "pooling", "subsampling", "runtime"},
-    "cli": {"", "oracle", "convolution", "pooling", "subsampling", "runtime", "units"},
+    "max_pooling": {"pooling", "validation"},
+    "sum_pooling": {"geometry", "plans", "pooling", "validation"},
+    "adaptive": {"plans", "pooling", "validation"},
+    "global_pooling": {"adaptive", "pooling", "sum_pooling"},
+    "subsampling": {"dtypes", "pooling", "validation"},
+    "": PUBLIC,
+    "cli": {"", "oracle", "units"} | PUBLIC,
     "__main__": {"cli"},
 }
 #: Folders and modules -> packages outside the standard library that they may import.
@@ -120,6 +126,7 @@ def test_calls_load_no_extras_and_no_other_kernels():
     loaded = loaded_by("import numpy as np, fastpool; fastpool.max_pool2d(np.ones((1, 4, 4)), 2)")
     assert "numba" in loaded
     assert {name.split(".")[0] for name in loaded} & {"matplotlib", "PIL", "rich", "onnx", "torch"} == set()
+    assert "fastpool.sum_pooling" not in loaded
     assert {"fastpool.convolution", "fastpool.cli", "fastpool.oracle", "fastpool.kernels.winograd"} & loaded == set()
 
 
@@ -172,51 +179,53 @@ def test_the_two_files_exist():
 # -------------------------------------------------------------------------------------- names, signatures, docstrings
 
 REQUIRED = inspect.Parameter.empty
+WINDOWS = {"kernel_size": REQUIRED, "stride": None, "padding": 0}
+MEANS = {**WINDOWS, "ceil_mode": False, "count_include_pad": True}
+
+
+def of_each_rank(**functions):
+    """Give the functions of one, two and three dimensions that have a name and parameters in common."""
+    return {f"{name}{n}d": parameters for name, parameters in functions.items() for n in (1, 2, 3)}
+
+
 #: PyTorch's documented signatures of `torch.nn.functional`, without the first argument, which is `input` there.
 PYTORCH = {
-    **{
-        f"conv{n}d": {"weight": REQUIRED, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-        for n in (1, 2, 3)
-    },
-    **{
-        f"conv_transpose{n}d": {
+    **of_each_rank(
+        conv={"weight": REQUIRED, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1},
+        conv_transpose={
             **{"weight": REQUIRED, "bias": None, "stride": 1, "padding": 0},
             **{"output_padding": 0, "groups": 1, "dilation": 1},
-        }
-        for n in (1, 2, 3)
-    },
-    "max_pool2d": {
-        **{"kernel_size": REQUIRED, "stride": None, "padding": 0, "dilation": 1},
-        **{"ceil_mode": False, "return_indices": False},
-    },
-    "avg_pool2d": {
-        **{"kernel_size": REQUIRED, "stride": None, "padding": 0, "ceil_mode": False},
-        **{"count_include_pad": True, "divisor_override": None},
-    },
-    "lp_pool2d": {"norm_type": REQUIRED, "kernel_size": REQUIRED, "stride": None, "ceil_mode": False},
-    "adaptive_max_pool2d": {"output_size": REQUIRED, "return_indices": False},
-    "adaptive_avg_pool2d": {"output_size": REQUIRED},
+        },
+    ),
+    **of_each_rank(
+        max_pool={**WINDOWS, "dilation": 1, "ceil_mode": False, "return_indices": False},
+        lp_pool={"norm_type": REQUIRED, "kernel_size": REQUIRED, "stride": None, "ceil_mode": False},
+        adaptive_max_pool={"output_size": REQUIRED, "return_indices": False},
+        adaptive_avg_pool={"output_size": REQUIRED},
+    ),
+    "avg_pool1d": MEANS,
+    "avg_pool2d": {**MEANS, "divisor_override": None},
+    "avg_pool3d": {**MEANS, "divisor_override": None},
 }
-#: The other functions of the first release, which PyTorch has not.
-OURS = {
-    "subsample2d": {
-        **{"weight": REQUIRED, "bias": REQUIRED, "kernel_size": REQUIRED},
-        **{"stride": None, "padding": 0, "ceil_mode": False},
-    },
-    "min_pool2d": PYTORCH["max_pool2d"],
-    "sum_pool2d": {"kernel_size": REQUIRED, "stride": None, "padding": 0, "ceil_mode": False},
-    "global_avg_pool2d": {},
-    "global_max_pool2d": {},
-}
+#: The other functions, which PyTorch has not.
+OURS = of_each_rank(
+    subsample={"weight": REQUIRED, "bias": REQUIRED, **WINDOWS, "ceil_mode": False},
+    min_pool=PYTORCH["max_pool2d"],
+    sum_pool={**WINDOWS, "ceil_mode": False},
+    global_avg_pool={},
+    global_max_pool={},
+    global_lp_pool={"norm_type": REQUIRED},
+)
 #: What comes after them, by keyword only.
 KEYWORDS = {
     "conv2d": {"padding_mode": "zeros", "activation": None, "residual": None, "out": None},
-    "subsample2d": {"out": None},
-    "max_pool2d": {"out": None},
-    "min_pool2d": {"out": None},
-    "avg_pool2d": {"dilation": 1, "out": None},
-    "sum_pool2d": {"dilation": 1, "out": None},
-    "lp_pool2d": {"padding": 0, "dilation": 1, "out": None},
+    **{name: {"out": None} for name in PYTORCH | OURS if "pool" in name or "subsample" in name},
+    **of_each_rank(
+        avg_pool={"dilation": 1, "out": None},
+        sum_pool={"dilation": 1, "out": None},
+        lp_pool={"padding": 0, "dilation": 1, "out": None},
+    ),
+    "avg_pool1d": {"divisor_override": None, "dilation": 1, "out": None},
 }
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's own sample inputs, and larger random ones, through the functions that it shares with us.
+"""PyTorch's own sample inputs, and larger random ones, through the convolutions that it shares with us.
 
 Arguments are passed on as they are: same order, same names.
 """
@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import assert_close, with_ties_and_nan
+from conftest import assert_close
 
 import fastpool
 
@@ -27,10 +27,6 @@ SAMPLES = {
     "conv_transpose1d": 10,
     "conv_transpose2d": 12,
     "conv_transpose3d": 10,
-    "avg_pool2d": 7,
-    "max_pool2d": 1440,
-    "adaptive_avg_pool2d": 10,
-    "adaptive_max_pool2d": 24,
 }
 DTYPES = {"float32": (torch.float32, np.float32), "float64": (torch.float64, np.float64)}
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -107,43 +103,3 @@ def test_padding_modes(mode, dtype):
             padding = (pads[2:], pads[:2])
             ours = fastpool.conv2d(x.numpy(), weight.numpy(), None, stride, padding, padding_mode=mode)
             assert_close(ours, expected.numpy())
-
-
-@every_dtype
-@pytest.mark.parametrize(
-    ("shape", "windows"),
-    [
-        ((2, 16, 112, 112), (3, 2, 1)),
-        ((2, 5, 40, 41), (5, 1, 2)),
-        ((1, 3, 50, 77), ((4, 13), (3, 2), (2, 6))),
-    ],
-)
-def test_pooling(shape, windows, dtype):
-    x = tensor(6, shape, dtype)
-    odd = torch.from_numpy(with_ties_and_nan(7, shape, DTYPES[dtype][1]))
-    for ceil_mode in (False, True):
-        compare("avg_pool2d", x, *windows, ceil_mode=ceil_mode)
-        compare("avg_pool2d", odd, *windows, ceil_mode=ceil_mode, count_include_pad=False)
-        compare("max_pool2d", odd, *windows, ceil_mode=ceil_mode, return_indices=True)
-        compare("max_pool2d", x, *windows, ceil_mode=ceil_mode, dilation=2)
-
-
-@every_dtype
-def test_adaptive_pooling(dtype):
-    for shape in [(2, 3, 61, 47), (4, 5, 7)]:
-        x = tensor(8, shape, dtype)
-        odd = torch.from_numpy(with_ties_and_nan(9, shape, DTYPES[dtype][1]))
-        for size in [1, 7, (13, 40), (None, 3), (70, 64)]:
-            compare("adaptive_avg_pool2d", x, size)
-            compare("adaptive_max_pool2d", odd, size, return_indices=True)
-
-
-@every_dtype
-def test_norm_pooling(dtype):
-    """Without ceil mode and for even p, or numbers above zero: there PyTorch's definition is ours."""
-    x = tensor(10, (2, 3, 31, 34), dtype)
-    for kernel, stride in [((3, 2), 2), ((5, 2), (1, 3))]:
-        compare("lp_pool2d", x, 2, kernel, stride)
-        compare("lp_pool2d", x, 4.0, kernel, stride)
-        compare("lp_pool2d", x.abs(), 3, kernel, stride)
-        compare("lp_pool2d", x.abs(), 1, kernel, stride)

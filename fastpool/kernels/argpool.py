@@ -5,7 +5,8 @@ from numba.extending import intrinsic
 
 from fastpool.kernels._jit import kernel
 from fastpool.kernels.calls import Layout
-from fastpool.kernels.pool import WINDOWS, neutral
+from fastpool.kernels.pool import WINDOWS, neutral, operation_of
+from fastpool.kernels.simd import scalar
 
 ARGPOOL = Layout("argpool", {**WINDOWS, "height": "integer"})
 
@@ -44,7 +45,7 @@ def argpool(call, task, thread):
                         at = plane + (source_depth * call.x_depth + source_row * call.x_row)
                         for k in range(kernel_size):
                             column = column0 + k * column_step
-                            value = at[column * call.x_column]
+                            value = scalar(spec, at[column * call.x_column])
                             if _wins(spec, value, best):
                                 best = value
                                 where = (source_depth * call.height + source_row) * call.width + column
@@ -59,7 +60,11 @@ def _wins(typingctx, spec, new, best):
 
     def codegen(context, builder, sig, args):
         _, new, best = args
-        better = builder.fcmp_ordered("<" if spec.variant == "min" else ">", new, best)
+        comparison = ">" if operation_of(spec) == "max" else "<"
+        if isinstance(spec.dtype, types.Integer):
+            compare = builder.icmp_signed if spec.dtype.signed else builder.icmp_unsigned
+            return compare(comparison, new, best)
+        better = builder.fcmp_ordered(comparison, new, best)
         return builder.or_(better, builder.fcmp_unordered("uno", new, new))
 
     return types.boolean(spec, new, best), codegen

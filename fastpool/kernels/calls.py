@@ -21,17 +21,17 @@ from numba.core import types
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr_generic, models, register_model
 
-from fastpool.kernels.simd import I8, I64, Pointer, Spec, source_of
+from fastpool.kernels.simd import I8, I64, Pointer, Spec, result_of, source_of
 
 #: First words of every call block. `x` ... are filled in by the launchers.
 HEAD = {
     "function": "integer",
     "tasks": "integer",
-    "x": "elements",
+    "x": "source",
     "weights": "elements",
     "bias": "elements",
     "residual": "elements",
-    "out": "elements",
+    "out": "result",
     "scratch": "elements",
     "indices": "integers",
     "filters": "elements",
@@ -45,8 +45,9 @@ class Layout:
     """Names and kinds of the words of a call block, in order.
 
     Kinds: ``integer``; ``number`` (a float64); ``bound`` (a float64; where the spec's elements are integers an int64,
-    which is exact); ``elements``, ``source``, ``integers`` (addresses of elements of the spec's type, of the type
-    that it widens, of int64); ``routine`` (address of code); or the `Layout` of another block that the word points to.
+    which is exact); ``elements``, ``source``, ``result``, ``integers`` (addresses of elements of the spec's type, of
+    the type that is read and widened to it, of the type that is written, of int64); ``routine`` (address of code); or
+    the `Layout` of another block that the word points to.
     """
 
     name: str
@@ -117,6 +118,7 @@ def type_of(kind: Any, spec: Any) -> Any:
         "bound": types.intp if isinstance(spec.dtype, types.Integer) else types.float64,
         "elements": Pointer(spec.dtype),
         "source": Pointer(source_of(spec)),
+        "result": Pointer(result_of(spec)),
         "integers": Pointer(types.int64),
         "routine": Code(),
     }[kind]

@@ -25,7 +25,7 @@ def column_taps_ir(builder, spec, row, first, width, exists, stride, outside):
         mask = simd.range_mask_ir(builder, builder.neg(start), builder.sub(width, start), lanes)
         if exists is not None:
             mask = builder.and_(mask, exists)
-        return simd.masked_load_ir(builder, builder.gep(row, [start]), vector, mask, fill, spec.size)
+        return simd.widening_load_ir(builder, spec, simd.source_of(spec), builder.gep(row, [start]), mask, fill)
 
     if stride == 1:
         return [loaded(j) for j in range(spec.width)]

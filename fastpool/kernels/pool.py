@@ -6,6 +6,7 @@ outputs (the horizontal pass): shifted loads at stride 1, pairs of loads and an 
 for larger strides, whose outputs are few, and for the uneven windows of adaptive pooling.
 
 The operation is the spec's variant. `max` and `min` keep NaN; `absmax` and the sums of |x| ** p are for Lp pooling.
+Elements are widened as they are read: 16-bit floats to float32, integers to 64 bits where they are summed.
 
 Windows arrive as tables of the first source row (or depth) and the number of taps, clipped to the input by plain
 integer arithmetic, so that no kernel tests for padding. Columns at the border are padded in the buffer with the
@@ -13,6 +14,7 @@ neutral element.
 """
 
 from llvmlite import ir
+from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
@@ -32,8 +34,8 @@ from fastpool.kernels.simd import (
 
 #: What windows combine: neutral element, whether elements are transformed first, and the operation of two values.
 VARIANTS = ("max", "min", "sum", "absmax", "abssum", "squaresum", "powersum")
-#: Elements that change nothing they are combined with, where that is not 0.
-NEUTRAL = {"max": float("-inf"), "min": float("inf")}
+#: The same of integers: extrema in their own type, sums in 64 bits; "all" is the minimum of bool.
+INTEGER_VARIANTS = ("max", "min", "sum", "all")
 #: What becomes of a combined value; `ROOT` takes 1/p.
 PLAIN, DIVIDE, SCALE, SQUARE_ROOT, ROOT = range(5)
 
@@ -86,14 +88,22 @@ def operation_of(spec):
     return spec.variant.split()[0]
 
 
+def neutral_of(spec):
+    """Element that changes nothing it is combined with."""
+    operation = operation_of(spec)
+    if not isinstance(spec.dtype, types.Integer):
+        return {"max": float("-inf"), "min": float("inf")}.get(operation, 0.0)
+    return {"max": spec.dtype.minval, "min": spec.dtype.maxval, "all": 1}.get(operation, 0)
+
+
 def combine_ir(builder, spec, kept, new):
     """Combine two values, or two vectors."""
-    operation = operation_of(spec)
+    operation, signed = operation_of(spec), getattr(spec.dtype, "signed", True)
     if operation in ("max", "absmax"):
-        return simd.extremum_ir(builder, ">", kept, new)
-    if operation == "min":
-        return simd.extremum_ir(builder, "<", kept, new)
-    return builder.fadd(kept, new)
+        return simd.extremum_ir(builder, ">", kept, new, signed)
+    if operation in ("min", "all"):
+        return simd.extremum_ir(builder, "<", kept, new, signed)
+    return simd.add_ir(builder, kept, new)
 
 
 def combine_all_ir(builder, spec, values):
@@ -102,10 +112,10 @@ def combine_all_ir(builder, spec, values):
     For extrema one comparison for unordered tells of two values whether either is NaN, so that NaN costs half an
     instruction a value, and one for all at the end, instead of two.
     """
-    if operation_of(spec) not in ("max", "min", "absmax"):
+    if isinstance(spec.dtype, types.Integer) or operation_of(spec) not in ("max", "min", "absmax"):
         total = values[0]
         for value in values[1:]:
-            total = builder.fadd(total, value)
+            total = combine_ir(builder, spec, total, value)
         return total
     comparison = "<" if operation_of(spec) == "min" else ">"
     best, pairs = values[0], [*values, values[-1]]
@@ -122,7 +132,7 @@ def combine_all_ir(builder, spec, values):
 def prepare_ir(builder, spec, value, power):
     """Transform an element, or a vector of them, before it is combined; Lp sums take |x| ** p."""
     operation = operation_of(spec)
-    if operation in ("max", "min", "sum"):
+    if operation in ("max", "min", "all", "sum"):
         return value
     if operation == "squaresum":
         return builder.fmul(value, value)
@@ -136,10 +146,9 @@ def prepare_ir(builder, spec, value, power):
 @intrinsic
 def neutral(typingctx, spec):
     """Element that changes nothing it is combined with."""
-    value = NEUTRAL.get(operation_of(spec), 0.0)
 
     def codegen(context, builder, sig, args):
-        return ir.Constant(simd.element(spec.dtype), value)
+        return ir.Constant(simd.element(spec.dtype), neutral_of(spec))
 
     return spec.dtype(spec), codegen
 
@@ -185,6 +194,8 @@ def root(typingctx, spec, value, power):
 
     def codegen(context, builder, sig, args):
         _, value, power = args
+        if isinstance(spec.dtype, types.Integer):
+            return value
         if operation_of(spec) == "squaresum":
             return simd.call_ir(builder, "sqrt", value)
         inverse = builder.fdiv(ir.Constant(simd.element(spec.dtype), 1.0), power)
@@ -211,7 +222,7 @@ def _combine_rows(spec, call, plane, buffer, depth, row, power, line):
             for r in range(rows):
                 apart = source + (d * depth_pitch + r * row_pitch)
                 for w in range(width):
-                    line[w] = apart[w * call.x_column]
+                    line[w] = scalar(spec, apart[w * call.x_column])
                 for w in range(0, width, lanes):
                     mask = range_mask(spec, 0, width - w)
                     new = prepare(spec, masked_load(spec, line + w, mask, nothing), power)
@@ -239,13 +250,37 @@ def _combine_rows(spec, call, plane, buffer, depth, row, power, line):
             masked_store(spec, buffer + whole, total, mask)
 
 
+@intrinsic
+def _divided(typingctx, spec, value, first, second):
+    """Return value / (first * second); integers, of which no mean is taken, stay as they are."""
+
+    def codegen(context, builder, sig, args):
+        if isinstance(spec.dtype, types.Integer):
+            return args[1]
+        return builder.fdiv(args[1], builder.fmul(args[2], args[3]))
+
+    return value(spec, value, value, value), codegen
+
+
+@intrinsic
+def _scaled(typingctx, spec, value, weight, bias):
+    """Return value * weight + bias; integers stay as they are."""
+
+    def codegen(context, builder, sig, args):
+        if isinstance(spec.dtype, types.Integer):
+            return args[1]
+        return builder.fadd(builder.fmul(args[1], args[2]), args[3])
+
+    return value(spec, value, value, value), codegen
+
+
 @device
 def finish(spec, call, value, row_divisor, column_divisor, weight, bias, power):
     """What an output is made of the combined value, for a vector or an element."""
     if call.finish == DIVIDE:
-        return value / (row_divisor * column_divisor)
+        return _divided(spec, value, row_divisor, column_divisor)
     if call.finish == SCALE:
-        return value * weight + bias
+        return _scaled(spec, value, weight, bias)
     if call.finish == SQUARE_ROOT or call.finish == ROOT:
         return root(spec, value, power)
     return value

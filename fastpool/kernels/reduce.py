@@ -11,8 +11,8 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device, kernel
 from fastpool.kernels.calls import Layout
-from fastpool.kernels.pool import NEUTRAL, combine, combine_ir, fold, neutral
-from fastpool.kernels.simd import lanes_of, load, masked_load, range_mask, splat, store
+from fastpool.kernels.pool import combine, combine_ir, fold, neutral, neutral_of, operation_of
+from fastpool.kernels.simd import lanes_of, load, masked_load, range_mask, scalar, splat, store
 
 REDUCE = Layout(
     "reduce",
@@ -33,6 +33,9 @@ REDUCE = Layout(
     },
 )
 
+#: Planes that are taken together at most: of narrower elements more would fit one vector, but not the registers.
+MOST_PLANES = 16
+
 #: Elements after which a running sum is put aside into a float64: 16 lanes then add 128 values each, so that the
 #: rounding error of float32 stays near 1e-6 for planes of any size.
 _CHUNK = 2048
@@ -46,7 +49,7 @@ def _reduce_row(spec, row, column, count, tail):
     if column != 1:
         result = neutral(spec)
         for w in range(count):
-            result = combine(spec, result, row[w * column])
+            result = combine(spec, result, scalar(spec, row[w * column]))
         return result
     whole = count - count % lanes
     total = nothing
@@ -60,7 +63,7 @@ def _reduce_row(spec, row, column, count, tail):
 @intrinsic
 def _zeros(typingctx, spec):
     """One vector for each of `lanes` planes, all neutral."""
-    value = NEUTRAL.get(spec.variant, 0.0)
+    value = neutral_of(spec)
     tile = simd.Tile(spec)
 
     def codegen(context, builder, sig, args):
@@ -75,15 +78,15 @@ def _zeros(typingctx, spec):
 def _combine_planes(typingctx, tile, pointer, pitch, mask):
     """Combine a vector of each plane, `pitch` apart, into its accumulator."""
     spec = tile.spec
-    value = NEUTRAL.get(spec.variant, 0.0)
+    value = neutral_of(spec)
 
     def codegen(context, builder, sig, args):
-        tile, pointer, pitch, mask = args
+        tile, first, pitch, mask = args
         vector = simd.vector_ir(spec)
         fill = ir.Constant(vector, [ir.Constant(vector.element, value)] * spec.lanes)
         for p in range(spec.width):
-            place = builder.gep(pointer, [builder.mul(pitch, simd.I64(p))])
-            new = simd.masked_load_ir(builder, place, vector, mask, fill, spec.size)
+            place = builder.gep(first, [builder.mul(pitch, simd.I64(p))])
+            new = simd.widening_load_ir(builder, spec, pointer.dtype, place, mask, fill)
             tile = builder.insert_value(tile, combine_ir(builder, spec, builder.extract_value(tile, p), new), p)
         return tile
 
@@ -123,12 +126,16 @@ def _reduce_evenly(spec, call, first, last):
     return first
 
 
+def _is_mean(spec):
+    return operation_of(spec) == "sum" and not isinstance(spec.dtype, types.Integer)
+
+
 @intrinsic
 def _mean(typingctx, spec, value, divisor):
-    """Divide sums; extrema stay as they are."""
+    """Divide sums; extrema stay as they are, and sums of integers, of which no mean is taken."""
 
     def codegen(context, builder, sig, args):
-        return builder.fdiv(args[1], args[2]) if spec.variant == "sum" else args[1]
+        return builder.fdiv(args[1], args[2]) if _is_mean(spec) else args[1]
 
     return value(spec, value, divisor), codegen
 
@@ -170,7 +177,7 @@ def _result(typingctx, spec, best, total, divisor):
 
     def codegen(context, builder, sig, args):
         _, best, total, divisor = args
-        if spec.variant != "sum":
+        if not _is_mean(spec):
             return best
         return context.cast(builder, builder.fdiv(total, divisor), types.float64, spec.dtype)
 

@@ -19,24 +19,11 @@ import operator
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from fastpool.kernels.elements import HALVES, I1, I8, I32, I64, Half, element, narrow_ir, widen_ir
 from fastpool.kernels.tiles import TARGET
-
-I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
-
-
-def element(dtype):
-    """LLVM type of one element of the Numba type `dtype`."""
-    if dtype == types.float32:
-        return ir.FloatType()
-    if dtype == types.float64:
-        return ir.DoubleType()
-    if isinstance(dtype, types.Integer):
-        return ir.IntType(dtype.bitwidth)
-    raise TypingError(f"no vectors of {dtype}")
 
 
 class Spec(types.Type):
@@ -49,8 +36,18 @@ class Spec(types.Type):
 
 
 def source_of(spec):
-    """Type of the elements that a kernel reads: that of the spec, or what the variant ``from ...`` widens to it."""
-    return getattr(types, spec.variant.removeprefix("from ")) if spec.variant.startswith("from ") else spec.dtype
+    """Type of the elements that a kernel reads: that of the spec, or the one that its variant says ``from`` before."""
+    words = spec.variant.split()
+    if "from" not in words:
+        return spec.dtype
+    name = words[words.index("from") + 1]
+    return HALVES.get(name) or getattr(types, name)
+
+
+def result_of(spec):
+    """Type of the elements that a kernel writes: that of the spec, but 16-bit floats where it reads such."""
+    source = source_of(spec)
+    return source if isinstance(source, Half) else spec.dtype
 
 
 class Pointer(types.Type):
@@ -168,14 +165,17 @@ def iota_ir(lanes, start=0):
 
 
 def range_mask_ir(builder, low, high, lanes, start=0):
-    """Lanes l with low <= start + l < high; the bounds are clamped to 32 bits first."""
-    index = iota_ir(lanes, start)
+    """Lanes l with low <= start + l < high; the bounds are clamped first, to 32 bits, or 8 where a vector has more."""
+    # 32 lanes or more are narrow elements: their indices fill several registers unless they are as narrow.
+    kind = I8 if lanes >= 32 and start + lanes <= 127 else I32
+    index = ir.Constant(ir.VectorType(kind, lanes), [kind(start + lane) for lane in range(lanes)])
+    limit = 127 if kind is I8 else 2**30
 
     def clamped(value):
-        low_bound, high_bound = I64(-(2**30)), I64(2**30)
+        low_bound, high_bound = I64(-limit), I64(limit)
         value = builder.select(builder.icmp_signed("<", value, low_bound), low_bound, value)
         value = builder.select(builder.icmp_signed(">", value, high_bound), high_bound, value)
-        return splat_ir(builder, builder.trunc(value, I32), lanes)
+        return splat_ir(builder, builder.trunc(value, kind), lanes)
 
     above = builder.icmp_signed(">=", index, clamped(low))
     return builder.and_(above, builder.icmp_signed("<", index, clamped(high)))
@@ -199,7 +199,38 @@ def masked_load_ir(builder, pointer, vector, mask, fill, size):
     """Load the lanes in `mask`, the others are `fill`; memory outside the mask is not touched."""
     kind = ir.FunctionType(vector, [vector.as_pointer(), I32, mask.type, vector])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{_name_of(vector)}.p0")
-    return builder.call(function, [_as_vector(builder, pointer, vector), I32(size), mask, fill])
+    place = _as_vector(builder, pointer, vector)
+    if not _goes_lane_by_lane(size):
+        return builder.call(function, [place, I32(size), mask, fill])
+    with builder.if_else(_is_full(builder, mask)) as (whole, part):
+        with whole:
+            loaded, first = load_ir(builder, pointer, vector, size), builder.block
+        with part:
+            picked, second = builder.call(function, [place, I32(size), mask, fill]), builder.block
+    value = builder.phi(vector)
+    value.add_incoming(loaded, first)
+    value.add_incoming(picked, second)
+    return value
+
+
+def _goes_lane_by_lane(size):
+    """Whether masks of elements of so many bytes become a branch for each lane: then full ones are told apart."""
+    return size < 4 and TARGET.name != "avx512"
+
+
+def _is_full(builder, mask):
+    bits = ir.IntType(mask.type.count)
+    return builder.icmp_unsigned("==", builder.bitcast(mask, bits), bits(2**bits.width - 1))
+
+
+def widening_load_ir(builder, spec, source, pointer, mask, fill):
+    """Load the lanes in `mask` of elements of type `source`, widened to those of `spec`; the others are `fill`."""
+    if source == spec.dtype:
+        return masked_load_ir(builder, pointer, vector_ir(spec), mask, fill, spec.size)
+    narrow = ir.VectorType(element(source), spec.lanes)
+    nothing = ir.Constant(narrow, None)
+    value = masked_load_ir(builder, pointer, narrow, mask, nothing, source.bitwidth // 8)
+    return builder.select(mask, widen_ir(builder, value, source, spec.dtype), fill)
 
 
 def masked_store_ir(builder, value, pointer, mask, size):
@@ -207,7 +238,15 @@ def masked_store_ir(builder, value, pointer, mask, size):
     vector = value.type
     kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, mask.type])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_name_of(vector)}.p0")
-    builder.call(function, [value, _as_vector(builder, pointer, vector), I32(size), mask])
+    place = _as_vector(builder, pointer, vector)
+    if not _goes_lane_by_lane(size):
+        builder.call(function, [value, place, I32(size), mask])
+        return
+    with builder.if_else(_is_full(builder, mask)) as (whole, part):
+        with whole:
+            store_ir(builder, value, pointer, size)
+        with part:
+            builder.call(function, [value, place, I32(size), mask])
 
 
 def prefetch_ir(builder, pointer, to_write=False):
@@ -247,11 +286,14 @@ def clamp_ir(builder, value, low, high):
     return builder.select(builder.fcmp_ordered(">", value, high), high, value)
 
 
-def extremum_ir(builder, comparison, kept, new):
+def extremum_ir(builder, comparison, kept, new, signed=True):
     """Larger (">") or smaller ("<") of two values or vectors; NaN wins, whichever side it is on.
 
     The first select is one instruction on x86 and keeps a NaN in `kept`, as any comparison with it is false.
     """
+    if _of_integers(kept.type):
+        compare = builder.icmp_signed if signed else builder.icmp_unsigned
+        return builder.select(compare(comparison, new, kept), new, kept)
     best = builder.select(builder.fcmp_ordered(comparison, new, kept), new, kept)
     return builder.select(builder.fcmp_unordered("uno", new, new), new, best)
 
@@ -295,26 +337,34 @@ def _pointer_add(context, builder, sig, args):
 class _PointerGet(AbstractTemplate):
     def generic(self, args, kws):
         if isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
-            return signature(args[0].dtype, args[0], types.intp)
+            return signature(_computed(args[0].dtype), args[0], types.intp)
         return None
+
+
+def _computed(dtype):
+    """Type of an element once it is read."""
+    return types.float32 if isinstance(dtype, Half) else dtype
 
 
 @lower_builtin(operator.getitem, Pointer, types.Integer)
 def _pointer_get(context, builder, sig, args):
-    return builder.load(builder.gep(args[0], [args[1]]), align=sig.args[0].size)
+    value = builder.load(builder.gep(args[0], [args[1]]), align=sig.args[0].size)
+    return widen_ir(builder, value, sig.args[0].dtype, sig.return_type)
 
 
 @infer_global(operator.setitem)
 class _PointerSet(AbstractTemplate):
     def generic(self, args, kws):
         if isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
-            return signature(types.none, args[0], types.intp, args[0].dtype)
+            return signature(types.none, args[0], types.intp, _computed(args[0].dtype))
         return None
 
 
 @lower_builtin(operator.setitem, Pointer, types.Integer, types.Any)
 def _pointer_set(context, builder, sig, args):
-    builder.store(args[2], builder.gep(args[0], [args[1]]), align=sig.args[0].size)
+    pointer = sig.args[0]
+    value = narrow_ir(builder, args[2], pointer.dtype) if isinstance(pointer.dtype, Half) else args[2]
+    builder.store(value, builder.gep(args[0], [args[1]]), align=pointer.size)
     return context.get_dummy_value()
 
 
@@ -393,10 +443,11 @@ def range_mask(typingctx, spec, low, high):
 
 @intrinsic
 def load(typingctx, spec, pointer):
-    """Load a whole vector."""
+    """Load a whole vector, widened to the elements of `spec`."""
 
     def codegen(context, builder, sig, args):
-        return load_ir(builder, args[1], vector_ir(spec), spec.size)
+        value = load_ir(builder, args[1], ir.VectorType(element(pointer.dtype), spec.lanes), pointer.size)
+        return widen_ir(builder, value, pointer.dtype, spec.dtype)
 
     return Vector(spec.dtype, spec.lanes)(spec, pointer), codegen
 
@@ -404,18 +455,16 @@ def load(typingctx, spec, pointer):
 @intrinsic
 def masked_load(typingctx, spec, pointer, mask, fill):
     """Load the lanes in `mask`, widened to the elements of `spec`; the others are those of the vector `fill`."""
-    wide, source = vector_ir(spec), pointer.dtype
 
     def codegen(context, builder, sig, args):
-        _, place, mask, fill = args
-        if source == spec.dtype:
-            return masked_load_ir(builder, place, wide, mask, fill, spec.size)
-        narrow = ir.VectorType(element(source), spec.lanes)
-        value = masked_load_ir(builder, place, narrow, mask, ir.Constant(narrow, None), pointer.size)
-        value = builder.sext(value, wide) if source.signed else builder.zext(value, wide)
-        return builder.select(mask, value, fill)
+        return widening_load_ir(builder, spec, pointer.dtype, *args[1:])
 
     return fill(spec, pointer, mask, fill), codegen
+
+
+def _stored(builder, pointer, value):
+    """What is written to a pointer of that type."""
+    return narrow_ir(builder, value, pointer.dtype) if isinstance(pointer.dtype, Half) else value
 
 
 @intrinsic
@@ -423,7 +472,7 @@ def store(typingctx, spec, pointer, value):
     """Store a whole vector."""
 
     def codegen(context, builder, sig, args):
-        store_ir(builder, args[2], args[1], spec.size)
+        store_ir(builder, _stored(builder, pointer, args[2]), args[1], pointer.size)
         return context.get_dummy_value()
 
     return types.void(spec, pointer, value), codegen
@@ -434,7 +483,7 @@ def masked_store(typingctx, spec, pointer, value, mask):
     """Store the lanes in `mask`."""
 
     def codegen(context, builder, sig, args):
-        masked_store_ir(builder, args[2], args[1], args[3], spec.size)
+        masked_store_ir(builder, _stored(builder, pointer, args[2]), args[1], args[3], pointer.size)
         return context.get_dummy_value()
 
     return types.void(spec, pointer, value, mask), codegen

@@ -13,7 +13,7 @@ from fastpool.kernels import simd
 from fastpool.kernels._jit import kernel
 from fastpool.kernels.calls import Layout
 from fastpool.kernels.columns import column_taps_ir, stride_of
-from fastpool.kernels.pool import DIVIDE, NEUTRAL, SCALE, combine_all_ir, finish, operation_of, prepare_ir
+from fastpool.kernels.pool import DIVIDE, SCALE, combine_all_ir, finish, neutral_of, prepare_ir
 from fastpool.kernels.simd import lanes_of, masked_load, masked_store, range_mask, scalar, splat
 
 #: Most taps of a window.
@@ -55,7 +55,7 @@ def _window(typingctx, spec, plane, row_map, row_step, row_pitch, width, first, 
         _, plane, row_map, row_step, row_pitch, width, first, power = args
         bits = ir.VectorType(simd.I1, spec.lanes)
         everything, nothing = ir.Constant(bits, [simd.I1(1)] * spec.lanes), ir.Constant(bits, None)
-        outside = NEUTRAL.get(operation_of(spec), 0.0)
+        outside = neutral_of(spec)
         taps = []
         for i in range(spec.vectors):
             place = builder.gep(row_map, [builder.mul(row_step, simd.I64(i))])

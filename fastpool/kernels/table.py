@@ -6,14 +6,17 @@ here fails a test.
 
 from __future__ import annotations
 
-from fastpool.dtypes import INTEGERS, sum_type
+import numpy as np
+
+from fastpool.dtypes import FLOATS, INTEGERS, POOLED, ElementType, pooled_types, sum_type
+from fastpool.kernels import lanes
 from fastpool.kernels._jit import Routine
 from fastpool.kernels.argpool import argpool
 from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
 from fastpool.kernels.direct import direct, row_of_tiles
 from fastpool.kernels.pack import pack_channel, pack_input, pack_weights
 from fastpool.kernels.pool import VARIANTS, pool
-from fastpool.kernels.reduce import reduce_planes
+from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
 from fastpool.kernels.smallpool import LARGEST_WINDOW, small_pool
 from fastpool.kernels.tiles import TARGET, TILE_SHAPES
 from fastpool.kernels.winograd import (
@@ -96,4 +99,42 @@ INTEGER_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
         )
         for sums in _SUMS
     }
+}
+
+
+def _pooled() -> set[tuple[str, str, str]]:
+    """Operation, type that is read, and type that is computed in, of all poolings of other than float32 and float64."""
+    found = set()
+    for x in (*POOLED.values(), ElementType(np.dtype(np.float16), "bfloat16")):
+        names = ("max", "all" if x.dtype.kind == "b" else "min", *VARIANTS[2:])
+        for operation, is_sum in [*((name, False) for name in names), ("sum", True)]:
+            computed, _ = pooled_types(x, operation, is_sum)
+            if x.dtype not in FLOATS:
+                found.add((operation, x.numba_name, computed.numba_name))
+    return found
+
+
+def _widening(routine: str) -> dict[str, tuple[Shape, ...]]:
+    """Shapes of a routine of poolings of integers and 16-bit floats, by the type that they compute in."""
+    extrema, reduced = ("max", "min", "all"), ("max", "min", "all", "sum")
+    shapes: dict[str, list[Shape]] = {}
+    for operation, source, computed in sorted(_pooled()):
+        variant = operation if source == computed else f"{operation} from {source}"
+        count = lanes(POOLED[np.dtype(computed)])
+        shapes.setdefault(computed, []).extend(
+            {
+                "pool": [(variant, 1, 1)],
+                "argpool": [(variant, 1, 1)] if operation in extrema else [],
+                "reduce_planes": [(variant, 1, count if count <= MOST_PLANES else 1)] if operation in reduced else [],
+                "small_pool": [
+                    (f"{variant} stride {s}", *size) for s in (1, 2) for size in _WINDOWS if operation != "powersum"
+                ],
+            }[routine]
+        )
+    return {computed: tuple(of_type) for computed, of_type in shapes.items() if of_type}
+
+
+#: The same for poolings of integers and of 16-bit floats: routine -> type that is computed in -> shapes.
+POOLING_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
+    name: _widening(name) for name in ("pool", "small_pool", "reduce_planes", "argpool")
 }

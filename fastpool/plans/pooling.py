@@ -15,7 +15,7 @@ from fastpool.geometry import Axis, adaptive_window
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.argpool import argpool
 from fastpool.kernels.pool import DIVIDE, PLAIN, ROOT, SCALE, SQUARE_ROOT, pool
-from fastpool.kernels.reduce import reduce_planes
+from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
 from fastpool.kernels.smallpool import LARGEST_WINDOW, small_pool
 from fastpool.kernels.tiles import CACHED_INPUT_BYTES, TASKS
 from fastpool.plans.plan import Code, Plan, Step, table
@@ -41,7 +41,8 @@ class AdaptiveAxis:
 class Pooling:
     """All that decides how a pooling is carried out. Strides are in elements of x (N, C, D, H, W)."""
 
-    element: ElementType
+    element: ElementType  #: what windows are combined in
+    source: ElementType  #: what x has
     images: int
     channels: int
     axes: tuple[Axis | AdaptiveAxis, Axis | AdaptiveAxis, Axis | AdaptiveAxis]
@@ -50,6 +51,12 @@ class Pooling:
     finish: str = "plain"  #: "plain", "mean" (padding counts), "valid mean", "override", "scale" or "root"
     number: float = 1.0  #: power of "root", divisor of "override"
     indices: bool = False
+
+    @property
+    def variant(self) -> str:
+        """Operation, and what it reads where that is not what it computes in."""
+        same = self.source.numba_name == self.element.numba_name
+        return self.operation if same else f"{self.operation} from {self.source.numba_name}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def windows_of(axis: Axis | AdaptiveAxis) -> Windows:
 
 
 def _divisors(axis: Axis | AdaptiveAxis, finish: str) -> list[int]:
-    if finish == "override":
+    if finish not in ("mean", "valid mean"):
         return [1] * axis.out
     if finish == "mean" and isinstance(axis, Axis):
         counts = [axis.covered(o) for o in range(axis.out)]
@@ -133,7 +140,7 @@ def _plan_small(problem: Pooling) -> Plan:
     planes = problem.images * problem.channels
     planes_per_task, rows_per_task = _shares(planes, height.out, height.size * width.size)
     row_tasks = -(-height.out // rows_per_task)
-    input_bytes = planes * height.size * width.size * element.size
+    input_bytes = planes * height.size * width.size * problem.source.size
     padded = range((height.out - 1) * height.stride + height.extent)
     sources = [i - height.pad_begin if 0 <= i - height.pad_begin < height.size else -1 for i in padded]
     tables: list[Any] = [table(sources)]
@@ -158,7 +165,7 @@ def _plan_small(problem: Pooling) -> Plan:
         "row_tasks": row_tasks,
         **_finishing(problem, tables),
     }
-    shape = (f"{problem.operation} stride {width.stride}", height.kernel, width.kernel)
+    shape = (f"{problem.variant} stride {width.stride}", height.kernel, width.kernel)
     vectors = planes * height.out * -(-width.out // lanes_for(element))
     cycles = vectors * (2 * height.kernel * width.kernel + 10)
     return Plan((Step(Code(small_pool, element, shape), fields),), 0, 0, element, cycles, tuple(tables))
@@ -207,7 +214,7 @@ def plan_pooling(problem: Pooling) -> Plan:
         "row_tasks": row_tasks,
     }
     if problem.indices:
-        step = Step(Code(argpool, element, (problem.operation, 1, 1)), fields | {"height": height.size})
+        step = Step(Code(argpool, element, (problem.variant, 1, 1)), fields | {"height": height.size})
         work = planes * prod(axis.out for axis in problem.axes) * max(d.count) * max(h.count) * max(w.count)
         return Plan((step,), 0, 0, element, 3.0 * work, tuple(tables))
 
@@ -233,7 +240,7 @@ def plan_pooling(problem: Pooling) -> Plan:
         **finishing,
     }
     cycles = planes * rows * (max(h.count) * max(d.count) + max(w.count)) * width.size / lanes
-    step = Step(Code(pool, element, (problem.operation, 1, 1)), fields)
+    step = Step(Code(pool, element, (problem.variant, 1, 1)), fields)
     return Plan((step,), 0, fields["scratch_thread"], element, 2 * cycles, tuple(tables))
 
 
@@ -243,7 +250,7 @@ def is_global(problem: Pooling) -> bool:
     return seen and not problem.indices and problem.finish not in ("scale", "root") and problem.operation in _REDUCED
 
 
-_REDUCED = ("max", "min", "sum")
+_REDUCED = ("max", "min", "all", "sum")
 
 
 @lru_cache(maxsize=1024)
@@ -258,7 +265,8 @@ def plan_global(problem: Pooling) -> Plan:
     planes = problem.images * problem.channels
     planes_per_task = min(planes, max(1, _TASK_ELEMENTS // elements, planes // (4 * TASKS)))
     planes_per_task = -(-planes_per_task // lanes) * lanes if planes_per_task >= lanes else planes_per_task
-    evenly = batch == problem.channels * channel and sizes[:2] == [1, 1] and column == 1
+    together = lanes if lanes <= MOST_PLANES else 1
+    evenly = together > 1 and batch == problem.channels * channel and sizes[:2] == [1, 1] and column == 1
     divisor = problem.number if problem.finish == "override" else 1.0
     if problem.finish in ("mean", "valid mean"):
         divisor = float(prod(_divisors(axis, problem.finish)[0] for axis in problem.axes))
@@ -278,5 +286,5 @@ def plan_global(problem: Pooling) -> Plan:
         "evenly": channel if evenly else 0,
         "divisor": divisor,
     }
-    step = Step(Code(reduce_planes, element, (problem.operation, 1, lanes)), fields)
+    step = Step(Code(reduce_planes, element, (problem.variant, 1, together)), fields)
     return Plan((step,), 0, 0, element, planes * elements / 3)
