@@ -99,9 +99,9 @@ def threads_for(cycles: float) -> int:
     """Threads for work of so many cycles of one core: 1, or all that are allowed."""
     if _forked or cycles < _PAYS_ELSE:
         return 1
-    count = get_num_threads()
+    current = _engine or engine()
+    count = int(getattr(_local, "count", None) or _thread_count or current.maximum)
     if count > 1:
-        current = engine()
         if not current.layer:
             current.start()
         if _forked or cycles < _PAYS.get(current.layer, _PAYS_ELSE):
@@ -111,8 +111,8 @@ def threads_for(cycles: float) -> int:
 
 def launch(cycles: float, blocks: np.ndarray, shared: int, private: int, *addresses: int) -> None:
     """Run the steps in `blocks`, of `cycles` in all, with `shared` bytes of scratch and `private` for each thread."""
-    current = _engine or engine()
     threads = threads_for(cycles)
+    current = _engine or engine()
     if threads == 1:
         current.serial(blocks, shared + private, *addresses)
     elif current.layer != "workqueue":
@@ -142,10 +142,7 @@ def get_num_threads() -> int:
     ...     fastpool.get_num_threads()
     1
     """
-    count = getattr(_local, "count", None)
-    if count is not None:
-        return int(count)
-    return _thread_count if _thread_count is not None else int(engine().maximum)
+    return int(getattr(_local, "count", None) or _thread_count or engine().maximum)
 
 
 def set_num_threads(n: int) -> None:

@@ -144,7 +144,8 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     weight_bytes = group_out * group_channels * problem.taps * element.size
     input_bytes = group_channels * prod(a.size for a in problem.axes) * element.size
     blocks_outermost = common is not None and weight_bytes > input_bytes
-    blocks_per_task = 1 if blocks_outermost else blocks
+    # Taking a task costs as much as some of the small ones (64->256 on 13x13: 32 blocks of 1 us).
+    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if blocks_outermost else blocks
     others = outer * grid.depths * ceil_div(blocks, blocks_per_task)
     parts: tuple[Part, ...] = (Part(problem, 0, 0),)
     if common is None:
