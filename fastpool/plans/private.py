@@ -21,7 +21,7 @@ from fastpool.plans.packing import channel_elements, lay_out
 from fastpool.plans.problem import Convolution, apart, ceil_div
 
 #: Tasks of all images and groups below which rows and columns are cut further, down to so many rows or tiles.
-_TASKS, _LEAST = 16, 4
+_TASKS, _LEAST = 8, 4
 
 
 @dataclass(frozen=True)
