@@ -336,7 +336,7 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
         taps, strides = (" or ".join(map(str, sorted(set(values)))) for values in zip(*FORMS, strict=True))
         return (
             f"Winograd needs a square filter of {taps} taps a side, stride {strides}, one group, no dilation, "
-            f"and zeros for padding"
+            f"zeros for padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
         )
     cycles, best = min(((winograd_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
     winograd = _filtering_text((best.outputs, best.taps), best.phases)
@@ -503,7 +503,9 @@ def _why_schedule(tiling: Tiling, shared: bool) -> str:
     traffic, limit = schedule_traffic(tiling), tiling.problem.workspace_limit
     transformed = f"transformed input of {bytes_text(tiling.v_bytes)}"
     if traffic["shared"] == inf:
-        return f"each task transforms its own tiles, as a {transformed} is above {bytes_text(limit)}"
+        return (
+            f"each task transforms its own tiles: scratch with a common {transformed} would exceed {bytes_text(limit)}"
+        )
     moved = {name: bytes_text(round(traffic[name])) for name in traffic}
     if shared:
         return f"a common {transformed} moves {moved['shared']}, tasks on their own would move {moved['fused']}"
