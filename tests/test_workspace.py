@@ -59,6 +59,8 @@ LARGE = [
     ((1, 3, 1_000_000), (4, 3, 1000), {"padding": 10**6, "dilation": 2000}),
     ((1, 3, 1100, 1100), (1, 3, 1000, 1000), {"padding": 200}),
     ((1, 3, 50, 5), (1, 3, 2, 2), {"padding": ((0, 10**8), (0, 10**8)), "dilation": 10**8}),
+    ((1, 70_000, 6, 6), (4, 70_000, 5, 5), {"padding": 2, "stride": 2}),
+    ((1, 400_000, 6, 6), (4, 400_000, 3, 3), {"padding": 1}),
 ]
 
 
@@ -130,7 +132,7 @@ def extremes(draw):
     return shape, weight_shape, {"stride": stride, "padding": tuple(pads), "dilation": dilation, "groups": groups}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=120)
 @given(
     extremes(),
     st.sampled_from([*DTYPES, np.int8, np.int64]),
@@ -141,6 +143,8 @@ def extremes(draw):
 def test_scratch_of_any_shape(case, dtype, algorithm, mode, prepared):
     if dtype not in DTYPES and algorithm == "winograd":
         algorithm = "auto"
+    if sum(map(sum, case[2]["padding"])) > 10**5:  # a table of each element of the padding takes long
+        mode = "zeros"
     try:
         made = plan(*case, dtype, algorithm, mode, prepared)
     except ValueError as refused:  # results or paddings larger than any array
