@@ -19,7 +19,13 @@ from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels import spec_for
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
-from fastpool.kernels.tiles import PRIVATE_BYTES, WINOGRAD_PRIVATE_BYTES, TileShape
+from fastpool.kernels.tiles import (
+    PRIVATE_BYTES,
+    PRIVATE_ROW_BYTES,
+    SCRATCH_LIMIT,
+    WINOGRAD_PRIVATE_BYTES,
+    TileShape,
+)
 from fastpool.layer import Layer
 from fastpool.plans.convolution import plan_weights
 from fastpool.plans.direct import plan_direct, shared_bytes, tile_cycles
@@ -72,6 +78,9 @@ class Explanation:
         Winograd: the input is transformed once for all threads, or by each task for itself.
     tasks : int
         Independent parts of the work, which threads take one after the other (of the last step).
+    parts : int
+        Steps that each sum is done in, one after the other, of some channels or taps: 1, unless the packed channels of
+        a task would exceed the limit of scratch.
     rows_per_task, tiles_per_task : int
         Rows (which may have been joined into one, where nothing lies between them in memory; with Winograd, rows of
         tiles, those of the next image following) and tiles of pixels, of one block, that a task computes. Depthwise
@@ -129,6 +138,7 @@ class Explanation:
     source: str
     schedule: str | None
     tasks: int
+    parts: int
     rows_per_task: int
     tiles_per_task: int
     blocks: int
@@ -189,7 +199,7 @@ class Explanation:
         parts = "planes" if self.algorithm == "depthwise" else "blocks of channels"
         return (
             f"{_counted(self.tasks, 'task')} of {rows}, {_counted(self.tiles_per_task, 'tile')}, "
-            f"{self.blocks_per_task} of {self.blocks} {parts}"
+            f"{self.blocks_per_task} of {self.blocks} {parts}" + (f", {self.parts} times" if self.parts > 1 else "")
         )
 
 
@@ -289,7 +299,7 @@ def _direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, Any]
     rows = ceil_div(fields["out_rows"], fields["row_tasks"])
     tiles = fields["out_depths"] * fields["out_rows"] * fields["tiles"]
     channels = problem.groups * fields["blocks"] * tile.block(lanes)
-    done = problem.images * tiles * tile.pixels(lanes) * channels * fields["channels"] * problem.taps
+    done = problem.images * tiles * tile.pixels(lanes) * channels * (problem.channels // problem.groups) * problem.taps
     return {
         "algorithm": "direct",
         "filtering": None,
@@ -300,6 +310,7 @@ def _direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, Any]
         "lanes": lanes,
         "source": SOURCES[fields["source"]],
         "schedule": None,
+        "parts": len(plan.steps) - (fields["source"] == SHARED),
         "rows_per_task": rows,
         "tiles_per_task": rows * ceil_div(fields["tiles"], fields["tile_tasks"]),
         "blocks": fields["blocks"],
@@ -325,7 +336,7 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
         taps, strides = (" or ".join(map(str, sorted(set(values)))) for values in zip(*FORMS, strict=True))
         return (
             f"Winograd needs a square filter of {taps} taps a side, stride {strides}, one group, no dilation, "
-            f"and zeros for padding"
+            f"zeros for padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
         )
     cycles, best = min(((winograd_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
     winograd = _filtering_text((best.outputs, best.taps), best.phases)
@@ -342,7 +353,7 @@ def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
 
 
 def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
-    fields, size = plan.steps[-1].fields, problem.element.size
+    fields = plan.steps[-1].fields
     if fields["source"] == IN_PLACE:
         return "with neither stride nor padding, every tap finds its row in x"
     if problem.widened_from:
@@ -358,8 +369,23 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     needed, allowed = map(bytes_text, shared_bytes(problem))
     if fields["source"] == SHARED:
         return f"{cause}; all of x takes {needed}, within {allowed}"
-    own, aim = bytes_text(plan.thread_elements * size), bytes_text(PRIVATE_BYTES)
-    return f"{cause}; all of x would take {needed}, above {allowed}; a task's rows take {own} of {aim}"
+    return f"{cause}; all of x would take {needed}, above {allowed}; {_private_text(problem, plan)}"
+
+
+def _private_text(problem: Convolution, plan: Plan) -> str:
+    """What a task packs for itself."""
+    fields, own = plan.steps[0].fields, plan.thread_elements * problem.element.size
+    if fields["row_tasks"] < fields["out_rows"]:
+        return f"a task's rows take {bytes_text(own)} of {bytes_text(PRIVATE_BYTES)}"
+    whole = fields["tile_tasks"] == 1
+    text = ("a task's row takes " if whole else "a task's part of a row takes ") + bytes_text(own)
+    if len(plan.steps) > 1:
+        parts = "taps" if fields["taps"] < problem.taps else "channels"
+        return f"{text} for a part of the {parts}, as all of them would exceed {bytes_text(SCRATCH_LIMIT)}"
+    if own <= PRIVATE_ROW_BYTES:
+        return f"{text} of {bytes_text(PRIVATE_BYTES if whole and own <= PRIVATE_BYTES else PRIVATE_ROW_BYTES)}"
+    least = "shorter ones would mostly be packed twice" if fields["tiles"] > fields["tile_tasks"] else "one tile"
+    return f"{text}, above {bytes_text(PRIVATE_ROW_BYTES)}: {least}"
 
 
 def _why_blocking(problem: Convolution, plan: Plan) -> str:
@@ -399,6 +425,7 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
         "lanes": lanes,
         "source": "in place",
         "schedule": None,
+        "parts": 1,
         "rows_per_task": fields["rows_per_task"],
         "tiles_per_task": fields["rows_per_task"] * columns,
         "blocks": fields["planes"],
@@ -444,6 +471,7 @@ def _winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str,
         "lanes": tiling.lanes,
         "source": "in place",
         "schedule": "shared" if shared else "fused",
+        "parts": 1,
         "rows_per_task": fields["group_rows"],
         "tiles_per_task": group,
         "blocks": tiling.out_blocks,
@@ -475,7 +503,9 @@ def _why_schedule(tiling: Tiling, shared: bool) -> str:
     traffic, limit = schedule_traffic(tiling), tiling.problem.workspace_limit
     transformed = f"transformed input of {bytes_text(tiling.v_bytes)}"
     if traffic["shared"] == inf:
-        return f"each task transforms its own tiles, as a {transformed} is above {bytes_text(limit)}"
+        return (
+            f"each task transforms its own tiles: scratch with a common {transformed} would exceed {bytes_text(limit)}"
+        )
     moved = {name: bytes_text(round(traffic[name])) for name in traffic}
     if shared:
         return f"a common {transformed} moves {moved['shared']}, tasks on their own would move {moved['fused']}"

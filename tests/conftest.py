@@ -318,8 +318,14 @@ class Prefixes:
 LIMITS = {
     "shared": {"SHARED_BYTES": 2**60},
     "private": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 2**60},
-    "private, row by row": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 1},
-    "private, in parts": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 1, "SCRATCH_LIMIT": 1200},
+    "private, row by row": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 1, "PRIVATE_ROW_BYTES": 1},
+    "private, in parts": {
+        "SHARED_BYTES": 0,
+        "SHARED_LIMIT": 0,
+        "PRIVATE_BYTES": 1,
+        "PRIVATE_ROW_BYTES": 1,
+        "SCRATCH_LIMIT": 1200,
+    },
 }
 TAKEN = {"in place": IN_PLACE, "shared": SHARED} | dict.fromkeys(list(LIMITS)[1:], PRIVATE)
 

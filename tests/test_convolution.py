@@ -412,6 +412,8 @@ def check_huge_arguments():
         two_by_two = np.zeros((1, 3, 2, 2), np.float32)
         two_by_two[..., :1, :1] = oracle.conv2d(x, weight)[..., :1, :1]
         assert_close(fastpool.conv2d(x, weight, None, step, pads), two_by_two)
+        alone = oracle.conv2d(x, np.ascontiguousarray(weight[..., :1, :1]))
+        assert_close(fastpool.conv2d(x, weight, None, 1, pads, step), alone)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of the address space")

@@ -21,6 +21,7 @@ SOURCES = {
     "shared, rows joined": {"kernel": (1, 2), "stride": (1, 2), "groups": 1},
     "private": {"kernel": (3, 2), "stride": (1, 2), "begin": (0, 1), "groups": 2},
     "private, row by row": {"kernel": (1, 2), "stride": (2, 3), "begin": (1, 0), "groups": 1},
+    "private, in parts": {"kernel": (3, 3), "stride": (2, 2), "begin": (0, 1), "groups": 2},
 }
 
 

@@ -1,9 +1,10 @@
 """How a direct convolution is cut where each task packs for itself: rows, columns, and parts of the sums.
 
-A task aims at `PRIVATE_BYTES` of packed input, and never has more than `SCRATCH_LIMIT`. Fewer rows take less, down to
-one, and then fewer columns, as long as a task has more of them than lie between the first and the last tap: those are
-packed by its neighbour as well. Where all channels of that exceed the limit, the sums are done in parts, one step of
-the plan after the other, each of which adds to the result what a part of the channels gives, or of the taps.
+Rows are as few as `PRIVATE_BYTES` of packed input ask for. If that is one row, and it takes more than
+`PRIVATE_ROW_BYTES`, its columns are cut, too, as long as a task keeps more of them than lie between the first and the
+last tap: those are packed by its neighbour as well. Where all channels of that exceed `SCRATCH_LIMIT`, the sums are
+done in parts, one step of the plan after the other, each of which adds to the result what a part of the channels gives,
+or of the taps.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from itertools import product
 from fastpool.arrays import ALIGNMENT
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.direct import PRIVATE
-from fastpool.kernels.tiles import PRIVATE_BYTES, SCRATCH_LIMIT, TileShape
+from fastpool.kernels.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, TileShape
 from fastpool.plans.packing import channel_elements, lay_out
 from fastpool.plans.problem import Convolution, apart, ceil_div
 
 #: Tasks of all images and groups below which rows and columns are cut further, down to so many rows or tiles.
-_TASKS, _LEAST = 16, 4
+_TASKS, _LEAST = 8, 4
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def cut(problem: Convolution, tile: TileShape) -> Cut:
     """Cut the work so that each thread has little scratch."""
     depths, height, width = (a.out for a in problem.axes)
     channels, pixels = problem.channels // problem.groups, tile.pixels(lanes_for(problem.element))
-    aim = PRIVATE_BYTES // problem.element.size
+    size = problem.element.size
     rows, planes = height, problem.images * problem.groups * depths
-    while rows > 1 and _elements(problem, rows, width) * channels > aim:
+    while rows > 1 and _elements(problem, rows, width) * channels * size > PRIVATE_BYTES:
         rows = ceil_div(rows, 2)
     while rows > _LEAST and planes * ceil_div(height, rows) < _TASKS:
         rows = ceil_div(rows, 2)
@@ -83,7 +84,7 @@ def cut(problem: Convolution, tile: TileShape) -> Cut:
 
     def is_long(tiles: int) -> bool:
         few = tiles > _LEAST and planes * height * ceil_div(all_tiles, tiles) < _TASKS
-        return few or elements(tiles) * channels > aim
+        return few or elements(tiles) * channels * size > PRIVATE_ROW_BYTES
 
     if rows == 1:
         while tiles > 1 and ceil_div(tiles, 2) * pixels > last_tap and is_long(tiles):

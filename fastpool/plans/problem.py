@@ -9,6 +9,7 @@ import numpy as np
 
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
+from fastpool.kernels.tiles import SCRATCH_LIMIT
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -70,5 +71,5 @@ class Convolution:
 
     @property
     def workspace_limit(self) -> int:
-        """Bytes that all threads together may share as scratch."""
-        return 16 * 1024 * 1024
+        """Bytes of scratch that a plan may need for one thread, and that all may share."""
+        return SCRATCH_LIMIT

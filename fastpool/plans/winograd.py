@@ -30,6 +30,8 @@ from fastpool.plans.problem import Convolution, apart, ceil_div
 
 #: A shared V up to this size is read from the level-2 cache again and again for nothing.
 _CACHED_BYTES = 1024 * 1024
+#: More than what the ends of products, tiles and strips add to scratch.
+_ENDS_BYTES = 256 * 1024
 #: Groups of tiles that a plan aims at, for all out blocks together.
 _TASKS = 16
 
@@ -97,14 +99,15 @@ FORMS = {
 
 
 def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
-    """Forms that can compute the convolution: square filters at stride 1 or 2, one group, plain rows."""
+    """Forms that can compute it: square filters at stride 1 or 2, one group, plain rows, few enough channels."""
     depth, height, width = problem.axes
     padded = problem.padding_mode != "zeros" and (width.pad_begin or width.pad_end)
     unit = all(axis.dilation == 1 for axis in problem.axes) and height.stride == width.stride
     square = height.kernel == width.kernel and depth.kernel == depth.size == depth.out == 1
     if not unit or not square or problem.groups != 1 or problem.x_strides[4] != 1 or padded:
         return ()
-    return FORMS.get((width.kernel, width.stride), ())
+    forms = FORMS.get((width.kernel, width.stride), ())
+    return tuple(form for form in forms if Tiling(problem, form).tile_bytes + _ENDS_BYTES <= problem.workspace_limit)
 
 
 @dataclass(frozen=True)
@@ -145,10 +148,32 @@ class Tiling:
         return ceil_div(self.problem.out_channels, 2 * self.lanes)
 
     @property
+    def tile_bytes(self) -> int:
+        """Transformed input of a tile."""
+        elements = self.form.products * self.form.phases * self.channel_blocks * self.lanes
+        return elements * self.problem.element.size
+
+    @property
     def v_bytes(self) -> int:
         """Transformed input."""
-        elements = self.form.products * self.form.phases * self.channel_blocks * self.lanes * self.tiles
-        return elements * self.problem.element.size
+        return self.tile_bytes * self.tiles
+
+    def strip_elements(self, columns: int) -> int:
+        """Input rows, or output rows, of so many tiles beside each other, while they are transformed."""
+        form, lanes = self.form, self.lanes
+        span = form.stride * (columns * form.outputs + form.taps - 1)
+        return max(
+            form.stride * form.size * ceil_div(span, lanes) * lanes * lanes,
+            form.outputs * (columns * form.outputs + lanes) * lanes + lanes * lanes,
+        )
+
+    @property
+    def shared_bytes(self) -> int:
+        """Scratch for one thread, where the transformed input is shared: with products and strips of a row of tiles."""
+        size = self.problem.element.size
+        products = self.form.products * self.tile_columns * 2 * self.lanes * size
+        strip = self.strip_elements(self.tile_columns) * size
+        return self.v_bytes + max(products, WINOGRAD_PRIVATE_BYTES) + strip + _ENDS_BYTES
 
     @property
     def u_bytes(self) -> int:
@@ -195,7 +220,7 @@ def _is_shared(tiling: Tiling) -> bool:
 
 
 def _shared_traffic(tiling: Tiling) -> float:
-    if tiling.v_bytes > tiling.problem.workspace_limit:
+    if tiling.shared_bytes > tiling.problem.workspace_limit:
         return float("inf")
     again = tiling.out_blocks * tiling.v_bytes if tiling.v_bytes > _CACHED_BYTES else 2 * tiling.v_bytes
     return again + tiling.u_bytes
@@ -268,11 +293,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     m_product = apart(max(group, tile.width) * block, size)
     v_elements = apart(form.products * v_product + slack, size)
     m_elements = form.products * m_product
-    span = form.stride * (columns * form.outputs + form.taps - 1)
-    strip = max(
-        form.stride * form.size * ceil_div(span, lanes) * lanes * lanes,
-        form.outputs * (columns * form.outputs + lanes) * lanes + lanes * lanes,
-    )
+    strip = tiling.strip_elements(columns)
     private = m_elements + apart(strip, size) + (0 if shared else v_elements)
 
     source_rows = [
