@@ -19,6 +19,7 @@ from fastpool.kernels.pool import VARIANTS, pool
 from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
 from fastpool.kernels.smallpool import LARGEST_WINDOW, small_pool
 from fastpool.kernels.tiles import TARGET, TILE_SHAPES
+from fastpool.kernels.unpool import unpool
 from fastpool.kernels.winograd import (
     finish_rows,
     multiply,
@@ -82,6 +83,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
         tuple((operation, 1, TARGET.vector_bytes // size) for operation in ("max", "min", "sum") for size in (4, 8)),
     ),
     "argpool": (argpool, tuple((operation, 1, 1) for operation in ("max", "min"))),
+    "unpool": (unpool, _ANY),
 }
 
 _SUMS = {sum_type(x, weight) for x in INTEGERS.values() for weight in INTEGERS.values()}
@@ -98,7 +100,8 @@ INTEGER_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
             if any(sum_type(x, weight) == sums for weight in INTEGERS.values())
         )
         for sums in _SUMS
-    }
+    },
+    "unpool": dict.fromkeys(("int8", "int16", "int32", "int64"), _ANY),
 }
 
 
