@@ -28,7 +28,7 @@ def _per_axis(value: Any, axes: int) -> list[Any]:
 
 def _taps(
     x: Array, axes: int, kernel_size: Any, stride: Any, padding: Padding, dilation: Any, ceil_mode: bool
-) -> tuple[tuple[int, ...], Iterator[tuple[tuple[int, ...], Array]]]:
+) -> tuple[tuple[int, ...], Iterator[tuple[tuple[Any, ...], Array]]]:
     """Give the number of windows along each axis, and for each of them its place and its taps (N, C, tap)."""
     kernel = _per_axis(kernel_size, axes)
     steps = kernel if stride is None else _per_axis(stride, axes)
@@ -37,13 +37,11 @@ def _taps(
     )
     along = [[window.inside for window in _axis_windows(*axis)] for axis in geometry]
 
-    def windows() -> Iterator[tuple[tuple[int, ...], Array]]:
+    def windows() -> Iterator[tuple[tuple[Any, ...], Array]]:
         for place in itertools.product(*(range(len(axis)) for axis in along)):
             inside = [axis[o] for axis, o in zip(along, place, strict=True)]
-            yield (
-                place,
-                x[(..., *np.ix_(*inside))].reshape(*x.shape[:2], math.prod(map(len, inside))),
-            )
+            grid: tuple[Any, ...] = (slice(None), slice(None), *np.ix_(*inside))
+            yield place, x[grid].reshape(*x.shape[:2], math.prod(map(len, inside)))
 
     return tuple(map(len, along)), windows()
 
@@ -161,6 +159,7 @@ def _fractional(
     if axes == 2:  # PyTorch's: the width's comes first, in three dimensions the depth's
         samples = samples[..., ::-1]
     values, indices = np.empty((*x.shape[:2], *sizes), x.dtype), np.empty((*x.shape[:2], *sizes), np.int64)
+    place: tuple[Any, ...]
     for n, c in np.ndindex(x.shape[:2]):
         starts = [
             fractional_starts(*of_axis) for of_axis in zip(x.shape[2:], kernel, sizes, samples[n, c], strict=True)
@@ -262,14 +261,15 @@ def _blur(x: Array, axes: int, filter_size: int, stride: Any, padding_mode: str)
     steps, begin = _per_axis(stride, axes), (filter_size - 1) // 2
     sizes = [-(-size // step) for size, step in zip(x.shape[2:], steps, strict=True)]
     y = np.zeros((*x.shape[:2], *sizes))
+    place: tuple[Any, ...]
     for place in np.ndindex(*sizes):
         for tap in np.ndindex(filter_size, filter_size):
             at = [o * s - begin + t for o, s, t in zip(place, steps, tap, strict=True)]
-            outside = any(not 0 <= p < size for p, size in zip(at, x.shape[2:], strict=True))
-            if padding_mode == "zeros" and outside:
-                continue
-            source = at if not outside else [_source(p, n, padding_mode) for p, n in zip(at, x.shape[2:], strict=True)]
-            y[(..., *place)] += weight[tap] * x[(..., *source)]
+            if any(not 0 <= p < size for p, size in zip(at, x.shape[2:], strict=True)):
+                if padding_mode == "zeros":
+                    continue
+                at = [_source(p, size, padding_mode) for p, size in zip(at, x.shape[2:], strict=True)]
+            y[(..., *place)] += weight[tap] * x[(..., *at)]
     return y
 
 
