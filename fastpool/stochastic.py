@@ -1,4 +1,4 @@
-"""Stochastic pooling: one element of each window, drawn with a probability in proportion to it, or what that expects."""
+"""Stochastic pooling: one element of each window, drawn with odds in proportion to it, or what that expects."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def stochastic_pool2d(
         result, target = result_array(out, shape, element)
     if 0 not in shape:
         find = runtime.engine().address
-        samples = None if generator is None else generator.random(shape, element.dtype)  # type: ignore[arg-type]
+        samples = None if generator is None else generator.random(shape, element.dtype)
         plan = plan_stochastic(problem, draw)
         plan.run(find(ready), 0 if samples is None else find(samples), out=find(target))
     if result is not target:

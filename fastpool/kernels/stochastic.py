@@ -8,7 +8,6 @@ each output.
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from fastpool.kernels import simd
 from fastpool.kernels._jit import kernel
 from fastpool.kernels.calls import Layout
 from fastpool.kernels.simd import lanes_of, load, masked_load, masked_store, range_mask, scalar, splat, store
