@@ -12,6 +12,7 @@ from fastpool.dtypes import FLOATS, INTEGERS, POOLED, ElementType, pooled_types,
 from fastpool.kernels import lanes
 from fastpool.kernels._jit import Routine
 from fastpool.kernels.argpool import argpool
+from fastpool.kernels.blur import blur
 from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
 from fastpool.kernels.direct import direct, row_of_tiles
 from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
@@ -87,6 +88,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
         tuple((operation, 1, TARGET.vector_bytes // size) for operation in ("max", "min", "sum") for size in (4, 8)),
     ),
     "argpool": (argpool, tuple((operation, 1, 1) for operation in ("max", "min"))),
+    "blur": (blur, _ANY),
     "unpool": (unpool, _ANY),
     "sorted_median": (
         sorted_median,
