@@ -117,6 +117,8 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "get_num_threads",
     "global_avg_pool1d",
     "global_avg_pool2d",

@@ -309,8 +309,8 @@ def block_reduce(x: Array, block_size: Any, reduction: str) -> Array:
     functions: dict[str, Any] = {"max": np.max, "mean": np.mean, "sum": np.sum, "min": np.min, "median": np.median}
     shape = tuple(-(-size // b) for size, b in zip(x.shape, block, strict=True))
     of_floats = x.dtype.kind == "f"
-    y = np.empty(shape, functions[reduction](x.astype(np.float64) if of_floats else x).dtype)
     with np.errstate(invalid="ignore", over="ignore"):
+        y = np.empty(shape, functions[reduction](x.astype(np.float64) if of_floats else x).dtype)
         for place in np.ndindex(*shape):
             part = x[tuple(slice(o * b, (o + 1) * b) for o, b in zip(place, block, strict=True))]
             y[place] = functions[reduction](part.astype(np.float64) if of_floats else part)

@@ -15,6 +15,7 @@ from fastpool.kernels.argpool import argpool
 from fastpool.kernels.blur import blur
 from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
 from fastpool.kernels.direct import direct, row_of_tiles
+from fastpool.kernels.fractional import fractional, fractional_indices
 from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
 from fastpool.kernels.pack import pack_channel, pack_input, pack_weights
 from fastpool.kernels.pool import VARIANTS, pool
@@ -89,6 +90,8 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     ),
     "argpool": (argpool, tuple((operation, 1, 1) for operation in ("max", "min"))),
     "blur": (blur, _ANY),
+    "fractional": (fractional, (("max", 1, 1),)),
+    "fractional_indices": (fractional_indices, (("max", 1, 1),)),
     "unpool": (unpool, _ANY),
     "sorted_median": (
         sorted_median,
