@@ -1,7 +1,8 @@
 """Fractional max pooling: windows whose distances differ from plane to plane, worked out from a sample for each axis.
 
 Window i starts at ``floor((i + u) * a) - floor(u * a)`` with ``a = room / (out - 1)`` and ``room = size - kernel``, the
-last at ``room``. All in integers: with ``shift = floor(u * room)`` the first floor is ``(i * room + shift) // (out - 1)``.
+last at ``room``. All in integers: given ``shift = floor(u * room)``, the first floor is ``(i * room + shift)
+// (out - 1)`` and the second ``shift // (out - 1)``.
 """
 
 from numba.core import types
