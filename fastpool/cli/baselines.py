@@ -105,10 +105,10 @@ def blur_pool(x: Array, weights: Array, factor: int) -> Array:
     ends = ((size - 1) // 2, size // 2)
     h, w = x.shape[2:]
     padded = np.pad(x, ((0, 0), (0, 0), ends, ends), mode="reflect")
-    rows = weights[0] * padded[:, :, :h:factor]
+    rows: Array = weights[0] * padded[:, :, :h:factor]
     for k in range(1, size):
         rows += weights[k] * padded[:, :, k : k + h : factor]
-    y = weights[0] * rows[..., :w:factor]
+    y: Array = weights[0] * rows[..., :w:factor]
     for k in range(1, size):
         y += weights[k] * rows[..., k : k + w : factor]
     return y
