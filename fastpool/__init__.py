@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         sum_pool3d,
     )
     from fastpool.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
+    from fastpool.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 
 #: Public name -> module that defines it.
 _HOMES = {
@@ -116,6 +117,8 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "get_num_threads",
     "global_avg_pool1d",
     "global_avg_pool2d",

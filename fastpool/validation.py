@@ -323,6 +323,13 @@ def number(value: Any, name: str) -> float:
     return _as_float(value, name)
 
 
+def generator(seed: Any, name: str) -> np.random.Generator:
+    """Generator of random numbers: the one given, or one with this seed; None is a seed that never comes again."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return np.random.default_rng(None if seed is None else integer(seed, name, 0, 2**128 - 1))
+
+
 def _as_float(value: Any, name: str) -> float:
     try:
         return float(value)

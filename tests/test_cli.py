@@ -28,6 +28,11 @@ NAMES = [
     "Torch7 subsampling",
     "average pooling",
     "max pooling",
+    "min pooling",
+    "median pooling",
+    "Lp pooling",
+    "blur pooling",
+    "stochastic pooling",
 ]
 
 
@@ -223,6 +228,11 @@ def test_json_costs_are_those_counted_by_hand(report):
         "Torch7 subsampling": (6, out * 4, whole + 6 + out),
         "average pooling": (0, out * 4, whole + out),
         "max pooling": (0, 0, whole + out),
+        "min pooling": (0, 0, whole + out),
+        "median pooling": (0, 0, whole + out),
+        "Lp pooling": (0, out * 4, whole + out),
+        "blur pooling": (0, out * 16, whole + out),
+        "stochastic pooling": (0, 0, whole + out + out),  # one random number an output
     }
     assert [way["name"] for way in report["ways"]] == NAMES == list(expected)
     for way in report["ways"]:
@@ -360,6 +370,16 @@ def test_baselines_against_plain_reductions():
     by_name = {way.name: way.prepare_baseline(problem)(x) for way in ways.WAYS}
     np.testing.assert_array_equal(by_name["strided slice"], blocks[:, :, :, 0, :, 0])
     np.testing.assert_array_equal(by_name["max pooling"], blocks.max(axis=(3, 5)))
+    np.testing.assert_array_equal(by_name["min pooling"], blocks.min(axis=(3, 5)))
+    np.testing.assert_array_equal(by_name["median pooling"], np.median(blocks, axis=(3, 5)))
+    np.testing.assert_allclose(by_name["Lp pooling"], np.sqrt((blocks**2).mean(axis=(3, 5))), rtol=1e-6)
+    drawn = by_name["stochastic pooling"][:, :, :, np.newaxis, :, np.newaxis]
+    assert ((blocks == drawn).sum(axis=(3, 5)) == 1).all()
+    assert blocks.mean() < drawn.mean() < blocks.max()  # larger ones are drawn more often
+    # the binomial filter of six taps, from two pixels before the block to three after its first
+    row = np.array([1, 5, 10, 10, 5, 1]) / 32
+    inner = (x[0, :, 4:10, 7:13] * np.outer(row, row)).sum(axis=(1, 2))
+    np.testing.assert_allclose(by_name["blur pooling"][0, :, 2, 3], inner, rtol=1e-5)
     np.testing.assert_allclose(by_name["average pooling"], blocks.mean(axis=(3, 5)), rtol=1e-6)
     np.testing.assert_allclose(by_name["Torch7 subsampling"], blocks.mean(axis=(3, 5)), rtol=1e-6)
     # one inner output pixel of the strided convolution, tap by tap
@@ -376,8 +396,9 @@ def test_baselines_against_plain_reductions():
 @pytest.mark.parametrize("error", [0.01, np.nan])
 def test_a_wrong_result_fails_loudly(capsys, monkeypatch, photo, tmp_path, error):
     """A result that differs from the baseline, or is NaN, ends the command."""
-    broken = replace(ways.WAYS[-1], prepare=lambda problem: lambda x: x[:, :, ::2, ::2] * np.float32(error))
-    monkeypatch.setattr(ways, "WAYS", (*ways.WAYS[:-1], broken))
+    (way,) = (way for way in ways.WAYS if way.name == "max pooling")
+    broken = replace(way, prepare=lambda problem: lambda x: x[:, :, ::2, ::2] * np.float32(error))
+    monkeypatch.setattr(ways, "WAYS", (*ways.WAYS[:5], broken))
     assert compare(photo, "--out", tmp_path / "sheet.png") == EXIT_WRONG_RESULT
     out, err = capsys.readouterr()
     assert out == ""
@@ -560,11 +581,11 @@ def test_sheet_shows_every_result_pixel_by_pixel(capsys, tmp_path):
 @pytest.mark.parametrize("factor", [2, 3, 5, 8, 9, 64, 500])
 def test_layout_fits_whatever_the_shape(height, width, factor):
     """Nothing overlaps, nothing leaves the sheet, enlarged pixels are square."""
-    grid = layout.plan_grid(height, width, 6)
-    strip = layout.plan_strip(grid, height, width, factor, 7)
+    grid = layout.plan_grid(height, width, len(NAMES))
+    strip = layout.plan_strip(grid, height, width, factor, len(NAMES) + 1)
     assert max(grid.panel) <= layout.PANEL_LIMIT * 1.12
     assert min(grid.panel) >= 1
-    assert grid.corner(2)[0] + grid.column == grid.width - layout.MARGIN
+    assert grid.corner(layout.COLUMNS - 1)[0] + grid.column == grid.width - layout.MARGIN
     assert 1 <= strip.cells <= min(height, width)
     assert strip.side % strip.cells == 0
     if factor <= layout.CELL:
@@ -572,7 +593,12 @@ def test_layout_fits_whatever_the_shape(height, width, factor):
     assert strip.lefts[0] == layout.MARGIN
     assert strip.lefts[-1] + strip.side == grid.width - layout.MARGIN
     assert all(b - a >= strip.side for a, b in zip(strip.lefts, strip.lefts[1:], strict=False))
-    assert grid.bottom < strip.heading_top < strip.top < strip.bottom
+    assert grid.bottom < strip.heading_top < strip.tops[0]
+    assert all(b - a > strip.side for a, b in zip(strip.tops, strip.tops[1:], strict=False))
+    assert strip.tops[-1] + strip.side < strip.bottom
+    corners = {strip.corner(index) for index in range(len(NAMES) + 1)}
+    assert len(corners) == len(NAMES) + 1
+    assert len(strip.lefts) * strip.rows < len(corners) + len(strip.lefts)  # no row is empty
 
 
 def test_detail_is_where_the_blocks_vary():

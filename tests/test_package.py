@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "dtypes": set(),
     "memo": set(),
     "oracle": set(),
+    "oracle_extras": {"oracle"},
     "arrays": {"dtypes"},
     "validation": FOUNDATION,
     "kernels": {"dtypes"},
@@ -50,7 +51,8 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 #: Folders and modules -> packages outside the standard library that they may import.
-LIBRARIES = {"geometry": set(), "memo": set(), "units": set(), "": set(), "__main__": set(), "oracle": {"numpy"}}
+LIBRARIES = {"geometry": set(), "memo": set(), "units": set(), "": set(), "__main__": set()}
+LIBRARIES |= {"oracle": {"numpy"}, "oracle_extras": {"numpy"}}
 #: Those of the extras, imported where they are used.
 EXTRAS = {"cli": {"matplotlib", "PIL", "rich"}, "onnx": {"onnx"}}
 #: Names by which Numba compiles, which two files may use.

@@ -61,3 +61,54 @@ def subsample(x: Array, weight: Array, bias: Array, factor: int) -> Array:
     y *= weight[:, np.newaxis, np.newaxis]
     y += bias[:, np.newaxis, np.newaxis]
     return y
+
+
+def min_pool(x: Array, factor: int) -> Array:
+    """Return the smallest value of every block."""
+    return fold_blocks(x, factor, np.minimum)
+
+
+def root_mean_square(x: Array, factor: int) -> Array:
+    """Return the root of the mean square of every block."""
+    y = fold_blocks(x * x, factor, np.add)
+    y *= np.float32(1 / factor**2)
+    np.sqrt(y, out=y)
+    return y
+
+
+def block_rows(x: Array, factor: int) -> Array:
+    """Copy every block into a row of its own: (n, c, h, w, factor * factor)."""
+    n, c, h, w = x.shape
+    blocks = x.reshape(n, c, h // factor, factor, w // factor, factor).transpose(0, 1, 2, 4, 3, 5)
+    return blocks.reshape(n, c, h // factor, w // factor, factor * factor)
+
+
+def median_pool(x: Array, factor: int) -> Array:
+    """Return the median of every block."""
+    median: Array = np.median(block_rows(x, factor), axis=-1, overwrite_input=True)
+    return median
+
+
+def stochastic_pool(x: Array, factor: int, seed: int) -> Array:
+    """Draw one value of every block with a probability in proportion to it: where the running sum passes u * sum."""
+    taps = np.maximum(block_rows(x, factor), 0)
+    sums = taps.cumsum(axis=-1)
+    u = np.random.default_rng(seed).random(taps.shape[:-1], np.float32)
+    drawn = (sums > (u * sums[..., -1])[..., np.newaxis]).argmax(axis=-1)
+    chosen: Array = np.take_along_axis(taps, drawn[..., np.newaxis], axis=-1)[..., 0]
+    return chosen
+
+
+def blur_pool(x: Array, weights: Array, factor: int) -> Array:
+    """Filter along both axes, one after the other, with reflected borders, and only where it is kept."""
+    size = len(weights)
+    ends = ((size - 1) // 2, size // 2)
+    h, w = x.shape[2:]
+    padded = np.pad(x, ((0, 0), (0, 0), ends, ends), mode="reflect")
+    rows: Array = weights[0] * padded[:, :, :h:factor]
+    for k in range(1, size):
+        rows += weights[k] * padded[:, :, k : k + h : factor]
+    y: Array = weights[0] * rows[..., :w:factor]
+    for k in range(1, size):
+        y += weights[k] * rows[..., k : k + w : factor]
+    return y

@@ -1,7 +1,8 @@
 """Where everything on the contact sheet goes: plain integers, in pixels.
 
 From top to bottom: a title; the picture at the left, at twice the size of the results, which stand in a grid at its
-right, each above its caption; a strip with the same detail out of each of them; a line on the measurement.
+right, each above its caption; a strip, of one row or two, with the same detail out of each of them; a line on the
+measurement.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from fastpool.cli.typeset import BODY, FIGURES, HEADING, NAME, SUBTITLE, TITLE
 
 MARGIN = 48
 GAP = 30
-COLUMNS = 3
+COLUMNS = 4
 MIN_COLUMN = 256
 CAPTION_GAP = 12
 IDEA_LINES = 2
@@ -24,10 +25,16 @@ PANEL_AREA = 78_000
 PANEL_LIMIT = 360
 """The longest side of a result, about."""
 
+STRIP_COLUMNS = 6
+"""Squares side by side in the strip, at most."""
 SQUARE_GAP = 14
 """The least distance between the squares of the strip."""
 CELL = 8
 """The wanted side of one output pixel in the strip."""
+
+
+LABELS = CAPTION_GAP + NAME.leading + FIGURES.leading
+"""Height of what stands below a square of the strip."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +64,28 @@ class Grid:
 
 @dataclass(frozen=True)
 class Strip:
-    """The enlarged details: output pixels along a side, the side of a square, and where the squares stand."""
+    """The enlarged details: output pixels along a side, the side of a square, and the columns and rows of squares."""
 
     cells: int
     side: int
     lefts: tuple[int, ...]
+    rows: int
     heading_top: int
 
     @property
-    def top(self) -> int:
-        """Of the squares."""
-        return self.heading_top + HEADING.leading + 10
+    def tops(self) -> tuple[int, ...]:
+        """Of the rows of squares."""
+        first = self.heading_top + HEADING.leading + 10
+        return tuple(first + row * (self.side + LABELS + GAP) for row in range(self.rows))
 
     @property
     def bottom(self) -> int:
         """Below the labels of the squares."""
-        return self.top + self.side + CAPTION_GAP + NAME.leading + FIGURES.leading
+        return self.tops[-1] + self.side + LABELS
+
+    def corner(self, index: int) -> tuple[int, int]:
+        """Top left corner of a square."""
+        return self.lefts[index % len(self.lefts)], self.tops[index // len(self.lefts)]
 
 
 def plan_grid(out_height: int, out_width: int, results: int) -> Grid:
@@ -95,14 +108,17 @@ def plan_strip(grid: Grid, out_height: int, out_width: int, factor: int, squares
 
     Where the factor is larger than a cell, the picture's part of the strip is shrunk instead.
     """
-    room = (grid.width - 2 * MARGIN - (squares - 1) * SQUARE_GAP) // squares
+    rows = ceil(squares / STRIP_COLUMNS)
+    columns = ceil(squares / rows)
+    room = (grid.width - 2 * MARGIN - (columns - 1) * SQUARE_GAP) // columns
     unit = factor if factor <= CELL else 1
     cells = min(room // (unit * round(CELL / unit)), out_height, out_width)
     side = cells * max(unit, room // cells // unit * unit)
-    step = (grid.width - 2 * MARGIN - side) / (squares - 1)
+    step = (grid.width - 2 * MARGIN - side) / (columns - 1)
     return Strip(
         cells=cells,
         side=side,
-        lefts=tuple(MARGIN + round(i * step) for i in range(squares)),
+        lefts=tuple(MARGIN + round(i * step) for i in range(columns)),
+        rows=rows,
         heading_top=grid.bottom + 36,
     )

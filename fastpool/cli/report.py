@@ -31,7 +31,7 @@ PLAIN_WIDTH = 160
 """Characters in a line where the output is no terminal: enough for the whole table."""
 
 NOTES = (
-    "NumPy: im2col + matmul for the convolutions, strided slices for the rest, with equal results.",
+    "NumPy: im2col + matmul for the convolutions, strided slices or blocks for the rest, with equal results.",
     "shift: change of the output when the picture moves by one pixel, relative to its contrast (aliasing).",
     "More: fastpool compare --help",
 )

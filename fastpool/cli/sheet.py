@@ -38,7 +38,7 @@ DOT = "  \N{MIDDLE DOT}  "
 
 LEGEND = (
     ("parameters", "what training would learn"),
-    ("time", "of fastpool, and of NumPy: im2col + matmul for the convolutions, slices for the rest"),
+    ("time", "of fastpool, and of NumPy: im2col + matmul for the convolutions, slices or blocks for the rest"),
     (
         "shift",
         "change of the result when the picture moves by one pixel, relative to its contrast. Detail too fine for the "
@@ -188,21 +188,23 @@ def _draw_strip(
         columns = slice(column * scale, (column + strip.cells) * scale)
         return resize(to_image(x[:, :, rows, columns]), size)
 
-    label_top = strip.top + strip.side + CAPTION_GAP
-    _paste(sheet, draw, cut(picture.pixels, factor), (strip.lefts[0], strip.top))
-    write_lines(draw, strip.lefts[0], label_top, ["Original"], FIGURES)
+    def show(index: int, image: Image.Image, title: str) -> tuple[int, int]:
+        """Paste a square with its title; return where more can be written."""
+        left, top = strip.corner(index)
+        label_top = top + strip.side + CAPTION_GAP
+        _paste(sheet, draw, image, (left, top))
+        write_lines(draw, left, label_top, [shorten(title, FIGURES, strip.side)], FIGURES)
+        return left, label_top + FIGURES.leading + 8
 
+    show(0, cut(picture.pixels, factor), "Original")
     largest = max(m.shift_difference or 0.0 for m in measurements)
-    for m, left in zip(measurements, strip.lefts[1:], strict=True):
-        _paste(sheet, draw, cut(m.output, 1), (left, strip.top))
-        write_lines(draw, left, label_top, [shorten(_title(m), FIGURES, strip.side)], FIGURES)
-        y = label_top + FIGURES.leading + 8
-        value = f"shift {shift_text(m.shift_difference)}"
+    for index, m in enumerate(measurements, 1):
+        left, y = show(index, cut(m.output, 1), _title(m))
         draw.rectangle((left, y, left + strip.side - 1, y + 5), fill=TRACK)
         if m.shift_difference:
             end = left + round((strip.side - 1) * m.shift_difference / largest)
             draw.rectangle((left, y, end, y + 5), fill=ACCENT)
-        write_lines(draw, left, y + 10, [value], BODY)
+        write_lines(draw, left, y + 10, [f"shift {shift_text(m.shift_difference)}"], BODY)
 
 
 def _title(m: Measurement) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ class Way:
 
     name: str
     idea: str
-    """One line; {f} stands for the factor, {k} for the side of the strided convolution's filter."""
+    """One line; {f} stands for the factor, {k} for the side of the strided convolution's filter, {b} for the blur's."""
     baseline: str
     """What NumPy does for the same result."""
     prepare: Callable[[Problem], Operation]
@@ -84,7 +85,9 @@ class Way:
 
     def explain(self, problem: Problem) -> str:
         """Return the idea in one line, with the numbers of this problem."""
-        return self.idea.format(f=problem.factor, k=strided_filter_size(problem.factor))
+        return self.idea.format(
+            f=problem.factor, k=strided_filter_size(problem.factor), b=blur_filter_size(problem.factor)
+        )
 
     def multiply_adds(self, problem: Problem) -> int:
         """One for every tap that is summed, over all passes; comparisons do not count."""
@@ -125,6 +128,14 @@ def strided_filter_size(factor: int) -> int:
     return 2 * factor - 1
 
 
+def blur_filter_size(factor: int) -> int:
+    """Side of the binomial filter: 4 for factor 2, as its inventor has it, up to the largest that there is."""
+    return min(2 * factor, 7)
+
+
+STOCHASTIC_SEED = 0
+"""Of the draws, so that each call and the baseline draw the same."""
+
 POOLED_FILTER_SIZE = 3
 """Side of the filter that comes before the max pooling, the usual one, whatever the factor."""
 
@@ -161,7 +172,34 @@ def _subsample(problem: Problem) -> Operation:
     return lambda x: fp.subsample2d(x, weight, bias, problem.factor)
 
 
+def _norm(problem: Problem) -> Operation:
+    # The norm of a block of equal pixels is `factor` times as large as they are.
+    scale = np.float32(1 / problem.factor)
+
+    def run(x: Array) -> Array:
+        y: Array = fp.lp_pool2d(x, 2, problem.factor)
+        y *= scale
+        return y
+
+    return run
+
+
+def _blur(problem: Problem) -> Operation:
+    size = blur_filter_size(problem.factor)
+    return lambda x: fp.blur_pool2d(x, size, problem.factor)
+
+
+def _stochastic(problem: Problem) -> Operation:
+    return lambda x: fp.stochastic_pool2d(x, problem.factor, training=True, seed=STOCHASTIC_SEED)
+
+
 # How each way is run by NumPy.
+
+
+def _blur_baseline(problem: Problem) -> Operation:
+    size = blur_filter_size(problem.factor)
+    weights = np.array([comb(size - 1, k) / 2 ** (size - 1) for k in range(size)], dtype=np.float32)
+    return lambda x: baselines.blur_pool(x, weights, problem.factor)
 
 
 def _smoothing_conv_baseline(channels: int, size: int, stride: int) -> Operation:
@@ -204,6 +242,19 @@ def _conv_then_max_passes(problem: Problem) -> tuple[Pass, ...]:
     weights = full_filter_parameters(problem.channels, size)
     convolution = Pass(inputs, weights, inputs, inputs * problem.channels * size**2)
     return (convolution, Pass(inputs, 0, problem.outputs, 0))
+
+
+def _reading_pass(problem: Problem) -> tuple[Pass, ...]:
+    return (Pass(problem.inputs, 0, problem.outputs, 0),)
+
+
+def _blur_pass(problem: Problem) -> tuple[Pass, ...]:
+    taps = blur_filter_size(problem.factor) ** 2
+    return (Pass(problem.inputs, 0, problem.outputs, problem.outputs * taps),)
+
+
+def _stochastic_pass(problem: Problem) -> tuple[Pass, ...]:
+    return (Pass(problem.inputs + problem.outputs, 0, problem.outputs, 0),)
 
 
 def _summing_pass(problem: Problem, weights: int) -> tuple[Pass, ...]:
@@ -268,7 +319,57 @@ WAYS: tuple[Way, ...] = (
         prepare=lambda p: lambda x: fp.max_pool2d(x, p.factor),
         prepare_baseline=lambda p: lambda x: baselines.max_pool(x, p.factor),
         parameters=lambda p: 0,
-        passes=lambda p: (Pass(p.inputs, 0, p.outputs, 0),),
+        passes=_reading_pass,
+        taps=lambda p: 1,
+    ),
+    Way(
+        name="min pooling",
+        idea="smallest of each {f} x {f} block",
+        baseline="minimum of slices",
+        prepare=lambda p: lambda x: fp.min_pool2d(x, p.factor),
+        prepare_baseline=lambda p: lambda x: baselines.min_pool(x, p.factor),
+        parameters=lambda p: 0,
+        passes=_reading_pass,
+        taps=lambda p: 1,
+    ),
+    Way(
+        name="median pooling",
+        idea="middle value of each {f} x {f} block",
+        baseline="np.median of blocks",
+        prepare=lambda p: lambda x: fp.median_pool2d(x, p.factor),
+        prepare_baseline=lambda p: lambda x: baselines.median_pool(x, p.factor),
+        parameters=lambda p: 0,
+        passes=_reading_pass,
+        taps=lambda p: 2,
+    ),
+    Way(
+        name="Lp pooling",
+        idea="root of the mean square of each {f} x {f} block: p = 2",
+        baseline="sum of squared slices",
+        prepare=_norm,
+        prepare_baseline=lambda p: lambda x: baselines.root_mean_square(x, p.factor),
+        parameters=lambda p: 0,
+        passes=lambda p: _summing_pass(p, 0),
+        taps=lambda p: p.factor**2,
+    ),
+    Way(
+        name="blur pooling",
+        idea="fixed {b} x {b} binomial filter, computed only where it is kept",
+        baseline="sums of shifted slices",
+        prepare=_blur,
+        prepare_baseline=_blur_baseline,
+        parameters=lambda p: 0,
+        passes=_blur_pass,
+        taps=lambda p: blur_filter_size(p.factor) ** 2,
+    ),
+    Way(
+        name="stochastic pooling",
+        idea="one of each {f} x {f} block, drawn with odds in proportion to it",
+        baseline="running sums of blocks",
+        prepare=_stochastic,
+        prepare_baseline=lambda p: lambda x: baselines.stochastic_pool(x, p.factor, STOCHASTIC_SEED),
+        parameters=lambda p: 0,
+        passes=_stochastic_pass,
         taps=lambda p: 1,
     ),
 )

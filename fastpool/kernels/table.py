@@ -12,13 +12,18 @@ from fastpool.dtypes import FLOATS, INTEGERS, POOLED, ElementType, pooled_types,
 from fastpool.kernels import lanes
 from fastpool.kernels._jit import Routine
 from fastpool.kernels.argpool import argpool
+from fastpool.kernels.blur import blur
 from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
 from fastpool.kernels.direct import direct, row_of_tiles
+from fastpool.kernels.fractional import fractional, fractional_indices
+from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
 from fastpool.kernels.pack import pack_channel, pack_input, pack_weights
 from fastpool.kernels.pool import VARIANTS, pool
 from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
 from fastpool.kernels.smallpool import LARGEST_WINDOW, small_pool
+from fastpool.kernels.stochastic import weighted_draw, weighted_mean
 from fastpool.kernels.tiles import TARGET, TILE_SHAPES
+from fastpool.kernels.unpool import unpool
 from fastpool.kernels.winograd import (
     finish_rows,
     multiply,
@@ -45,6 +50,8 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
 )
 _FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
 _WINDOWS = [(rows, columns) for rows in range(1, 10) for columns in range(1, 10) if rows * columns <= LARGEST_WINDOW]
+#: What medians are taken of: the spec's elements, or integers that it widens (to float64).
+_SOURCES = ("", *(f"from {name}" for name in (*(x.numba_name for x in INTEGERS.values()), "uint64")))
 
 KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pack_channel": (pack_channel, _ANY),
@@ -82,6 +89,18 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
         tuple((operation, 1, TARGET.vector_bytes // size) for operation in ("max", "min", "sum") for size in (4, 8)),
     ),
     "argpool": (argpool, tuple((operation, 1, 1) for operation in ("max", "min"))),
+    "blur": (blur, _ANY),
+    "fractional": (fractional, (("max", 1, 1),)),
+    "fractional_indices": (fractional_indices, (("max", 1, 1),)),
+    "unpool": (unpool, _ANY),
+    "sorted_median": (
+        sorted_median,
+        tuple((source, 1, taps) for source in _SOURCES for taps in range(1, LARGEST_SORTED + 1)),
+    ),
+    "counted_median": (counted_median, tuple((source, 1, 1) for source in _SOURCES)),
+    "weighted_draw": (weighted_draw, _ANY),
+    "weighted_mean": (weighted_mean, _ANY),
+    "median_in_place": (median_in_place, tuple((source, 1, 1) for source in _SOURCES)),
 }
 
 _SUMS = {sum_type(x, weight) for x in INTEGERS.values() for weight in INTEGERS.values()}
@@ -98,7 +117,8 @@ INTEGER_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
             if any(sum_type(x, weight) == sums for weight in INTEGERS.values())
         )
         for sums in _SUMS
-    }
+    },
+    "unpool": dict.fromkeys(("int8", "int16", "int32", "int64"), _ANY),
 }
 
 
