@@ -9,7 +9,7 @@ from conftest import DTYPES, noise
 
 import fastpool
 from bench.cases import conv_cases
-from fastpool import layer, runtime
+from fastpool import explain, layer, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels import spec_for
@@ -334,6 +334,56 @@ def test_text(decided):
     assert f"{found.schedule or found.source}: " in text
     assert pickle.loads(pickle.dumps(found)) == found
     assert hash(found) == hash(pickle.loads(pickle.dumps(found)))
+
+
+#: What a task packs for itself, in words -> shape of x and weight, options, parts of the sums.
+CUTS = {
+    "a task's rows take": ((1, 64, 120, 130), (8, 64, 3, 3), {}, 1),
+    "a task's row takes": ((1, 512, 60, 100), (8, 512, 3, 3), {}, 1),
+    "a task's part of a row takes": ((4, 64, 100_000), (64, 64, 3), {}, 1),
+    "would mostly be packed twice": ((1, 512, 80, 400), (8, 512, 3, 3), {"dilation": 150, "padding": 150}, 1),
+    "for a part of the channels": ((1, 64, 300_000), (4, 64, 100_000), {}, 4),
+    "for a part of the taps": ((1, 1, 3100, 3100), (1, 1, 3000, 3000), {}, 4),
+}
+
+
+@pytest.mark.parametrize("words", CUTS)
+def test_cuts_of_what_a_task_packs(words):
+    shape, weight_shape, options, parts = CUTS[words]
+    options = {"padding": 1, "algorithm": "direct"} | options
+    weight = np.broadcast_to(np.float32(0), weight_shape)
+    conv = getattr(fastpool, f"Conv{len(shape) - 2}d")(weight, **options)
+    found, x = conv.explain(shape), np.broadcast_to(np.float32(0), (1,) * len(shape))
+    x = np.lib.stride_tricks.as_strided(x, shape, [4 * prod(shape[i + 1 :]) for i in range(len(shape))])
+    plan = conv._layer.bind(x, False).plan
+    assert words in found.why.source
+    assert found.parts == parts == len(plan.steps)
+    assert (f", {parts} times" in str(found)) == (parts > 1)
+    # What a task computes, from the ranges that the kernel takes.
+    fields = plan.steps[-1].fields
+    assert {step.tasks for step in plan.steps} == {found.tasks}
+    assert found.tasks == prod(shape[: -len(shape) + 1]) * fields["row_tasks"] * fields["tile_tasks"]
+    rows, tiles = (
+        max((n + 1) * fields[all_] // fields[cut] - n * fields[all_] // fields[cut] for n in range(fields[cut]))
+        for all_, cut in [("out_rows", "row_tasks"), ("tiles", "tile_tasks")]
+    )
+    assert (found.rows_per_task, found.tiles_per_task) == (rows, rows * tiles)
+    assert ("part of a row" in found.why.source) == (fields["tile_tasks"] > 1)
+    assert ("rows take" in found.why.source) == (rows > 1)
+    # All weights are summed once, in order.
+    summed = [step.fields["channels"] * step.fields["taps"] * fields["block"] for step in plan.steps]
+    assert [step.fields["first_weight"] for step in plan.steps] == [sum(summed[:n]) for n in range(parts)]
+    assert sum(summed) == fields["weights_block"] == prod(weight_shape[1:]) * fields["block"]
+    assert found.workspace_bytes <= found.threads * 2**24
+
+
+def test_a_part_of_a_row_that_is_one_tile(planner, monkeypatch):
+    planner.force(source="private, row by row")
+    monkeypatch.setattr(explain, "PRIVATE_ROW_BYTES", 1)
+    found = prepared((8, 4, 3, 3), padding=1).explain((1, 4, 20, 300))
+    assert "a task's part of a row takes" in found.why.source
+    assert found.why.source.endswith(": one tile")
+    assert (found.rows_per_task, found.tiles_per_task) == (1, 1)
 
 
 def test_the_reason_follows_the_choice():
