@@ -19,7 +19,10 @@ if TYPE_CHECKING:
         adaptive_max_pool2d,
         adaptive_max_pool3d,
     )
+    from fastpool.blocks import block_reduce
+    from fastpool.blur import blur_pool2d
     from fastpool.convolution import Conv1d, Conv2d, Conv3d, conv1d, conv2d, conv3d
+    from fastpool.fractional import fractional_max_pool2d, fractional_max_pool3d
     from fastpool.global_pooling import (
         global_avg_pool1d,
         global_avg_pool2d,
@@ -32,7 +35,10 @@ if TYPE_CHECKING:
         global_max_pool3d,
     )
     from fastpool.max_pooling import max_pool1d, max_pool2d, max_pool3d, min_pool1d, min_pool2d, min_pool3d
+    from fastpool.median import median_pool1d, median_pool2d, median_pool3d
     from fastpool.runtime import get_num_threads, info, set_num_threads, threads
+    from fastpool.shuffle import pixel_shuffle, pixel_unshuffle
+    from fastpool.stochastic import stochastic_pool2d
     from fastpool.subsampling import subsample1d, subsample2d, subsample3d
     from fastpool.sum_pooling import (
         avg_pool1d,
@@ -92,6 +98,19 @@ _HOMES = {
     "subsample1d": "subsampling",
     "subsample2d": "subsampling",
     "subsample3d": "subsampling",
+    "max_unpool1d": "unpooling",
+    "max_unpool2d": "unpooling",
+    "max_unpool3d": "unpooling",
+    "median_pool1d": "median",
+    "median_pool2d": "median",
+    "median_pool3d": "median",
+    "stochastic_pool2d": "stochastic",
+    "fractional_max_pool2d": "fractional",
+    "fractional_max_pool3d": "fractional",
+    "blur_pool2d": "blur",
+    "pixel_shuffle": "shuffle",
+    "pixel_unshuffle": "shuffle",
+    "block_reduce": "blocks",
     "set_num_threads": "runtime",
     "get_num_threads": "runtime",
     "threads": "runtime",
@@ -111,6 +130,8 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "block_reduce",
+    "blur_pool2d",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -136,10 +157,19 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
+    "median_pool1d",
+    "median_pool2d",
+    "median_pool3d",
     "min_pool1d",
     "min_pool2d",
     "min_pool3d",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "set_num_threads",
+    "stochastic_pool2d",
     "subsample1d",
     "subsample2d",
     "subsample3d",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastpool import validation
+from fastpool.dtypes import POOLED
 from fastpool.geometry import Axis
 from fastpool.median import MEDIAN_TYPES, pool_medians
 from fastpool.pooling import Choice, pool
@@ -83,7 +84,8 @@ def block_reduce(x: np.ndarray, block_size: Any, reduction: str = "max") -> np.n
     Parameters
     ----------
     x : ndarray
-        Of any rank from 1, not empty, float32 or float64 (medians of integers and bool, too), with any strides.
+        Of any rank from 1, not empty, of any dtype that `max_pool2d` (for medians `median_pool2d`) takes, with any
+        strides.
     block_size : int or sequence of int
         Size of a block along each axis; one integer counts for all of them.
     reduction : {"max", "mean", "sum", "min", "median"}
@@ -92,7 +94,8 @@ def block_reduce(x: np.ndarray, block_size: Any, reduction: str = "max") -> np.n
     Returns
     -------
     ndarray, of x's rank
-        Sizes are ``ceil(size / block)``. Of x's dtype; medians of integers are float64.
+        Sizes are ``ceil(size / block)``. Of x's dtype; of integers and bool sums are int64 or uint64, means and medians
+        float64.
 
     Raises
     ------
@@ -120,10 +123,7 @@ def block_reduce(x: np.ndarray, block_size: Any, reduction: str = "max") -> np.n
     """
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {REDUCTIONS}, got {validation.shown(reduction)}")
-    if reduction == "median":
-        validation.array(x, "x", MEDIAN_TYPES)
-    else:
-        validation.array(x, "x")
+    validation.array(x, "x", MEDIAN_TYPES if reduction == "median" else POOLED)
     if x.size == 0 or x.ndim == 0:
         raise ValueError(f"x must have at least one axis, and no empty one, got shape {x.shape}")
     block = validation.per_axis(block_size, "block_size", x.ndim, 1)

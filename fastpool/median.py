@@ -9,7 +9,7 @@ import numpy as np
 
 from fastpool import runtime, validation
 from fastpool.arrays import kernel_ready, result_array
-from fastpool.dtypes import ELEMENT_TYPES, FLOATS, ElementType
+from fastpool.dtypes import FLOATS, HALVES, POOLED
 from fastpool.geometry import Axis
 from fastpool.plans.median import plan_median
 from fastpool.plans.taps import Tapped
@@ -17,9 +17,8 @@ from fastpool.pooling import windows
 
 _DEPTH = Axis(1, 1, 1, 1, 0, 0, 1)
 _FLOAT64 = FLOATS[np.dtype(np.float64)]
-_BYTE = ELEMENT_TYPES[np.dtype(np.uint8)]
 #: What medians can be taken of.
-MEDIAN_TYPES = ELEMENT_TYPES | {np.dtype(name): ElementType(np.dtype(name), name) for name in ("uint64", "bool")}
+MEDIAN_TYPES = {dtype: element for dtype, element in POOLED.items() if dtype not in HALVES}
 
 
 def pool_medians(x: np.ndarray, axes: Sequence[Axis], out: np.ndarray | None = None) -> np.ndarray:
@@ -35,8 +34,6 @@ def pool_medians(x: np.ndarray, axes: Sequence[Axis], out: np.ndarray | None = N
         result, target = result_array(out, shape, element)
     if 0 not in shape:
         ready = kernel_ready(x, source)
-        if source.dtype == np.bool_:
-            ready, source = ready.view(np.uint8), _BYTE
         batched = ready if ready.ndim == rank + 2 else ready[np.newaxis]
         steps = [step // source.size for step in batched.strides]
         lifted = (*(_DEPTH,) * (3 - rank), *axes)

@@ -10,20 +10,18 @@ import numpy as np
 
 from fastpool import runtime, validation
 from fastpool.arrays import kernel_ready
-from fastpool.dtypes import ELEMENT_TYPES, ElementType
+from fastpool.dtypes import ELEMENT_TYPES, POOLED
 from fastpool.plans.unpooling import Unpooling, plan_unpooling
 
 _INT64 = ELEMENT_TYPES[np.dtype(np.int64)]
 #: Integers that carry elements of each size: kernels only move them.
 _CARRIERS = {size: ELEMENT_TYPES[np.dtype(f"int{8 * size}")] for size in (1, 2, 4, 8)}
-#: What can be unpooled.
-_MOVED = ELEMENT_TYPES | {np.dtype(name): ElementType(np.dtype(name), name) for name in ("float16", "uint64", "bool")}
 
 
 def _unpool(
     axes: int, x: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
 ) -> np.ndarray:
-    validation.images(x, axes, _MOVED)
+    validation.images(x, axes, POOLED)
     dtype = validation.native(x)
     carrier = _CARRIERS[dtype.itemsize]
     sizes = _sizes(x, axes, kernel_size, stride, padding, output_size)
@@ -33,7 +31,7 @@ def _unpool(
     out: np.ndarray = np.empty(shape, dtype)
     if out.size == 0:
         return out
-    ready = kernel_ready(x, _MOVED[dtype])
+    ready = kernel_ready(x, POOLED[dtype])
     batched, located = (a if a.ndim == axes + 2 else a[np.newaxis] for a in (ready, places))
     missing = (1,) * (3 - axes)
     plan = plan_unpooling(
@@ -116,7 +114,7 @@ def max_unpool2d(
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        Maxima, of float16, float32, float64, any integers or bool, with any strides.
+        Maxima, of any dtype that `max_pool2d` takes, with any strides.
     indices : ndarray of integers, same shape
         Where each belongs in its plane of the result, ``h * W + w``, as `max_pool2d` returns it. Where several are
         equal, the last in row-major order counts.
@@ -174,7 +172,7 @@ def max_unpool1d(
     Parameters
     ----------
     x : ndarray, shape (N, C, L) or (C, L)
-        Maxima, of float16, float32, float64, any integers or bool, with any strides.
+        Maxima, of any dtype that `max_pool2d` takes, with any strides.
     indices, kernel_size, stride, padding, output_size
         As for `max_unpool2d`, with 1 value where that has two.
 
@@ -215,7 +213,7 @@ def max_unpool3d(
     Parameters
     ----------
     x : ndarray, shape (N, C, D, H, W) or (C, D, H, W)
-        Maxima, of float16, float32, float64, any integers or bool, with any strides.
+        Maxima, of any dtype that `max_pool2d` takes, with any strides.
     indices, kernel_size, stride, padding, output_size
         As for `max_unpool2d`, with 3 values where that has two; an index is ``(d * H + h) * W + w``.
 

@@ -68,11 +68,24 @@ def test_strides_alignment_and_byte_order(layout, reduction):
         check(LAYOUTS[layout](x), block, reduction)
 
 
+@every_reduction
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i4", "u8", "i8", "?"])
-def test_medians_of_integers(dtype):
+def test_integers(dtype, reduction):
+    """By NumPy's rules: means and medians are float64, sums 64 bits wide, extrema keep the dtype."""
     x = integers(2, (4, 5, 6), np.int8).astype(bool) if dtype == "?" else draw(2, (4, 5, 6), np.dtype(dtype).type)
-    assert check(x, 2, "median").dtype == np.float64
-    check(np.broadcast_to(x[:, None, :, None], (4, 3, 5, 2, 6)), 2, "median")
+    result = check(x, 2, reduction)
+    wide = np.dtype("u8" if dtype[0] == "u" else "i8")
+    assert result.dtype == {"max": x.dtype, "min": x.dtype, "sum": wide}.get(reduction, np.dtype(float))
+    check(np.broadcast_to(x[:, None, :, None], (4, 3, 5, 2, 6)), 2, reduction)
+
+
+@pytest.mark.parametrize("reduction", ["max", "min", "sum", "mean"])
+def test_half_precision(reduction):
+    x = noise(3, (9, 10), np.float16)
+    result = fastpool.block_reduce(x, 4, reduction)
+    wanted = fastpool.block_reduce(x.astype(np.float32), 4, reduction).astype(np.float16)
+    assert result.dtype == np.float16
+    np.testing.assert_array_equal(result, wanted)
 
 
 @every_reduction

@@ -23,7 +23,8 @@ FILES = {
 #: What a module, or all of a folder, may import of the package. Nothing else is allowed; who is not here fails a test.
 FOUNDATION = {"geometry", "dtypes"}
 POOLINGS = {"max_pooling", "sum_pooling", "adaptive", "global_pooling", "subsampling"}
-PUBLIC = POOLINGS | {"convolution", "transposed", "runtime"}
+RARER = {"unpooling", "median", "stochastic", "fractional", "blur", "blocks", "shuffle"}
+PUBLIC = POOLINGS | RARER | {"convolution", "transposed", "runtime"}
 MAY_IMPORT = {
     "geometry": set(),
     "dtypes": set(),
@@ -46,6 +47,9 @@ MAY_IMPORT = {
     "adaptive": {"plans", "pooling", "validation"},
     "global_pooling": {"adaptive", "pooling", "sum_pooling"},
     "subsampling": {"dtypes", "pooling", "validation"},
+    **{name: FOUNDATION | {"arrays", "plans", "pooling", "runtime", "validation"} for name in RARER},
+    "blocks": FOUNDATION | {"median", "pooling", "validation"},
+    "shuffle": {"validation"},
     "": PUBLIC,
     "cli": {"", "oracle", "units"} | PUBLIC,
     "__main__": {"cli"},
@@ -204,7 +208,10 @@ PYTORCH = {
         lp_pool={"norm_type": REQUIRED, "kernel_size": REQUIRED, "stride": None, "ceil_mode": False},
         adaptive_max_pool={"output_size": REQUIRED, "return_indices": False},
         adaptive_avg_pool={"output_size": REQUIRED},
+        max_unpool={"indices": REQUIRED, **WINDOWS, "output_size": None},
     ),
+    "pixel_shuffle": {"upscale_factor": REQUIRED},
+    "pixel_unshuffle": {"downscale_factor": REQUIRED},
     "avg_pool1d": MEANS,
     "avg_pool2d": {**MEANS, "divisor_override": None},
     "avg_pool3d": {**MEANS, "divisor_override": None},
@@ -217,11 +224,26 @@ OURS = of_each_rank(
     global_avg_pool={},
     global_max_pool={},
     global_lp_pool={"norm_type": REQUIRED},
-)
+    median_pool={**WINDOWS, "dilation": 1, "ceil_mode": False},
+) | {
+    # In PyTorch two functions each, of other signatures.
+    **{
+        f"fractional_max_pool{n}d": {
+            **{"kernel_size": REQUIRED, "output_size": None, "output_ratio": None, "return_indices": False},
+        }
+        for n in (2, 3)
+    },
+    "stochastic_pool2d": {**WINDOWS, "dilation": 1, "ceil_mode": False, "training": False},
+    "blur_pool2d": {"filter_size": 4, "stride": 2},
+    "block_reduce": {"block_size": REQUIRED, "reduction": "max"},
+}
 #: What comes after them, by keyword only.
 KEYWORDS = {
     "conv2d": {"padding_mode": "zeros", "activation": None, "residual": None, "out": None},
-    **{name: {"out": None} for name in PYTORCH | OURS if "pool" in name or "subsample" in name},
+    **{name: {"out": None} for name in PYTORCH | OURS if "_pool" in name or "subsample" in name},
+    **{f"fractional_max_pool{n}d": {"random_samples": None, "seed": None} for n in (2, 3)},
+    "stochastic_pool2d": {"seed": None, "out": None},
+    "blur_pool2d": {"padding_mode": "reflect", "out": None},
     **of_each_rank(
         avg_pool={"dilation": 1, "out": None},
         sum_pool={"dilation": 1, "out": None},

@@ -35,6 +35,12 @@ def check(axes, x, indices, *arguments, **options):
     return result
 
 
+def test_bfloat16():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x = integers(1, (2, 3, 4, 5), np.float32).astype(bfloat16)
+    check(2, x, places(2, x.shape, 80), 2)
+
+
 def places(seed, shape, elements):
     """Give indices in [0, elements), so many of them that there are duplicates."""
     return np.random.default_rng(seed).integers(0, elements, shape)

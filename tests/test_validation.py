@@ -113,7 +113,7 @@ ELSEWHERE = {
 
 
 def test_every_function_is_in_the_table():
-    functions = set(fastpool.__all__) - {"set_num_threads", "get_num_threads", "threads", "info"}
+    functions = set(fastpool.__all__) - {"set_num_threads", "get_num_threads", "threads", "info"} - ELSEWHERE
     assert {name.replace("2d", f"{n}d") for name in CALLS for n in (1, 2, 3)} == functions
 
 

@@ -14,12 +14,10 @@ from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.pool import WINDOWS
 from fastpool.kernels.simd import (
-    Pointer,
     element,
     lanes_of,
     load,
     scalar,
-    source_of,
     store,
 )
 
@@ -32,17 +30,6 @@ TAPPED = {
     "vector_stride": "integer",  # that of the columns, where vectors can be loaded; else 0
     "scratch_thread": "integer",
 }
-
-
-@intrinsic
-def as_source(typingctx, spec, pointer):
-    """View a pointer as one to the elements that the spec widens."""
-    source = source_of(spec)
-
-    def codegen(context, builder, sig, args):
-        return builder.bitcast(args[1], element(source).as_pointer())
-
-    return Pointer(source)(spec, pointer), codegen
 
 
 @intrinsic
@@ -112,7 +99,7 @@ def row_of(spec, call, task, item):
     plane = task // call.row_tasks * call.planes_per_task + item // of_plane
     row = first_row + item % of_plane
     image, channel = plane // call.channels, plane % call.channels
-    source = as_source(spec, call.x) + (image * call.x_batch + channel * call.x_channel)
+    source = call.x + (image * call.x_batch + channel * call.x_channel)
     return source, row, (plane * rows + row) * call.out_columns
 
 
