@@ -6,7 +6,7 @@ Ranks are lifted to three spatial axes (a 2-D convolution has depth 1), so that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -244,6 +244,5 @@ def _ends(problem: Convolution, parts: int, tables: list[Any]) -> list[dict[str,
     no_bias = np.zeros(problem.out_channels, problem.element.dtype)
     tables.append(no_bias)
     adds = {"adds": 1, "no_bias": address(no_bias), "has_residual": 1, "residual_batch": problem.out_batch}
-    limits = np.iinfo(problem.element.dtype) if problem.element.is_integer else None
-    open_ends = {"low": int(limits.min), "high": int(limits.max)} if limits else {"low": -inf, "high": inf}
-    return [open_ends, *[adds | open_ends] * (parts - 2), adds]
+    unbounded = dict(zip(("low", "high"), problem.open_bounds, strict=True)) | {"has_bounds": 0}
+    return [unbounded, *[adds | unbounded] * (parts - 2), adds]

@@ -49,10 +49,15 @@ class Convolution:
         return f"from {self.source.numba_name}" if self.source not in (None, self.element) else ""
 
     @property
+    def open_bounds(self) -> tuple[float, float]:
+        """Bounds that change no result."""
+        limits = np.iinfo(self.element.dtype) if self.element.is_integer else None
+        return (int(limits.min), int(limits.max)) if limits else (-inf, inf)
+
+    @property
     def is_bounded(self) -> bool:
         """Whether the activation can change a result."""
-        limits = np.iinfo(self.element.dtype) if self.element.is_integer else None
-        return (self.low, self.high) != ((limits.min, limits.max) if limits else (-inf, inf))
+        return (self.low, self.high) != self.open_bounds
 
     @property
     def taps(self) -> int:
