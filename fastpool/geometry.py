@@ -32,6 +32,11 @@ class Axis:
         """Elements from the first to the last tap of a window."""
         return extent(self.kernel, self.dilation)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one element, and the one window has one tap, on it (and not in the padding)."""
+        return self.size == self.kernel == self.out == 1 and self.pad_begin == 0
+
     def taps(self, o: int) -> range:
         """Taps of window `o` that fall on an input element."""
         start = o * self.stride - self.pad_begin

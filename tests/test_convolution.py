@@ -69,6 +69,19 @@ def test_strides_kernels_dilations_and_paddings(planner, source, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("groups", [1, 4])
+def test_windows_that_see_padding_only_along_one_axis(planner, groups, dtype):
+    """One element along the depth, behind the only window: neither depthwise nor Winograd may take it for an image."""
+    x, bias = integers(3, (2, 4, 9, 11), dtype), integers(5, (4,), dtype)
+    weight = integers(4, (4, 4 // groups, 3, 3), dtype)
+    for pads, algorithm in itertools.product((0, 1, 2), ("auto", "direct") if groups == 4 else ("auto", "winograd")):
+        options = {"stride": (3, 1, 1), "padding": ((pads, 0), (1, 1), (1, 1)), "groups": groups}
+        expected = oracle.conv2d(x * (pads == 0), weight, bias, 1, 1, groups=groups)
+        result = fastpool.conv3d(x[:, :, None], weight[:, :, None], bias, **options, algorithm=algorithm)
+        assert_close(result, expected[:, :, None])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", PADDING_MODES)
 @pytest.mark.parametrize("source", LIMITS)
 def test_padding_modes(planner, source, mode, dtype):

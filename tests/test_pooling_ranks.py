@@ -132,6 +132,24 @@ def test_subsampling(rank, dtype):
         assert_close(out[0], expected[0])
 
 
+@every_dtype
+@every_rank
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_windows_that_see_padding_only_along_one_axis(reduction, rank, dtype):
+    """One element along the axis, before or behind the only window."""
+    for axis, size in itertools.product(range(rank), (1, 2)):
+        sizes = [4] * rank
+        sizes[axis] = size
+        x = integers(axis, (2, 3, *sizes), dtype)
+        for pads in ((2, 0), (3, 0), (2, 3), (1, 0), (0, 2)):
+            padding, stride = [(0, 0)] * rank, [1] * rank
+            padding[axis], stride[axis] = pads, 5
+            windows = {"kernel_size": 2, "stride": tuple(stride), "padding": tuple(padding)}
+            if fits(tuple(sizes), (2,) * rank, padding=windows["padding"]):
+                expected = reduce(oracle, rank, reduction, x, **windows)
+                assert_close(reduce(fastpool, rank, reduction, x, **windows), expected)
+
+
 #: Modules of the poolings that exist in every rank and dtype.
 FAMILY = {"max_pooling", "sum_pooling", "adaptive", "global_pooling", "subsampling"}
 

@@ -13,11 +13,8 @@ from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, padding_source
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.blur import blur
-from fastpool.kernels.tiles import TASKS
 from fastpool.plans.plan import Code, Plan, Step, table
-
-#: Input elements that a task reads at least: 10 us at 6 GB/s.
-_TASK_ELEMENTS = 16 * 1024
+from fastpool.plans.shares import shares
 
 
 @dataclass(frozen=True)
@@ -42,14 +39,8 @@ def plan_blur(problem: Blur) -> Plan:
     """Plan of a blur."""
     element, lanes, mode = problem.element, lanes_for(problem.element), problem.padding_mode
     height, width = problem.axes
-    planes, elements = problem.images * problem.channels, height.size * width.size
-    planes_per_task, rows_per_task = (
-        max(1, min(-(-_TASK_ELEMENTS // elements), planes), planes // (4 * TASKS)),
-        height.out,
-    )
-    if elements >= 4 * _TASK_ELEMENTS and planes < TASKS:
-        pieces = min(height.out, -(-TASKS // planes), elements // _TASK_ELEMENTS)
-        planes_per_task, rows_per_task = 1, -(-height.out // pieces)
+    planes = problem.images * problem.channels
+    planes_per_task, rows_per_task = shares(planes, height.out, height.size * width.size)
     row_tasks = -(-height.out // rows_per_task)
     starts = [o * height.stride - height.pad_begin for o in range(height.out)]
     rows = [source for start in starts for source in _sources(height, mode, range(start, start + height.kernel))]

@@ -11,12 +11,10 @@ from fastpool.arrays import address
 from fastpool.geometry import padding_source
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.depthwise import LARGEST_FILTER, NO_ROW, depthwise
-from fastpool.kernels.tiles import TASKS
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.plans.shares import shares
 
-#: Multiplications of a task, at least: 10 us.
-_TASK_WORK = 16 * 1024
 #: Bytes of the input rows of a strip: the next strip finds them in the level-1 cache.
 _STRIP_BYTES = 16 * 1024
 
@@ -33,7 +31,7 @@ def is_depthwise(problem: Convolution) -> bool:
     return (
         problem.channels == problem.groups
         and not problem.element.is_integer
-        and depth.size == depth.kernel == depth.out == 1
+        and depth.is_single
         and height.kernel <= LARGEST_FILTER
         and width.kernel <= LARGEST_FILTER
         and height.stride == width.stride <= 2
@@ -48,14 +46,7 @@ def plan_depthwise(problem: Convolution) -> Plan:
     element = problem.element
     _, height, width = problem.axes
     planes = problem.images * problem.out_channels
-    work = problem.pixels * problem.taps
-    if work >= 4 * _TASK_WORK and planes < TASKS:
-        planes_per_task = 1
-        pieces = min(ceil_div(TASKS, planes), work // _TASK_WORK, height.out)
-        rows_per_task = ceil_div(height.out, pieces)
-    else:
-        rows_per_task = height.out
-        planes_per_task = min(planes, max(1, _TASK_WORK // work, planes // (4 * TASKS)))
+    planes_per_task, rows_per_task = shares(planes, height.out, problem.pixels * problem.taps)
     row_tasks = ceil_div(height.out, rows_per_task)
     rows = height.out * height.stride + height.kernel
     source_rows = [

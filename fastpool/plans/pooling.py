@@ -19,9 +19,7 @@ from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
 from fastpool.kernels.smallpool import LARGEST_WINDOW, small_pool
 from fastpool.kernels.tiles import CACHED_INPUT_BYTES, TASKS
 from fastpool.plans.plan import Code, Plan, Step, table
-
-#: Input elements that a task reads at least: 10 us at 6 GB/s, many times what taking a task costs.
-_TASK_ELEMENTS = 16 * 1024
+from fastpool.plans.shares import TASK_WORK, shares
 
 #: Output rows that `small_pool` does before the next vector of columns: the masks of the columns are made once for all
 #: of them (128x112x112, 2x2: 250 us with 1 row, 200 with 8). Input from memory goes row by row instead, as the
@@ -89,15 +87,6 @@ def _divisors(axis: Axis | AdaptiveAxis, finish: str) -> list[int]:
     return [max(1, count) for count in counts]  # an empty window's sum is 0, and so is its mean
 
 
-def _shares(planes: int, rows: int, elements: int) -> tuple[int, int]:
-    """Planes and rows of one task, for planes of that many input elements."""
-    if elements >= 4 * _TASK_ELEMENTS and planes < TASKS:
-        pieces = min(rows, -(-TASKS // planes), elements // _TASK_ELEMENTS)
-        return 1, -(-rows // pieces)
-    by_work = -(-_TASK_ELEMENTS // elements)
-    return max(1, min(by_work, planes), planes // (4 * TASKS)), rows
-
-
 def _finishing(problem: Pooling, tables: list[Any]) -> dict[str, Any]:
     """Fields that say what becomes of a combined value."""
     codes = {"plain": PLAIN, "scale": SCALE, "root": SQUARE_ROOT if problem.operation == "squaresum" else ROOT}
@@ -121,7 +110,8 @@ def _is_small(problem: Pooling) -> bool:
     if not isinstance(height, Axis) or not isinstance(width, Axis) or problem.indices:
         return False
     return (
-        depth.size == depth.out == 1
+        depth.size == 1
+        and windows_of(depth).count == [1]
         and height.kernel * width.kernel <= LARGEST_WINDOW
         and width.stride <= 2
         and width.dilation == 1
@@ -138,7 +128,7 @@ def _plan_small(problem: Pooling) -> Plan:
     assert isinstance(height, Axis)
     assert isinstance(width, Axis)
     planes = problem.images * problem.channels
-    planes_per_task, rows_per_task = _shares(planes, height.out, height.size * width.size)
+    planes_per_task, rows_per_task = shares(planes, height.out, height.size * width.size)
     row_tasks = -(-height.out // rows_per_task)
     input_bytes = planes * height.size * width.size * problem.source.size
     padded = range((height.out - 1) * height.stride + height.extent)
@@ -181,7 +171,7 @@ def plan_pooling(problem: Pooling) -> Plan:
     d, h, w = (windows_of(axis) for axis in problem.axes)
     planes, rows = problem.images * problem.channels, depth.out * height.out
     elements = depth.size * height.size * width.size
-    planes_per_task, rows_per_task = _shares(planes, rows, elements)
+    planes_per_task, rows_per_task = shares(planes, rows, elements)
     row_tasks = -(-rows // rows_per_task)
 
     tables: list[Any] = []
@@ -263,7 +253,7 @@ def plan_global(problem: Pooling) -> Plan:
     if column == 1 and row == sizes[2]:  # rows that touch are one long row
         sizes = [sizes[0], 1, sizes[1] * sizes[2]]
     planes = problem.images * problem.channels
-    planes_per_task = min(planes, max(1, _TASK_ELEMENTS // elements, planes // (4 * TASKS)))
+    planes_per_task = min(planes, max(1, TASK_WORK // elements, planes // (4 * TASKS)))
     planes_per_task = -(-planes_per_task // lanes) * lanes if planes_per_task >= lanes else planes_per_task
     together = lanes if lanes <= MOST_PLANES else 1
     evenly = together > 1 and batch == problem.channels * channel and sizes[:2] == [1, 1] and column == 1

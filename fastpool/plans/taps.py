@@ -10,12 +10,9 @@ from fastpool.arrays import address
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
 from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.tiles import TASKS
 from fastpool.plans.plan import table
 from fastpool.plans.pooling import windows_of
-
-#: Taps that a task brings at least: 10 us.
-_TASK_TAPS = 16 * 1024
+from fastpool.plans.shares import shares
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,7 @@ def tapped_fields(problem: Tapped, tables: list[Any], scratch: int) -> dict[str,
     depth, height, width = problem.axes
     planes, rows = problem.images * problem.channels, depth.out * height.out
     work = rows * width.out * max(1, problem.taps)
-    planes_per_task, rows_per_task = max(1, min(-(-_TASK_TAPS // work), planes), planes // (4 * TASKS)), rows
-    if work >= 4 * _TASK_TAPS and planes < TASKS:
-        pieces = min(rows, -(-TASKS // planes), work // _TASK_TAPS)
-        planes_per_task, rows_per_task = 1, -(-rows // pieces)
+    planes_per_task, rows_per_task = shares(planes, rows, work)
     row_tasks = -(-rows // rows_per_task)
 
     def kept(values: Any) -> int:

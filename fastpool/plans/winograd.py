@@ -103,7 +103,7 @@ def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
     depth, height, width = problem.axes
     padded = problem.padding_mode != "zeros" and (width.pad_begin or width.pad_end)
     unit = all(axis.dilation == 1 for axis in problem.axes) and height.stride == width.stride
-    square = height.kernel == width.kernel and depth.kernel == depth.size == depth.out == 1
+    square = height.kernel == width.kernel and depth.is_single
     if not unit or not square or problem.groups != 1 or problem.x_strides[4] != 1 or padded:
         return ()
     forms = FORMS.get((width.kernel, width.stride), ())

@@ -1,0 +1,16 @@
+"""How planes and their rows are shared out among tasks."""
+
+from __future__ import annotations
+
+from fastpool.kernels.tiles import TASKS
+
+#: Elements that a task reads, or taps that it brings, at least: 10 us, many times what taking a task costs.
+TASK_WORK = 16 * 1024
+
+
+def shares(planes: int, rows: int, work: int) -> tuple[int, int]:
+    """Planes and rows of one task, where a plane is that much work: whole planes, unless they are few and large."""
+    if work >= 4 * TASK_WORK and planes < TASKS:
+        pieces = min(rows, -(-TASKS // planes), work // TASK_WORK)
+        return 1, -(-rows // pieces)
+    return max(1, min(-(-TASK_WORK // work), planes), planes // (4 * TASKS)), rows
