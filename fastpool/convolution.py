@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class _Prepared:
     ):
         options = (stride, padding, dilation, groups, padding_mode, activation, algorithm)
         layer = self._layer = layer_for(weight, self._axes, *options, True)
+        self._options = deepcopy(options)
         self._weight = np.array(weight, layer.element.dtype, order="C")
         self._dtype = layer.element.dtype
         self._packed: dict[Form, np.ndarray] = {}
@@ -89,7 +90,7 @@ class _Prepared:
 
     def _summing(self, layer: Layer) -> _Prepared:
         """The same with weights and bias in the integers of the sums."""
-        made = copy(self)
+        made = object.__new__(type(self))
         made._layer, made._packed = layer, {}
         made._bias = ready_bias(self._bias, "bias", layer, self._weight)
         made._weight = contiguous(self._weight, layer.element)
@@ -125,6 +126,10 @@ class _Prepared:
         """
         return explain(type(self).__name__, self._layer, shape, dtype)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, here or in another process, is prepared anew: plans hold addresses."""
+        return _prepared, (type(self), self._weight, self._bias, self._options)
+
     def _weights_in(self, form: Form) -> np.ndarray:
         packed = self._packed.get(form)
         if packed is None:
@@ -137,6 +142,11 @@ class _Prepared:
             f"{type(self).__name__}(weight={layer.shape} {layer.element.dtype}, stride={layer.stride}, "
             f"padding={layer.padding!r}, dilation={layer.dilation}, groups={layer.groups})"
         )
+
+
+def _prepared(kind: type[_Prepared], weight: np.ndarray, bias: np.ndarray, options: tuple[Any, ...]) -> _Prepared:
+    *positional, mode, activation, algorithm = options
+    return kind(weight, bias, *positional, padding_mode=mode, activation=activation, algorithm=algorithm)
 
 
 def conv2d(

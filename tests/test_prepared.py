@@ -1,5 +1,7 @@
 """Prepared convolutions called again on a shape that they know: errors and results are those of the first call."""
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -305,3 +307,25 @@ def test_first_calls_of_several_threads(algorithm):
             thread.join()
         assert not wrong
         assert [conv(x).tobytes() for x in arrays] == expected
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda conv: pickle.loads(pickle.dumps(conv))])
+@pytest.mark.parametrize("dtype", [*DTYPES, np.int8])
+@pytest.mark.parametrize("kind", ["Conv1d", "Conv2d", "Conv3d"])
+def test_copies(kind, dtype, again):
+    """Made before or after the first call, and independent of what they were made of."""
+    axes = int(kind[-2])
+    x, weight = integers(1, (2, 4, *(9,) * axes), dtype), integers(2, (6, 2, *(3,) * axes), dtype)
+    stride, bias = [2] * axes, integers(3, (6,), dtype)
+    options = {"padding_mode": "reflect", "activation": (0, 5), "algorithm": "direct"}
+    conv = getattr(fastpool, kind)(weight, bias, stride, 1, 1, 2, **options)
+    early = again(conv)
+    stride[0] = 1
+    expected = conv(x)
+    assert expected.any()
+    for made in (early, again(conv), again(again(conv))):
+        assert repr(made) == repr(conv)
+        for _ in range(2):
+            np.testing.assert_array_equal(made(x), expected)
+    del conv
+    np.testing.assert_array_equal(early(x), expected)
