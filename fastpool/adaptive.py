@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastpool import validation
-from fastpool.plans.pooling import AdaptiveAxis
+from fastpool.plans.windows import AdaptiveAxis
 from fastpool.pooling import Choice, pool
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastpool import validation
 from fastpool.geometry import Axis
-from fastpool.plans.pooling import AdaptiveAxis
+from fastpool.plans.windows import AdaptiveAxis
 from fastpool.pooling import Choice, pool, windows
 
 

@@ -20,7 +20,7 @@ import fastpool
 from fastpool import layer, oracle, runtime
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.plans import convolution as plans
-from fastpool.plans import direct, private
+from fastpool.plans import direct, private, smallpool
 
 #: Largest error of a result, as a part of its largest element.
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12, np.dtype(np.float16): 2.0**-10}
@@ -388,6 +388,12 @@ def always_parallel(monkeypatch):
     """Let the smallest work enter the parallel region."""
     monkeypatch.setattr(runtime, "_PAYS", {})
     monkeypatch.setattr(runtime, "_PAYS_ELSE", 0.0)
+
+
+@pytest.fixture
+def rows_alone(monkeypatch):
+    """Let small windows do a row at a time: each size of a group is code of its own, `test_small_windows` has all."""
+    monkeypatch.setattr(smallpool, "GROUPS", (1,))
 
 
 @pytest.fixture(scope="module")

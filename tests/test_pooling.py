@@ -26,6 +26,8 @@ from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.kernels import lanes as lanes_for
 from fastpool.plans import pooling as plans
 
+pytestmark = pytest.mark.usefixtures("rows_alone")
+
 INF, NAN = np.inf, np.nan
 
 #: What windows can be reduced to: name of the function, and its arguments beside the windows.

@@ -30,9 +30,12 @@ import fastpool
 from fastpool import oracle, pooling
 from fastpool.dtypes import POOLED
 from fastpool.kernels import spec_for
+from fastpool.kernels.smallpool import variant_of
 from fastpool.kernels.table import KERNELS, POOLING_KERNELS
 from fastpool.kernels.tiles import TARGET
 from fastpool.plans import pooling as plans
+
+pytestmark = pytest.mark.usefixtures("rows_alone")
 
 INTEGERS = (*INTEGER_DTYPES, np.uint64)
 WHOLE = (*INTEGERS, np.bool_)
@@ -87,7 +90,8 @@ def at_every_width(rank, dtype, step=1):
 CASES = [
     (reduction, rank, dtype)
     for reduction, rank in itertools.product(REDUCTIONS, RANKS)
-    for dtype in (DTYPES if reduction in EXTREMA and rank == 2 else SUMMED)
+    # Ranks differ in their windows, not in what elements are: one integer and one 16-bit float tell of the others.
+    for dtype in ((np.int8, np.float16) if rank != 2 else DTYPES if reduction in EXTREMA else SUMMED)
 ]
 
 
@@ -183,16 +187,15 @@ def test_not_a_byte_beyond_any_array_is_touched(dtype):
 
 @every_dtype
 def test_dtypes_are_those_of_numpy(dtype):
-    x = np.ones((1, 2, 4, 4), dtype)
-    assert fastpool.max_pool2d(x, 2).dtype == fastpool.min_pool2d(x, 2).dtype == x.max().dtype == dtype
+    x, windows = np.ones((1, 2, 4, 5), dtype), ((2, 3), 2)
+    assert fastpool.max_pool2d(x, *windows).dtype == fastpool.min_pool2d(x, *windows).dtype == x.max().dtype == dtype
     assert fastpool.global_max_pool2d(x).dtype == fastpool.adaptive_max_pool2d(x, 2).dtype == dtype
     mean = np.dtype(np.float64 if dtype in WHOLE else dtype)
-    for function in (fastpool.avg_pool2d, fastpool.adaptive_avg_pool2d):
-        assert function(x, 2).dtype == mean
-    assert fastpool.lp_pool2d(x, 2, 2).dtype == fastpool.global_avg_pool2d(x).dtype == mean
-    total = fastpool.sum_pool2d(x, 2)
+    assert fastpool.avg_pool2d(x, *windows).dtype == fastpool.adaptive_avg_pool2d(x, 2).dtype == mean
+    assert fastpool.lp_pool2d(x, 2, *windows).dtype == fastpool.global_avg_pool2d(x).dtype == mean
+    total = fastpool.sum_pool2d(x, *windows)
     assert total.dtype == (x.sum().dtype if dtype in WHOLE else dtype)
-    np.testing.assert_array_equal(total, np.full((1, 2, 2, 2), 4, total.dtype))
+    np.testing.assert_array_equal(total, np.full((1, 2, 2, 2), 6, total.dtype))
 
 
 @pytest.mark.parametrize("dtype", WHOLE, ids=name_of)
@@ -407,7 +410,7 @@ STEPS = {
 @pytest.mark.skipif(TARGET.name != "avx512", reason="reads the instructions of AVX-512")
 @pytest.mark.parametrize(("operation", "dtype"), STEPS, ids=str)
 def test_extrema_take_whole_vectors(operation, dtype):
-    """64 lanes of 8 bits, in both passes, for global poolings, and nine of ten steps of a small window."""
+    """64 lanes of 8 bits, in both passes, for global poolings, and all steps of a small window."""
     element, step = POOLED[np.dtype(dtype)], re.compile(rf"{STEPS[operation, dtype]}\s.*%zmm")
     reduced = next(s for s in POOLING_KERNELS["reduce_planes"][element.numba_name] if s[0] == operation)
     for name, shape, least in [("pool", (operation, 1, 1), 2), ("reduce_planes", reduced, 1)]:
@@ -415,5 +418,8 @@ def test_extrema_take_whole_vectors(operation, dtype):
         found = [lines for lines in loops(assembly) if any(map(step.match, lines))]
         assert len(found) >= least
         assert not [line for lines in found for line in lines if line.startswith("call")]
-    assembly = KERNELS["small_pool"][0].assembly(spec_for(element, f"{operation} stride 2", 3, 3))
-    assert len([line for line in assembly.splitlines() if step.match(line.strip())]) >= 8
+    shape = (variant_of(operation, 5, 1, 1, False), 3, 3)
+    assert shape in POOLING_KERNELS["small_pool"][element.numba_name]
+    assembly = KERNELS["small_pool"][0].assembly(spec_for(element, *shape))
+    # Five rows of 3x3: 7 rows combined down with 8 steps, along with 10.
+    assert len([line for line in assembly.splitlines() if step.match(line.strip())]) >= 18

@@ -27,6 +27,8 @@ from fastpool import oracle, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.kernels import lanes as lanes_for
 
+pytestmark = pytest.mark.usefixtures("rows_alone")
+
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 

@@ -13,6 +13,8 @@ integer arithmetic, so that no kernel tests for padding. Columns at the border a
 neutral element.
 """
 
+from typing import Any
+
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -84,11 +86,11 @@ POOL = Layout(
 
 
 def operation_of(spec):
-    """Operation, the first word of the variant."""
-    return spec.variant.split()[0]
+    """Operation: the first word of the variant, behind "narrow" where vectors are."""
+    return spec.variant.removeprefix("narrow ").split()[0]
 
 
-def neutral_of(spec):
+def neutral_of(spec: Any) -> Any:
     """Element that changes nothing it is combined with."""
     operation = operation_of(spec)
     if not isinstance(spec.dtype, types.Integer):

@@ -462,7 +462,7 @@ def masked_load(typingctx, spec, pointer, mask, fill):
     return fill(spec, pointer, mask, fill), codegen
 
 
-def _stored(builder, pointer, value):
+def stored_ir(builder, pointer, value):
     """What is written to a pointer of that type."""
     return narrow_ir(builder, value, pointer.dtype) if isinstance(pointer.dtype, Half) else value
 
@@ -472,7 +472,7 @@ def store(typingctx, spec, pointer, value):
     """Store a whole vector."""
 
     def codegen(context, builder, sig, args):
-        store_ir(builder, _stored(builder, pointer, args[2]), args[1], pointer.size)
+        store_ir(builder, stored_ir(builder, pointer, args[2]), args[1], pointer.size)
         return context.get_dummy_value()
 
     return types.void(spec, pointer, value), codegen
@@ -483,7 +483,7 @@ def masked_store(typingctx, spec, pointer, value, mask):
     """Store the lanes in `mask`."""
 
     def codegen(context, builder, sig, args):
-        masked_store_ir(builder, _stored(builder, pointer, args[2]), args[1], args[3], pointer.size)
+        masked_store_ir(builder, stored_ir(builder, pointer, args[2]), args[1], args[3], pointer.size)
         return context.get_dummy_value()
 
     return types.void(spec, pointer, value, mask), codegen

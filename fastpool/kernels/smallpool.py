@@ -1,8 +1,13 @@
-"""Pooling with small windows at stride 1 or 2: a vector of outputs straight from the input, without a buffer.
+"""Pooling with small windows at column stride 1 or 2: groups of output rows straight from the input, without a buffer.
 
-For each vector of outputs the rows of the window are read in place, one vector for each column tap. Elements in the
-padding are loaded as neutral ones by masks. The windows of up to 3x3 that networks use are at most nine taps: reading
-them again for the next row from the level-1 cache costs less than the round trip through a buffered row.
+A group is a few output rows, a vector of columns at a time. First down: each input row that the group sees is read
+once, and rows that several windows share are combined once (van Herk's suffixes and prefixes, in registers). Then
+along the columns: windows are shifts of what was combined, over the border to the next vector, which is why outputs
+come one vector behind the input. At stride 2 even and odd columns are told apart first.
+
+Nothing tests for padding. A row outside the input is a row of neutral elements elsewhere, columns outside are masked,
+by masks that the plan has made. NaN would cost as much as the extrema themselves, which the processor's instructions
+lose: it is only looked for, and rows in which there is one are done again with care.
 """
 
 from llvmlite import ir
@@ -10,103 +15,442 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import kernel
+from fastpool.kernels._jit import device, kernel
 from fastpool.kernels.calls import Layout
-from fastpool.kernels.columns import column_taps_ir, stride_of
-from fastpool.kernels.pool import DIVIDE, SCALE, combine_all_ir, finish, neutral_of, prepare_ir
-from fastpool.kernels.simd import lanes_of, masked_load, masked_store, range_mask, scalar, splat
+from fastpool.kernels.columns import stride_of
+from fastpool.kernels.pool import DIVIDE, PLAIN, SCALE, SQUARE_ROOT, combine_ir, neutral_of, operation_of, prepare_ir
+from fastpool.kernels.simd import I64, lanes_of, load, splat
 
-#: Most taps of a window.
-LARGEST_WINDOW = 9
+#: Windows (rows, columns) that have code of their own: the squares that networks use, and what is flat or nearly so.
+SMALL_WINDOWS = frozenset(
+    [(size, size) for size in range(1, 14)]
+    + [(1, size) for size in range(2, 6)]
+    + [(size, 1) for size in range(2, 6)]
+    + [(2, 3), (3, 2)]
+)
+#: Output rows that may be a group: 2 where more do not fit the registers. Each is code of its own.
+GROUPS = (1, 2, 5, 7)
+#: Offset that stands for a row outside the input; negative strides make negative offsets.
+NO_ROW = -(2**62)
 
 SMALL_POOL = Layout(
     "small_pool",
     {
         "x_batch": "integer",
         "x_channel": "integer",
-        "x_row": "integer",
         "channels": "integer",
-        "width": "integer",
-        "row_map": "integers",  # source of each padded row, or -1
+        "row_offsets": "integers",  # of each padded row within a plane, or NO_ROW
+        "outside": "source",  # a row of neutral elements
         "row_stride": "integer",
-        "row_step": "integer",
-        "column_stride": "integer",
-        "pad_left": "integer",
-        "block_rows": "integer",  # output rows that are done before the next vector of columns
+        "x_row": "integer",
+        "first_column": "integer",
+        "load_masks": "integers",  # lanes within the input, for each vector that is loaded
+        "loads": "integer",  # vectors of columns at stride 1, pairs of them at stride 2
+        "store_masks": "integers",
+        "stores": "integer",
         "out_rows": "integer",
         "out_columns": "integer",
         "planes": "integer",
         "planes_per_task": "integer",
-        "rows_per_task": "integer",
         "row_tasks": "integer",
         "finish": "integer",
         "row_divisor": "elements",
-        "column_divisor": "elements",
-        "power": "number",
+        "column_divisor": "elements",  # of whole vectors
     },
 )
 
 
+def variant_of(operation: str, group: int, row_step: int, stride: int, narrow: bool) -> str:
+    """Variant: operation, output rows of a group, rows from one to the next of them, stride of the columns."""
+    return f"{'narrow ' if narrow else ''}{operation} rows {group} step {row_step} stride {stride}"
+
+
+def _number_after(spec, word):
+    words = spec.variant.split()
+    return int(words[words.index(word) + 1])
+
+
+def _group_of(spec):
+    return _number_after(spec, "rows")
+
+
+def rows_seen(kernel: int, group: int, row_step: int) -> int:
+    """Input rows that a group of output rows sees."""
+    return (group - 1) * row_step + kernel
+
+
+def _lag_of(spec):
+    """Vectors that outputs are behind the input: 1 where windows reach beyond a vector."""
+    return int((spec.width - 1) // stride_of(spec) > 0)
+
+
+def _loses_nan(spec):
+    """Whether NaN is looked for: by extrema of floats that are not taken with care."""
+    floats = isinstance(spec.dtype, types.Float)
+    return floats and operation_of(spec) in ("max", "min", "absmax") and "careful" not in spec.variant
+
+
+def _combine_ir(builder, spec, kept, new):
+    if not _loses_nan(spec):
+        return combine_ir(builder, spec, kept, new)
+    comparison = "<" if operation_of(spec) == "min" else ">"
+    return builder.select(builder.fcmp_ordered(comparison, new, kept), new, kept)
+
+
+def _vectors(spec):
+    """Type of a vector for each output row of a group, and at stride 2 for even and for odd columns."""
+    return types.UniTuple(simd.Vector(spec.dtype, spec.lanes), _group_of(spec) * stride_of(spec))
+
+
+def _outputs(spec):
+    return types.UniTuple(simd.Vector(spec.dtype, spec.lanes), _group_of(spec))
+
+
+def _each(builder, packed):
+    return [builder.extract_value(packed, i) for i in range(packed.type.count)]
+
+
+def _mask_ir(builder, spec, masks, index):
+    """Mask from a table of words."""
+    word = builder.load(builder.gep(masks, [index]), align=8)
+    bits = builder.trunc(word, ir.IntType(spec.lanes)) if spec.lanes < 64 else word
+    return builder.bitcast(bits, ir.VectorType(simd.I1, spec.lanes))
+
+
 @intrinsic
-def _window(typingctx, spec, plane, row_map, row_step, row_pitch, width, first, power):
-    """Combine all taps of the windows of one vector of outputs, whose first column is `first`."""
+def _rows(typingctx, spec, plane, offsets, row_stride, row_pitch, outside):
+    """Pointers to the input rows that a group sees."""
+    group, step = _group_of(spec), _number_after(spec, "step")
+    count = rows_seen(spec.vectors, group, step)
+    above = [min(row // step, group - 1) for row in range(count)]  # output row that is the last to begin at or above
 
     def codegen(context, builder, sig, args):
-        _, plane, row_map, row_step, row_pitch, width, first, power = args
-        bits = ir.VectorType(simd.I1, spec.lanes)
-        everything, nothing = ir.Constant(bits, [simd.I1(1)] * spec.lanes), ir.Constant(bits, None)
-        outside = neutral_of(spec)
-        taps = []
-        for i in range(spec.vectors):
-            place = builder.gep(row_map, [builder.mul(row_step, simd.I64(i))])
-            index = builder.load(place, align=8)
-            inside = builder.icmp_signed(">=", index, simd.I64(0))
-            exists = builder.select(inside, everything, nothing)
-            row = builder.gep(plane, [builder.mul(builder.select(inside, index, simd.I64(0)), row_pitch)])
-            columns = column_taps_ir(builder, spec, row, first, width, exists, stride_of(spec), outside)
-            taps += [prepare_ir(builder, spec, tap, power) for tap in columns]
-        return combine_all_ir(builder, spec, taps)
+        _, plane, offsets, row_stride, row_pitch, outside = args
+        places = [
+            builder.add(builder.mul(row_stride, I64(first)), I64(row - first * step)) for row, first in enumerate(above)
+        ]
 
-    number = types.intp
-    vector = simd.Vector(spec.dtype, spec.lanes)
-    return vector(spec, plane, row_map, number, number, number, number, spec.dtype), codegen
+        def offset_of(row):
+            return builder.load(builder.gep(offsets, [places[row]]), align=8)
+
+        first, last = offset_of(0), offset_of(-1)
+        is_inside = lambda offset: builder.icmp_signed("!=", offset, I64(NO_ROW))  # noqa: E731
+        with builder.if_else(builder.and_(is_inside(first), is_inside(last))) as (inner, outer):
+            with inner:  # rows are evenly apart
+                top = builder.gep(plane, [first])
+                pitch = [builder.gep(top, [builder.mul(row_pitch, place)]) for place in places]
+                inner_end = builder.block
+            with outer:
+                picked = []
+                for row in range(count):
+                    offset = offset_of(row)
+                    picked.append(builder.select(is_inside(offset), builder.gep(plane, [offset]), outside))
+                outer_end = builder.block
+        found = []
+        for row in range(count):
+            pointer = builder.phi(pitch[row].type)
+            pointer.add_incoming(pitch[row], inner_end)
+            pointer.add_incoming(picked[row], outer_end)
+            found.append(pointer)
+        return context.make_tuple(builder, sig.return_type, found)
+
+    one = types.intp
+    return types.UniTuple(plane, count)(spec, plane, offsets, one, one, outside), codegen
+
+
+def _down_ir(builder, spec, rows):
+    """Windows down the columns: suffixes and prefixes of runs of rows as long as a window, each combined once."""
+    size, step = spec.vectors, _number_after(spec, "step")
+    suffixes, prefixes = list(rows), list(rows)
+    for row in reversed(range(len(rows) - 1)):
+        if (row + 1) % size:
+            suffixes[row] = _combine_ir(builder, spec, suffixes[row + 1], rows[row])
+    for row in range(1, len(rows)):
+        if row % size:
+            prefixes[row] = _combine_ir(builder, spec, prefixes[row - 1], rows[row])
+    found = []
+    for first in range(0, _group_of(spec) * step, step):
+        total = suffixes[first]
+        if first % size:
+            total = _combine_ir(builder, spec, total, prefixes[first + size - 1])
+        found.append(total)
+    return found
+
+
+@intrinsic
+def _columns(typingctx, spec, rows, column, masks, index):
+    """Windows down one vector of columns (a pair at stride 2), and the lanes where there is a NaN."""
+    vectors, mask = _vectors(spec), simd.Mask(spec.lanes)
+    result = types.Tuple([vectors, mask])
+
+    def codegen(context, builder, sig, args):
+        _, rows, column, masks, index = args
+        stride, source = stride_of(spec), simd.source_of(spec)
+        kind = simd.vector_ir(spec)
+        fill = ir.Constant(kind, [ir.Constant(kind.element, neutral_of(spec))] * spec.lanes)
+        unordered, parts = ir.Constant(ir.VectorType(simd.I1, spec.lanes), None), []
+        for part in range(stride):
+            inside = _mask_ir(builder, spec, masks, builder.add(builder.mul(index, I64(stride)), I64(part)))
+            place = builder.add(column, I64(part * spec.lanes))
+            loaded = [
+                simd.widening_load_ir(builder, spec, source, builder.gep(row, [place]), inside, fill)
+                for row in _each(builder, rows)
+            ]
+            if _loses_nan(spec):  # one comparison tells of two vectors whether either has a NaN
+                for a, b in zip(loaded[::2], [*loaded[1::2], loaded[-1]], strict=False):
+                    unordered = builder.or_(unordered, builder.fcmp_unordered("uno", a, b))
+            parts.append(_down_ir(builder, spec, [prepare_ir(builder, spec, value, None) for value in loaded]))
+        if stride == 2:
+            pairs, lanes = list(zip(*parts, strict=True)), 2 * spec.lanes
+            parts = [[simd.shuffle_ir(builder, *pair, range(odd, lanes, 2)) for pair in pairs] for odd in range(2)]
+        found = context.make_tuple(builder, vectors, [value for part in parts for value in part])
+        return context.make_tuple(builder, result, [found, unordered])
+
+    return result(spec, rows, types.intp, masks, types.intp), codegen
+
+
+def _shifted_ir(builder, pair, by):
+    """Lanes from `by` on of a vector and the next."""
+    lanes = pair[0].type.count
+    return simd.shuffle_ir(builder, *pair, range(by, by + lanes)) if by else pair[0]
+
+
+def _along_ir(builder, spec, pair, size):
+    """Windows of `size` along a vector and the next: each column is a shift."""
+    total = pair[0]
+    for by in range(1, size):
+        total = _combine_ir(builder, spec, total, _shifted_ir(builder, pair, by))
+    return total
+
+
+@intrinsic
+def _windows(typingctx, spec, state, new):
+    """Windows of one vector of outputs in each row of a group, from what was combined down this vector and the next."""
+
+    def codegen(context, builder, sig, args):
+        group, size = _group_of(spec), spec.width
+        state, new = (_each(builder, packed) for packed in args[1:])
+        if not _lag_of(spec):
+            state = new
+        found = []
+        for row in range(group):
+            if stride_of(spec) == 1:
+                found.append(_along_ir(builder, spec, (state[row], new[row]), size))
+                continue
+            even, odd = ((state[row + part * group], new[row + part * group]) for part in range(2))
+            total = even[0]
+            if size > 1:
+                both = tuple(_combine_ir(builder, spec, *columns) for columns in zip(even, odd, strict=True))
+                total = _along_ir(builder, spec, both, size // 2)
+                if size % 2:
+                    total = _combine_ir(builder, spec, total, _shifted_ir(builder, even, size // 2))
+            found.append(total)
+        return context.make_tuple(builder, sig.return_type, found)
+
+    return _outputs(spec)(spec, state, new), codegen
+
+
+def _finishing(emit):
+    """Intrinsic ``(spec, values, first, second)`` that does to each output row what emit(builder, value, ...) does."""
+
+    @intrinsic
+    def finishing(typingctx, spec, values, first, second):
+        def codegen(context, builder, sig, args):
+            _, values, first, second = args
+            if isinstance(spec.dtype, types.Integer):  # of which no means are taken
+                return values
+            done = [emit(builder, value, first, second) for value in _each(builder, values)]
+            return context.make_tuple(builder, sig.return_type, done)
+
+        return values(spec, values, first, second), codegen
+
+    return finishing
+
+
+@intrinsic
+def _divided(typingctx, spec, values, rows, columns):
+    """Values of each row of a group by its divisor, and by those of the columns."""
+
+    def codegen(context, builder, sig, args):
+        _, values, rows, columns = args
+        if isinstance(spec.dtype, types.Integer):  # of which no means are taken
+            return values
+        done = []
+        for row, value in enumerate(_each(builder, values)):
+            divisor = builder.load(builder.gep(rows, [I64(row)]), align=spec.size)
+            done.append(builder.fdiv(value, builder.fmul(simd.splat_ir(builder, divisor, spec.lanes), columns)))
+        return context.make_tuple(builder, sig.return_type, done)
+
+    return values(spec, values, rows, columns), codegen
+
+
+_scaled = _finishing(lambda builder, value, weight, bias: simd.fma_ir(builder, value, weight, bias))
+_rooted = _finishing(lambda builder, value, first, second: simd.call_ir(builder, "sqrt", value))
+
+
+@intrinsic
+def _store(typingctx, spec, out, columns, values, masks, index):
+    """Write one vector of each row of a group."""
+
+    def codegen(context, builder, sig, args):
+        _, out, columns, values, masks, index = args
+        mask = _mask_ir(builder, spec, masks, index)
+        for row, value in enumerate(_each(builder, values)):
+            place = builder.gep(out, [builder.mul(columns, I64(row))])
+            simd.masked_store_ir(builder, simd.stored_ir(builder, out_type, value), place, mask, out_type.size)
+        return context.get_dummy_value()
+
+    out_type = out
+    return types.void(spec, out, columns, values, masks, index), codegen
+
+
+@intrinsic
+def _nothing(typingctx, spec):
+    """Neutral elements, as `_columns` gives them."""
+
+    def codegen(context, builder, sig, args):
+        kind = simd.vector_ir(spec)
+        fill = ir.Constant(kind, [ir.Constant(kind.element, neutral_of(spec))] * spec.lanes)
+        return context.make_tuple(builder, sig.return_type, [fill] * sig.return_type.count)
+
+    return _vectors(spec)(spec), codegen
+
+
+@intrinsic
+def _no_lanes(typingctx, spec):
+    """Mask of no lane."""
+    bits = ir.VectorType(simd.I1, spec.lanes)
+    return simd.Mask(spec.lanes)(spec), lambda context, builder, sig, args: ir.Constant(bits, None)
+
+
+@intrinsic
+def _either(typingctx, a, b):
+    """Lanes of two masks."""
+    return a(a, b), lambda context, builder, sig, args: builder.or_(*args)
+
+
+@intrinsic
+def _any_lane(typingctx, mask):
+    """Whether a mask has a lane."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.bitcast(args[0], ir.IntType(mask.lanes))
+        return builder.icmp_unsigned("!=", bits, bits.type(0))
+
+    return types.boolean(mask), codegen
+
+
+@intrinsic
+def _may_lose(typingctx, spec):
+    """Whether `_pool_rows` has to be asked; where it never loses a NaN the compiler drops the second attempt."""
+    constant = simd.I1(int(_loses_nan(spec)))
+    return types.boolean(spec), lambda context, builder, sig, args: constant
+
+
+@intrinsic
+def _with_care(typingctx, spec):
+    """Spec of the same windows with NaN kept wherever it is; of no effect where none is lost."""
+    careful = spec
+    if _loses_nan(spec):
+        careful = simd.Spec(spec.dtype, spec.lanes, spec.vectors, spec.width, _careful(spec.variant))
+    return careful(spec), lambda context, builder, sig, args: context.get_dummy_value()
+
+
+def _careful(variant):
+    """Variant with the word that says so; the stride stays the last."""
+    head, _, stride = variant.partition(" stride ")
+    return f"{head} careful stride {stride}"
+
+
+@intrinsic
+def _finish(typingctx, spec, code):
+    """What becomes of a combined value; nothing, of extrema, for which the compiler drops the rest."""
+
+    def codegen(context, builder, sig, args):
+        return args[1] if operation_of(spec) in ("sum", "squaresum") else I64(PLAIN)
+
+    return types.intp(spec, types.intp), codegen
+
+
+@intrinsic
+def _lag(typingctx, spec):
+    return types.intp(spec), lambda context, builder, sig, args: I64(_lag_of(spec))
+
+
+@intrinsic
+def _group(typingctx, spec):
+    return types.intp(spec), lambda context, builder, sig, args: I64(_group_of(spec))
+
+
+@intrinsic
+def _step(typingctx, spec):
+    return types.intp(spec), lambda context, builder, sig, args: I64(spec.lanes * stride_of(spec))
+
+
+@device
+def _pool_rows(spec, call, rows, row, out, weights, biases):
+    """All columns of a group of output rows; whether NaN may have been lost."""
+    lanes, lag, column = lanes_of(spec), _lag(spec), call.first_column
+    stores, loads, columns, load_masks, store_masks = (
+        call.stores,
+        call.loads,
+        call.out_columns,
+        call.load_masks,
+        call.store_masks,
+    )
+    divisors, row_divisors, finish = call.column_divisor, call.row_divisor + row, _finish(spec, call.finish)
+    state, found = _nothing(spec), _no_lanes(spec)
+    for t in range(stores + lag):
+        new = _nothing(spec)
+        if lag == 0 or t < loads:
+            new, unordered = _columns(spec, rows, column, load_masks, t)
+            found = _either(found, unordered)
+        column += _step(spec)
+        if t >= lag:
+            q = (t - lag) * lanes
+            values = _windows(spec, state, new)
+            if finish == DIVIDE:
+                values = _divided(spec, values, row_divisors, load(spec, divisors + q))
+            elif finish == SCALE:
+                values = _scaled(spec, values, weights, biases)
+            elif finish == SQUARE_ROOT:
+                values = _rooted(spec, values, weights, biases)
+            _store(spec, out + q, columns, values, store_masks, t - lag)
+        state = new
+    return _any_lane(found)
 
 
 @kernel(SMALL_POOL)
 def small_pool(call, task, thread):
-    """Some output rows of one plane, or all of some planes."""
+    """Some output rows of one plane, or all of some planes; at least a group of them."""
     simd.align_stack()
     spec = call.spec
-    lanes, columns, width, stride = lanes_of(spec), call.out_columns, call.width, call.column_stride
-    power = scalar(spec, call.power)
-    row_task, plane_task = task % call.row_tasks, task // call.row_tasks
-    first_row = row_task * call.rows_per_task
-    end_row = min(first_row + call.rows_per_task, call.out_rows)
+    careful, group = _with_care(spec), _group(spec)
+    row_tasks, channels, columns, out_rows = call.row_tasks, call.channels, call.out_columns, call.out_rows
+    row_task, plane_task = task % row_tasks, task // row_tasks
+    first_row = row_task * out_rows // row_tasks
+    last = (row_task + 1) * out_rows // row_tasks - group
     first = plane_task * call.planes_per_task
-    image, channel = first // call.channels, first % call.channels
-    row_map, row_step, row_pitch, row_stride = call.row_map, call.row_step, call.x_row, call.row_stride
-    one = splat(spec, 1.0)
-    block_rows = call.block_rows
+    image, channel = first // channels, first % channels
+    row_stride, x_row = call.row_stride, call.x_row
+    weights = biases = splat(spec, 1.0)
     for index in range(first, min(first + call.planes_per_task, call.planes)):
         plane = call.x + (image * call.x_batch + channel * call.x_channel)
-        weights, biases = one, one
         if call.finish == SCALE:
             weights, biases = splat(spec, call.weights[channel]), splat(spec, call.bias[channel])
-        out = call.out + index * call.out_rows * columns
-        for block in range(first_row, end_row, block_rows):
-            for q in range(0, columns, lanes):
-                mask = range_mask(spec, 0, columns - q)
-                start = q * stride - call.pad_left
-                divisors = one
-                if call.finish == DIVIDE:
-                    divisors = masked_load(spec, call.column_divisor + q, mask, one)
-                for row in range(block, min(block + block_rows, end_row)):
-                    rows = row_map + row * row_stride
-                    total = _window(spec, plane, rows, row_step, row_pitch, width, start, power)
-                    row_divisors = splat(spec, call.row_divisor[row])
-                    value = finish(spec, call, total, row_divisors, divisors, weights, biases, power)
-                    masked_store(spec, out + (row * columns + q), value, mask)
+        row = first_row
+        while True:
+            offsets = call.row_offsets + row * row_stride
+            out = call.out + (index * out_rows + row) * columns
+            rows = _rows(spec, plane, offsets, row_stride, x_row, call.outside)
+            lost = _pool_rows(spec, call, rows, row, out, weights, biases)
+            if _may_lose(spec) and lost:
+                rows = _rows(careful, plane, offsets, row_stride, x_row, call.outside)
+                _pool_rows(careful, call, rows, row, out, weights, biases)
+            if row == last:
+                break
+            row = min(row + group, last)  # the last group may do some rows again
         channel += 1
-        if channel == call.channels:
+        if channel == channels:
             channel = 0
             image += 1

@@ -6,6 +6,8 @@ here fails a test.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastpool.dtypes import FLOATS, INTEGERS, POOLED, ElementType, pooled_types, sum_type
@@ -20,7 +22,7 @@ from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_pl
 from fastpool.kernels.pack import pack_channel, pack_input, pack_weights
 from fastpool.kernels.pool import VARIANTS, pool
 from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
-from fastpool.kernels.smallpool import LARGEST_WINDOW, small_pool
+from fastpool.kernels.smallpool import GROUPS, SMALL_WINDOWS, small_pool, variant_of
 from fastpool.kernels.stochastic import weighted_draw, weighted_mean
 from fastpool.kernels.tiles import TARGET, TILE_SHAPES
 from fastpool.kernels.unpool import unpool
@@ -49,9 +51,23 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 5 2", 2, 3),
 )
 _FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
-_WINDOWS = [(rows, columns) for rows in range(1, 10) for columns in range(1, 10) if rows * columns <= LARGEST_WINDOW]
 #: What medians are taken of: the spec's elements, or integers that it widens (to float64).
 _SOURCES = ("", *(f"from {name}" for name in (*(x.numba_name for x in INTEGERS.values()), "uint64")))
+
+
+def _small_windows(operations: Sequence[str]) -> list[Shape]:
+    """Shapes of `small_pool` for these operations (and what they read)."""
+    return [
+        (variant_of(operation, group, step, stride, narrow), *window)
+        for operation in operations
+        if not operation.startswith("powersum")
+        for window in sorted(SMALL_WINDOWS)
+        for step in sorted({1, min(2, window[0]), window[0]})
+        for group in GROUPS
+        for stride in (1, 2)
+        for narrow in (False, True)
+    ]
+
 
 KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pack_channel": (pack_channel, _ANY),
@@ -74,16 +90,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
         tuple((f"{part}stride {s}", *size) for part in ("", "narrow ") for s in (1, 2) for size in _FILTERS),
     ),
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
-    "small_pool": (
-        small_pool,
-        tuple(
-            (f"{operation} stride {s}", *size)
-            for operation in VARIANTS
-            if operation != "powersum"
-            for s in (1, 2)
-            for size in _WINDOWS
-        ),
-    ),
+    "small_pool": (small_pool, tuple(_small_windows(VARIANTS))),
     "reduce_planes": (
         reduce_planes,
         tuple((operation, 1, TARGET.vector_bytes // size) for operation in ("max", "min", "sum") for size in (4, 8)),
@@ -146,9 +153,7 @@ def _widening(routine: str) -> dict[str, tuple[Shape, ...]]:
                 "pool": [(variant, 1, 1)],
                 "argpool": [(variant, 1, 1)] if operation in extrema else [],
                 "reduce_planes": [(variant, 1, count if count <= MOST_PLANES else 1)] if operation in reduced else [],
-                "small_pool": [
-                    (f"{variant} stride {s}", *size) for s in (1, 2) for size in _WINDOWS if operation != "powersum"
-                ],
+                "small_pool": _small_windows([variant]),
             }[routine]
         )
     return {computed: tuple(of_type) for computed, of_type in shapes.items() if of_type}

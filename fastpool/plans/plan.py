@@ -23,9 +23,14 @@ class Code:
     element: ElementType
     shape: tuple[str, int, int] = ("", 1, 1)  #: variant, vectors and width of the spec
 
+    @property
+    def spec(self) -> Any:
+        """Spec of the machine code."""
+        return spec_for(self.element, *self.shape)
+
     def address(self) -> int:
         """Address of the machine code (compiled or loaded here)."""
-        return self.routine.address(spec_for(self.element, *self.shape))
+        return self.routine.address(self.spec)
 
 
 @dataclass(frozen=True)

@@ -1,171 +1,29 @@
-"""Plans of pooling: tables of windows, and how planes and rows are shared out."""
+"""Plans of pooling: which kernel, and how planes and rows are shared out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from fastpool.arrays import address
-from fastpool.dtypes import ElementType
-from fastpool.geometry import Axis, adaptive_window
+from fastpool.geometry import Axis
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.argpool import argpool
-from fastpool.kernels.pool import DIVIDE, PLAIN, ROOT, SCALE, SQUARE_ROOT, pool
+from fastpool.kernels.pool import pool
 from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
-from fastpool.kernels.smallpool import LARGEST_WINDOW, small_pool
-from fastpool.kernels.tiles import CACHED_INPUT_BYTES, TASKS
+from fastpool.kernels.tiles import TASKS
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import TASK_WORK, shares
-
-#: Output rows that `small_pool` does before the next vector of columns: the masks of the columns are made once for all
-#: of them (128x112x112, 2x2: 250 us with 1 row, 200 with 8). Input from memory goes row by row instead, as the
-#: hardware prefetcher follows rows only (32x64x112x112, 2x2: 5.5 ms with 1 row, 11.9 with 8).
-_BLOCK_ROWS = 8
-
-
-@dataclass(frozen=True)
-class AdaptiveAxis:
-    """Windows of adaptive pooling along one axis."""
-
-    size: int
-    out: int
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """All that decides how a pooling is carried out. Strides are in elements of x (N, C, D, H, W)."""
-
-    element: ElementType  #: what windows are combined in
-    source: ElementType  #: what x has
-    images: int
-    channels: int
-    axes: tuple[Axis | AdaptiveAxis, Axis | AdaptiveAxis, Axis | AdaptiveAxis]
-    x_strides: tuple[int, int, int, int, int]
-    operation: str  #: variant of the kernel
-    finish: str = "plain"  #: "plain", "mean" (padding counts), "valid mean", "override", "scale" or "root"
-    number: float = 1.0  #: power of "root", divisor of "override"
-    indices: bool = False
-
-    @property
-    def variant(self) -> str:
-        """Operation, and what it reads where that is not what it computes in."""
-        same = self.source.numba_name == self.element.numba_name
-        return self.operation if same else f"{self.operation} from {self.source.numba_name}"
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Tables of one axis: first source element and number of taps of each window, and their distance."""
-
-    first: list[int]
-    count: list[int]
-    step: int
-
-
-def windows_of(axis: Axis | AdaptiveAxis) -> Windows:
-    """Windows clipped to the input."""
-    if isinstance(axis, AdaptiveAxis):
-        ends = [adaptive_window(axis.size, axis.out, o) for o in range(axis.out)]
-        return Windows([first for first, _ in ends], [end - first for first, end in ends], 1)
-    taps = [axis.taps(o) for o in range(axis.out)]
-    starts = [o * axis.stride - axis.pad_begin for o in range(axis.out)]
-    first = [s + t.start * axis.dilation if len(t) else 0 for s, t in zip(starts, taps, strict=True)]
-    return Windows(first, [len(t) for t in taps], axis.dilation)
-
-
-def _divisors(axis: Axis | AdaptiveAxis, finish: str) -> list[int]:
-    if finish not in ("mean", "valid mean"):
-        return [1] * axis.out
-    if finish == "mean" and isinstance(axis, Axis):
-        counts = [axis.covered(o) for o in range(axis.out)]
-    else:
-        counts = windows_of(axis).count
-    return [max(1, count) for count in counts]  # an empty window's sum is 0, and so is its mean
-
-
-def _finishing(problem: Pooling, tables: list[Any]) -> dict[str, Any]:
-    """Fields that say what becomes of a combined value."""
-    codes = {"plain": PLAIN, "scale": SCALE, "root": SQUARE_ROOT if problem.operation == "squaresum" else ROOT}
-    depth, height, width = (_divisors(axis, problem.finish) for axis in problem.axes)
-    rows = np.outer(depth, height).astype(problem.element.dtype)
-    if problem.finish == "override":
-        rows[...] = problem.number
-    columns = np.array(width, problem.element.dtype)
-    tables += [rows, columns]
-    return {
-        "finish": codes.get(problem.finish, DIVIDE),
-        "row_divisor": address(rows),
-        "column_divisor": address(columns),
-        "power": problem.number,
-    }
-
-
-def _is_small(problem: Pooling) -> bool:
-    """Whether `small_pool` computes it: few taps, at column stride 1 or 2, from plain rows of one depth."""
-    depth, height, width = problem.axes
-    if not isinstance(height, Axis) or not isinstance(width, Axis) or problem.indices:
-        return False
-    return (
-        depth.size == 1
-        and windows_of(depth).count == [1]
-        and height.kernel * width.kernel <= LARGEST_WINDOW
-        and width.stride <= 2
-        and width.dilation == 1
-        and problem.x_strides[4] == 1
-        and problem.operation != "powersum"
-        # Its table has an entry for each padded row, which huge strides and padding make many.
-        and (height.out - 1) * height.stride + height.extent <= 8 * (height.size + height.out + 1024)
-    )
-
-
-def _plan_small(problem: Pooling) -> Plan:
-    element = problem.element
-    _, height, width = problem.axes
-    assert isinstance(height, Axis)
-    assert isinstance(width, Axis)
-    planes = problem.images * problem.channels
-    planes_per_task, rows_per_task = shares(planes, height.out, height.size * width.size)
-    row_tasks = -(-height.out // rows_per_task)
-    input_bytes = planes * height.size * width.size * problem.source.size
-    padded = range((height.out - 1) * height.stride + height.extent)
-    sources = [i - height.pad_begin if 0 <= i - height.pad_begin < height.size else -1 for i in padded]
-    tables: list[Any] = [table(sources)]
-    fields: dict[str, Any] = {
-        "tasks": -(-planes // planes_per_task) * row_tasks,
-        "x_batch": problem.x_strides[0],
-        "x_channel": problem.x_strides[1],
-        "x_row": problem.x_strides[3],
-        "channels": problem.channels,
-        "width": width.size,
-        "row_map": address(tables[0]),
-        "block_rows": _BLOCK_ROWS if input_bytes <= CACHED_INPUT_BYTES else 1,
-        "row_stride": height.stride,
-        "row_step": height.dilation,
-        "column_stride": width.stride,
-        "pad_left": width.pad_begin,
-        "out_rows": height.out,
-        "out_columns": width.out,
-        "planes": planes,
-        "planes_per_task": planes_per_task,
-        "rows_per_task": rows_per_task,
-        "row_tasks": row_tasks,
-        **_finishing(problem, tables),
-    }
-    shape = (f"{problem.variant} stride {width.stride}", height.kernel, width.kernel)
-    vectors = planes * height.out * -(-width.out // lanes_for(element))
-    cycles = vectors * (2 * height.kernel * width.kernel + 10)
-    return Plan((Step(Code(small_pool, element, shape), fields),), 0, 0, element, cycles, tuple(tables))
+from fastpool.plans.smallpool import is_small, plan_small
+from fastpool.plans.windows import Pooling, divisors, finishing, windows_of
 
 
 @lru_cache(maxsize=1024)
 def plan_pooling(problem: Pooling) -> Plan:
     """Plan of a pooling."""
-    if _is_small(problem):
-        return _plan_small(problem)
+    if is_small(problem):
+        return plan_small(problem)
     element, lanes = problem.element, lanes_for(problem.element)
     depth, height, width = problem.axes
     d, h, w = (windows_of(axis) for axis in problem.axes)
@@ -219,7 +77,6 @@ def plan_pooling(problem: Pooling) -> Plan:
     buffer = -(-reach // lanes) * lanes
     scratch = buffer + (width.size if problem.x_strides[4] != 1 else 0) + lanes
 
-    finishing = _finishing(problem, tables)
     fields |= {
         "regular": int(regular),
         "kernel": width.kernel if isinstance(width, Axis) else 0,
@@ -227,7 +84,7 @@ def plan_pooling(problem: Pooling) -> Plan:
         "pad_left": pad_left,
         "buffer": buffer,
         "scratch_thread": -(-scratch // 16) * 16,
-        **finishing,
+        **finishing(problem, tables),
     }
     cycles = planes * rows * (max(h.count) * max(d.count) + max(w.count)) * width.size / lanes
     step = Step(Code(pool, element, (problem.variant, 1, 1)), fields)
@@ -259,7 +116,7 @@ def plan_global(problem: Pooling) -> Plan:
     evenly = together > 1 and batch == problem.channels * channel and sizes[:2] == [1, 1] and column == 1
     divisor = problem.number if problem.finish == "override" else 1.0
     if problem.finish in ("mean", "valid mean"):
-        divisor = float(prod(_divisors(axis, problem.finish)[0] for axis in problem.axes))
+        divisor = float(prod(divisors(axis, problem.finish)[0] for axis in problem.axes))
     fields = {
         "tasks": -(-planes // planes_per_task),
         "x_batch": batch,

@@ -11,8 +11,8 @@ from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
 from fastpool.kernels import lanes as lanes_for
 from fastpool.plans.plan import table
-from fastpool.plans.pooling import windows_of
 from fastpool.plans.shares import shares
+from fastpool.plans.windows import windows_of
 
 
 @dataclass(frozen=True)
