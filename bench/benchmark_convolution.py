@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.cases import conv_cases
-from bench.suite import MemorySuite, RateSuite, RatioSuite, Suite, parameters
+from bench.suite import MemorySuite, PeakSuite, RateSuite, RatioSuite, Suite, parameters
 
 _PARAMETERS = parameters(conv_cases())
 _ALL_THREADS = parameters(conv_cases(), ["all"])
@@ -74,7 +74,13 @@ class ConvolutionRatio(RatioSuite):
 
 
 class ConvolutionRate(RateSuite):
-    """How much is computed and moved in a second, and how much of the machine's peak that is."""
+    """How much is computed and moved in a second."""
+
+    params, skip_params = _ALL_THREADS
+
+
+class ConvolutionPeak(PeakSuite):
+    """How much of what the machine can do that is."""
 
     params, skip_params = _ALL_THREADS
 

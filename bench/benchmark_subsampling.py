@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.cases import pool_cases
-from bench.suite import MemorySuite, RateSuite, RatioSuite, Suite, parameters
+from bench.suite import MemorySuite, PeakSuite, RateSuite, RatioSuite, Suite, parameters
 
 _PARAMETERS = parameters(case for case in pool_cases() if case.family == "subsampling")
 _ALL_THREADS = parameters((case for case in pool_cases() if case.family == "subsampling"), ["all"])
@@ -41,7 +41,13 @@ class SubsamplingRatio(RatioSuite):
 
 
 class SubsamplingRate(RateSuite):
-    """How much is computed and moved in a second, and how much of the machine's peak that is."""
+    """How much is computed and moved in a second."""
+
+    params, skip_params = _ALL_THREADS
+
+
+class SubsamplingPeak(PeakSuite):
+    """How much of what the machine can do that is."""
 
     params, skip_params = _ALL_THREADS
 

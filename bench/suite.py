@@ -9,6 +9,7 @@ has none of its threads.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 
@@ -46,7 +47,7 @@ def limits(dtype: str, threads: str) -> Limits:
     """Measure what the machine can do, once in each process."""
     try:
         return Meter(dtype, thread_count(threads)).limits()
-    except ImportError as error:  # the commit that is measured has no kernels for that
+    except (ImportError, KeyError) as error:  # the commit that is measured has no kernels for that
         raise NotImplementedError(str(error)) from error
 
 
@@ -55,8 +56,16 @@ def cheap(case: Case) -> bool:
     return case.flops <= CHEAP_FLOPS and case.bytes("float64") <= CHEAP_BYTES
 
 
-class Suite:
-    """Parameters of a family of cases; subclasses name the engine, and time `self.run`."""
+class Suite(ABC):
+    """Parameters of a family of cases; subclasses name the engine, and time `self.run`.
+
+    It is abstract, and so are those below, as asv runs whatever class it finds in a module otherwise.
+    """
+
+    @property
+    @abstractmethod
+    def params(self) -> list[list[str]]:
+        """Cases, dtypes and threads."""
 
     param_names = ("case", "dtype", "threads")
     timeout = 300.0
@@ -69,12 +78,16 @@ class Suite:
         self.run = prepared(self.engine, case, dtype, threads)
 
 
-class RateSuite(Suite):
-    """Rates, which are better when they are higher; asv cannot know that, shows them and judges times only."""
+class _Rated(Suite):
+    """Rates, which are better when they are higher; asv cannot know that."""
 
     def rate(self, work: float) -> float:
         """Return work per second."""
         return work / measure_call(self.run)
+
+
+class RateSuite(_Rated):
+    """How much is computed and moved in a second."""
 
     def track_gflops(self, case: str, dtype: str, threads: str) -> float:
         """Operations by definition."""
@@ -84,13 +97,27 @@ class RateSuite(Suite):
         """Bytes of input, weights and output, each once."""
         return 1e-9 * self.rate(all_cases()[case].bytes(dtype))
 
-    def track_percent_of_peak(self, case: str, dtype: str, threads: str) -> float:
-        """Share of the fused multiply-adds that the machine did in the same process."""
-        return 100 * self.rate(all_cases()[case].flops) / limits(dtype, threads).flops
-
     track_gflops.unit = "GFLOP/s"  # type: ignore[attr-defined]
     track_gbytes.unit = "GB/s"  # type: ignore[attr-defined]
-    track_percent_of_peak.unit = "%"  # type: ignore[attr-defined]
+
+
+class PeakSuite(_Rated):
+    """How much of what the machine can do that is, measured in the same process."""
+
+    def setup(self, case: str, dtype: str, threads: str) -> None:
+        """Prepare the case, and measure the machine."""
+        self.limits = limits(dtype, threads)
+        super().setup(case, dtype, threads)
+
+    def track_percent_of_peak(self, case: str, dtype: str, threads: str) -> float:
+        """Share of the machine's fused multiply-adds; above 100 where Winograd carries out fewer."""
+        return 100 * self.rate(all_cases()[case].flops) / self.limits.flops
+
+    def track_percent_of_copy(self, case: str, dtype: str, threads: str) -> float:
+        """Share of what the machine copies from memory to memory; above 100 where data stay in a cache."""
+        return 100 * self.rate(all_cases()[case].bytes(dtype)) / self.limits.copy
+
+    track_percent_of_peak.unit = track_percent_of_copy.unit = "%"  # type: ignore[attr-defined]
 
 
 class RatioSuite(Suite):

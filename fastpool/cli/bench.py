@@ -13,7 +13,7 @@ from typing import Any
 from fastpool.cli.bench_report import comparison, document, load_document, print_report, write_json
 from fastpool.cli.errors import CommandError
 from fastpool.cli.progress import Progress
-from fastpool.measuring.cases import Case, all_cases, make_arrays
+from fastpool.measuring.cases import Case, all_cases, make_arrays, representatives
 from fastpool.measuring.limits import Limits, Meter, median_rate
 from fastpool.measuring.machine import cpu_name
 from fastpool.measuring.ours import prepared
@@ -91,13 +91,7 @@ def _prepare(case: Case, threads: int) -> Any:
 
 def _chosen(quick: bool, only: str, before: dict[str, Any] | None) -> list[Case]:
     """Cases to measure: all, or with `quick` the first of each kind; of these, those that are asked for."""
-    cases = list(all_cases().values())
-    if quick:
-        first: dict[str, Case] = {}
-        for case in cases:
-            first.setdefault(case.kind, case)
-        cases = list(first.values())
-    cases = [case for case in cases if only in case.id]
+    cases = [case for case in (representatives() if quick else all_cases().values()) if only in case.id]
     if not cases:
         raise CommandError(f"argument --only: no layer's name contains {only!r}")
     if before is not None:

@@ -192,6 +192,14 @@ def all_cases() -> dict[str, Case]:
     return {case.id: case for case in cases}
 
 
+def representatives() -> list[Case]:
+    """Return the first case of every kind: each brings other kernels, or other paths through them."""
+    first: dict[str, Case] = {}
+    for case in all_cases().values():
+        first.setdefault(case.kind, case)
+    return list(first.values())
+
+
 def make_arrays(case: Case, dtype: str) -> Arrays:
     """Fill the arrays of a case; the seed follows from its name, so that every process gets the same numbers."""
     rng = np.random.default_rng(zlib.crc32(case.id.encode()))
