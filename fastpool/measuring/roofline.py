@@ -101,7 +101,7 @@ def draw_roofline(
         rates.append(point.flops / point.seconds[ours])
         axes.plot(x, rates[-1], MARKERS[0], color=colour, ms=5.5, zorder=3)
         axes.annotate(str(number), (x, rates[-1]), (3, 3), textcoords="offset points", fontsize=6.5, color=colour)
-    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(min(rates) / 2, limits["flops"] * 4))
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(min(rates) / 2, 2 * max(*rates, limits["flops"])))
     axes.set_xlabel("operations per byte: each input, weight and output once (FLOP/B)")
     axes.set_ylabel("operations per second, as defined, not as carried out (FLOP/s)")
     _name_slopes(
