@@ -6,6 +6,7 @@ import inspect
 import itertools
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 import bench
 import fastpool
-from bench import engines, machine, peers, speed, suite, timing
+from bench import engines, machine, peers, pictures, speed, suite, timing
 from bench.baselines import baselines, convolution, pooling
 from bench.cases import (
     SHAPES,
@@ -31,7 +32,7 @@ from bench.cases import (
 )
 from bench.engines import ENGINES
 from bench.peers import UnsupportedError
-from bench.report import Report, Row, markdown, number, table
+from bench.report import BEGIN, END, Report, Row, insert, markdown, number, table
 from bench.worker import Worker, WorkerError
 from fastpool import oracle
 
@@ -441,6 +442,7 @@ def test_processor_time_is_read_from_the_system():
 def test_the_command_measures(tmp_path):
     command = [sys.executable, "-m", "bench.speed", "--only", "allcnn/1x1 192-10", "--functional", "--rounds", "2"]
     command += ["--warm", "0.01", "--quick", "--json", str(tmp_path / "s.json"), "--markdown", str(tmp_path / "s.md")]
+    command += ["--pictures", str(tmp_path)]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     measured = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
@@ -454,3 +456,33 @@ def test_the_command_measures(tmp_path):
     text = (tmp_path / "s.md").read_text(encoding="utf-8")
     assert text in finished.stdout
     assert "| allcnn | 1x1 192-10 |" in text
+    assert measured["limits"]["flops"] > 0
+    for name in (pictures.RATIOS, pictures.ROOFLINE):
+        assert "</svg>" in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_is_written_by_the_script(tmp_path):
+    case = all_cases()["resnet50/1x1 64-256"]
+    rows = [Row(case, {"fastpool": 1e-3, "numpy": 2e-3}, {"numpy": 2.0}, {"numpy": "matmul"})]
+    labels = {"fastpool": "fastpool", "numpy": "NumPy"}
+    report = Report(rows, ["fastpool", "numpy"], labels, "float32", 2, ["A processor; versions; a day."])
+    limits = {"threads": 2, "flops": 2e11, "copy": 3e10, "read": 3e10, "cached_copy": 2e11}
+    settings = {"dtype": "float32", "threads": 2, "rounds": 3, "engines": ["fastpool", "numpy"]}
+    measured = speed.document(report, {"numpy": "2.0"}, settings, limits)
+    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    for _ in range(2):  # what was written is replaced
+        speed.publish(report, measured, tmp_path)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    assert text.count("| resnet50 | 1 | 4.00 | 8.00 | **2.00** | 2.00 |") == 1
+    assert "- A processor; versions; a day." in text
+    assert "Every shape</summary>" not in text
+    assert "Every shape</summary>" in (tmp_path / "docs" / "speed.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((docs/[^)]+)\)", text):
+        assert (tmp_path / link).is_file()
+    assert json.loads((tmp_path / "docs" / "speed.json").read_text(encoding="utf-8")) == measured
+    with pytest.raises(ValueError, match="begin"):
+        insert("no marks", "")
+    assert BEGIN in (ROOT / "README.md").read_text(encoding="utf-8")
