@@ -5,8 +5,8 @@ case, in turns (A B, B A, ...), after fresh arrays and an uncounted warm-up. A r
 what slows the machine for longer than a round cancels, and its interval comes from the sign test, which assumes no
 distribution.
 
-What looks slower is measured again in two further pairs of new processes, whose memory lies elsewhere. It counts only
-where all three pairs agree and the interval over all their rounds lies beyond the threshold: chance alone does not
+What looks slower is measured again in four further pairs of new processes, whose memory lies elsewhere. It counts only
+where all five pairs agree and the interval over all their rounds lies beyond the threshold: chance alone does not
 fail. A commit that is slower on purpose says so in its message, in a line that begins with ``Slower:``.
 """
 
@@ -35,7 +35,9 @@ from bench.worker import ROOT, Worker, WorkerError
 DTYPE = "float32"
 WARM, SPAN = 0.02, 0.012  # seconds of a block
 ROUNDS = 12
-CONFIRMATIONS = 2
+CONFIRMATIONS = 4
+#: Larger cases are left out: how their pages lie in memory makes a process slower than another, for as long as it lives.
+MOST_BYTES = 6 << 20
 SUSPECT = 0.5  # share of the threshold from which a case is measured again
 LEAST_ROUNDS = 8  # fewer give no interval
 
@@ -137,7 +139,7 @@ def _prepare(sides: Sequence[Worker], case: Case) -> None:
 def compare(
     folders: tuple[Path, Path], cases: Iterable[Case], threads: int, threshold: float, seconds: float
 ) -> list[Comparison]:
-    """Measure all cases, and twice more whatever looks slower."""
+    """Measure all cases, and again in new processes whatever looks slower each time."""
     start = perf_counter()
     comparisons = [Comparison(case) for case in cases]
     measure(comparisons, folders, threads, ROUNDS, start + 0.7 * seconds)
@@ -145,7 +147,7 @@ def compare(
         suspects = [c for c in comparisons if all(median > 1 + SUSPECT * threshold for median in c.medians)]
         if not suspects:
             break
-        measure(suspects, folders, threads, 2 * ROUNDS, start + seconds)
+        measure(suspects, folders, threads, ROUNDS, start + seconds)
     return comparisons
 
 
@@ -181,7 +183,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 1 where a case has become slower, 2 where there is no such commit, else 0."""
     options = parse(arguments)
-    cases = [case for case in all_cases().values() if options.only in case.id] if options.only else representatives()
+    cases = (
+        [case for case in all_cases().values() if options.only in case.id]
+        if options.only
+        else representatives(MOST_BYTES)
+    )
     load = OtherLoad()
     try:
         commit = before_this(options.against)

@@ -23,11 +23,11 @@ def comparison(*ratios):
     ("ratios", "verdict"),
     [
         ((1.0,), "same"),
-        ((1.1, 1.1, 1.1), "slower"),
+        ((1.1,) * 5, "slower"),
         ((1.1,), "unclear"),  # not confirmed
-        ((1.1, 1.1), "unclear"),
-        ((1.2, 1.2, 1.0), "unclear"),  # one pair of processes does not agree
-        ((1.04, 1.04, 1.04), "same"),  # less than the threshold
+        ((1.1,) * 4, "unclear"),
+        ((1.2, 1.2, 1.2, 1.2, 1.0), "unclear"),  # one pair of processes does not agree
+        ((1.04,) * 5, "same"),  # less than the threshold
         ((0.9,), "faster"),
     ],
 )
@@ -37,7 +37,7 @@ def test_only_what_is_confirmed_counts(ratios, verdict):
 
 def test_what_looks_slower_is_measured_in_new_processes(monkeypatch):
     cases = representatives()[:3]
-    true = {cases[0].id: [1.0], cases[1].id: [1.1, 1.1, 1.1], cases[2].id: [1.1, 1.0]}
+    true = {cases[0].id: [1.0], cases[1].id: [1.1] * 5, cases[2].id: [1.1, 1.0]}
     pairs = []
 
     def measure(comparisons, folders, threads, rounds, deadline):
@@ -47,7 +47,7 @@ def test_what_looks_slower_is_measured_in_new_processes(monkeypatch):
 
     monkeypatch.setattr(gate, "measure", measure)
     found = gate.compare(("a", "b"), cases, 2, 0.05, 1.0)
-    assert pairs == [[case.id for case in cases], [cases[1].id, cases[2].id], [cases[1].id]]
+    assert pairs == [[case.id for case in cases], [cases[1].id, cases[2].id], *[[cases[1].id]] * 3]
     assert [item.verdict(0.05) for item in found] == ["same", "slower", "unclear"]
     text = gate.table(found, 0.05)
     assert len(text.splitlines()) == 4
@@ -112,7 +112,7 @@ def test_both_packages_are_laid_out(repository, tmp_path):
 )
 def test_exit_codes(repository, monkeypatch, capsys, ratio, message, code):
     change(repository, "Second", message)
-    monkeypatch.setattr(gate, "compare", lambda *arguments: [comparison(ratio, ratio, ratio)])
+    monkeypatch.setattr(gate, "compare", lambda *arguments: [comparison(*[ratio] * 5)])
     assert gate.main([]) == code
     assert "First, times in milliseconds" in capsys.readouterr().out
 

@@ -192,11 +192,15 @@ def all_cases() -> dict[str, Case]:
     return {case.id: case for case in cases}
 
 
-def representatives() -> list[Case]:
-    """Return the first case of every kind: each brings other kernels, or other paths through them."""
+def representatives(most_bytes: int | None = None) -> list[Case]:
+    """Return the first case of every kind, of those that move so many bytes in float32 at most.
+
+    Each brings other kernels, or other paths through them.
+    """
     first: dict[str, Case] = {}
     for case in all_cases().values():
-        first.setdefault(case.kind, case)
+        if most_bytes is None or case.bytes("float32") <= most_bytes:
+            first.setdefault(case.kind, case)
     return list(first.values())
 
 
