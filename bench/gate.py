@@ -36,7 +36,7 @@ DTYPE = "float32"
 WARM, SPAN = 0.02, 0.012  # seconds of a block
 ROUNDS = 12
 CONFIRMATIONS = 4
-#: Larger cases are left out: how their pages lie in memory makes a process slower than another, for as long as it lives.
+#: Larger cases are left out: where their pages lie makes a process slower than another, for as long as it lives.
 MOST_BYTES = 6 << 20
 SUSPECT = 0.5  # share of the threshold from which a case is measured again
 LEAST_ROUNDS = 8  # fewer give no interval
