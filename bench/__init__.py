@@ -1,5 +1,11 @@
-"""Measurements of fastpool: asv benchmarks (``benchmark_*.py``), and the README's table (``python -m bench.speed``).
+"""Measurements of fastpool: asv benchmarks, a glance by pytest-benchmark, tables against others, a gate for commits.
 
-``cases`` says what is measured, ``engines`` who computes it, ``timing`` how a time is taken. ``baselines`` holds the
-NumPy engines, ``peers`` the other libraries. Both front ends, asv and ``speed``, iterate the same two tables.
+``cases`` says what is measured, ``timing`` how a time is taken, ``machine`` and ``limits`` on what; these modules are
+those of ``fastpool bench``. They are taken from the checkout that this file is in, while ``import fastpool`` gives the
+installed package, which may be another commit's. ``engines`` says who computes a case: ``baselines`` holds NumPy's
+ways, ``peers`` the other libraries. All front ends iterate these tables.
 """
+
+from pathlib import Path
+
+__path__.append(str(Path(__file__).resolve().parent.parent / "fastpool" / "measuring"))

@@ -12,6 +12,12 @@ FIRST_CALL = """
     fastpool.conv2d(x, weight, stride=2, padding=1)
 """
 
+EMPTY_CACHE = """
+    import os, tempfile
+    folder = tempfile.TemporaryDirectory()
+    os.environ["NUMBA_CACHE_DIR"] = folder.name
+"""
+
 
 @cache
 def fill_cache() -> None:
@@ -36,3 +42,18 @@ class Startup:
     def timeraw_first_convolution(self) -> str:
         """Import, and convolve once from the disk cache."""
         return FIRST_CALL
+
+
+class ColdStartup:
+    """The same with an empty disk cache: what the first script on a new machine compiles."""
+
+    timeout = 300.0
+    repeat = (1, 3, 10.0)
+    number = 1
+
+    def setup(self) -> None:
+        """Nothing is prepared."""
+
+    def timeraw_first_convolution_empty_cache(self) -> str:
+        """Import, compile, and convolve once."""
+        return EMPTY_CACHE + FIRST_CALL

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bench.cases import pool_cases
-from bench.suite import RatioSuite, Suite, parameters
+from bench.suite import MemorySuite, PeakSuite, RateSuite, RatioSuite, Suite, parameters
 
 _PARAMETERS = parameters(case for case in pool_cases() if case.family == "subsampling")
+_ALL_THREADS = parameters((case for case in pool_cases() if case.family == "subsampling"), ["all"])
 
 
 class Subsampling(Suite):
@@ -13,7 +14,7 @@ class Subsampling(Suite):
 
     params, skip_params = _PARAMETERS
 
-    def time_ours(self, case: str, dtype: str) -> None:
+    def time_ours(self, case: str, dtype: str, threads: str) -> None:
         """Call it."""
         self.run()
 
@@ -21,10 +22,10 @@ class Subsampling(Suite):
 class SubsamplingNumPy(Suite):
     """The fastest NumPy way: reductions of reshaped or windowed views, or of strided slices."""
 
-    params, skip_params = _PARAMETERS
+    params, skip_params = _ALL_THREADS
     engine = "numpy"
 
-    def time_numpy(self, case: str, dtype: str) -> None:
+    def time_numpy(self, case: str, dtype: str, threads: str) -> None:
         """Call it."""
         self.run()
 
@@ -32,8 +33,26 @@ class SubsamplingNumPy(Suite):
 class SubsamplingRatio(RatioSuite):
     """How many times faster than NumPy."""
 
-    params, skip_params = _PARAMETERS
+    params, skip_params = _ALL_THREADS
 
-    def track_ratio(self, case: str, dtype: str) -> float:
+    def track_ratio(self, case: str, dtype: str, threads: str) -> float:
         """Measure both in turns."""
         return self.ratio()
+
+
+class SubsamplingRate(RateSuite):
+    """How much is computed and moved in a second."""
+
+    params, skip_params = _ALL_THREADS
+
+
+class SubsamplingPeak(PeakSuite):
+    """How much of what the machine can do that is."""
+
+    params, skip_params = _ALL_THREADS
+
+
+class SubsamplingMemory(MemorySuite):
+    """The most memory that a process needs."""
+
+    params, skip_params = _ALL_THREADS

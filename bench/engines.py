@@ -15,9 +15,10 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from bench import peers
+from bench import ours, peers
 from bench.baselines import baselines
-from bench.cases import Arrays, Case, ConvCase
+from bench.baselines.convolution import IM2COL
+from bench.cases import Arrays, Case
 from bench.timing import fastest
 
 Run = Callable[[], np.ndarray]
@@ -48,34 +49,14 @@ class Engine:
         return found
 
 
-def _fastpool_prepared(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
-    """Pack the weights once, call many times, always into the same output."""
-    import fastpool
+def _im2col(way: str) -> Callable[[Case, Arrays, int], tuple[str, Run]]:
+    def make(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
+        """Take this way of im2col, be it the fastest or not."""
+        if case.family != "convolution":
+            raise peers.UnsupportedError("im2col is a way of convolving")
+        return f"im2col, {way}", IM2COL[way](case, arrays)
 
-    if not isinstance(case, ConvCase):
-        return _fastpool_functional(case, arrays, threads)
-    fastpool.set_num_threads(threads)
-    x, out = arrays.x, np.empty(case.output_shape, arrays.x.dtype)
-    conv = fastpool.Conv2d(arrays.weight, None, case.stride, case.pad, case.dilation, case.groups)
-    return "Conv2d", lambda: conv(x, out=out)
-
-
-def _fastpool_functional(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
-    """Call the plain functions, which pack the weights of a convolution every time."""
-    import fastpool
-
-    fastpool.set_num_threads(threads)
-    x, weight, bias = arrays.x, arrays.weight, arrays.bias
-    out = np.empty(case.output_shape, x.dtype)
-    if isinstance(case, ConvCase):
-        stride, pad, dilation, groups = case.stride, case.pad, case.dilation, case.groups
-        return "conv2d", lambda: fastpool.conv2d(x, weight, None, stride, pad, dilation, groups, out=out)
-    kernel, stride, pad, ceil = case.kernel, case.stride, case.pad, case.ceil
-    if case.op == "max":
-        return "max_pool2d", lambda: fastpool.max_pool2d(x, kernel, stride, pad, 1, ceil, out=out)
-    if case.op == "avg":
-        return "avg_pool2d", lambda: fastpool.avg_pool2d(x, kernel, stride, pad, ceil, out=out)
-    return "subsample2d", lambda: fastpool.subsample2d(x, weight, bias, kernel, stride, pad, ceil, out=out)
+    return make
 
 
 def _numpy(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
@@ -90,14 +71,14 @@ ENGINES: dict[str, Engine] = {
             "fastpool",
             "fastpool",
             ("fastpool", "numba", "numpy"),
-            _fastpool_prepared,
+            ours.prepared,
             "convolutions by a prepared `Conv2d`, whose weights are packed beforehand; `out=` is reused",
         ),
         Engine(
             "fastpool-functional",
             "fastpool (functions)",
             ("fastpool", "numba", "numpy"),
-            _fastpool_functional,
+            ours.functional,
             "convolutions by `conv2d`, which packs the weights in every call; `out=` is reused",
         ),
         Engine(
@@ -109,6 +90,20 @@ ENGINES: dict[str, Engine] = {
             "rows) and `matmul`, a plain `matmul` for 1x1, sums over taps for depthwise; reductions of reshaped and "
             "sliding-window views and of strided slices for pooling. Buffers and views are made beforehand. "
             "`matmul` runs on all threads, NumPy's copies and reductions on one",
+        ),
+        Engine(
+            "im2col-view",
+            "im2col (view)",
+            ("numpy",),
+            _im2col("view"),
+            "a sliding-window view of the padded batch is copied to a matrix, and multiplied by `matmul`",
+        ),
+        Engine(
+            "im2col-gather",
+            "im2col (gather)",
+            ("numpy",),
+            _im2col("gather"),
+            "the padded batch is gathered through a table of indices by `take`, and multiplied by `matmul`",
         ),
         Engine("torch", "PyTorch", ("torch",), peers.torch_eager, peers.TORCH_NOTE),
         Engine("onnxruntime", "ONNX Runtime", ("onnxruntime", "onnx"), peers.onnxruntime, peers.ONNXRUNTIME_NOTE),

@@ -43,16 +43,24 @@ class Report:
         return min(found, key=lambda item: item[0], default=None)
 
 
+#: Lines of the README between which `insert` writes.
+BEGIN, END = "<!-- written by bench.speed: begin -->", "<!-- written by bench.speed: end -->"
+
+
+def insert(text: str, section: str) -> str:
+    """Replace what stands between the two marks of a text."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the text must have the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{section.strip()}\n\n{END}{after}"
+
+
 def markdown(report: Report) -> str:
     """Return the whole report."""
     convolutions = [row for row in report.rows if isinstance(row.case, ConvCase)]
     poolings = [row for row in report.rows if not isinstance(row.case, ConvCase)]
-    sections = [_introduction(report)]
-    if convolutions:
-        sections.append(_summary(report, "Convolutions by network", convolutions, lambda case: case.net))
-        sections.append(_summary(report, "Convolutions by kind", convolutions, lambda case: case.kind))
-    if poolings:
-        sections.append(_summary(report, "Pooling and subsampling", poolings, lambda case: case.kind))
+    sections = _summaries(report, convolutions, poolings)
     sections.append(
         "\n\n".join(
             [
@@ -62,8 +70,29 @@ def markdown(report: Report) -> str:
             ]
         )
     )
-    sections.append("\n".join(f"- {note}" for note in report.footnotes))
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join([*sections, _notes(report)]) + "\n"
+
+
+def summary(report: Report, links: Sequence[str] = ()) -> str:
+    """Return the report without the table of every shape, and with some more paragraphs before the footnotes."""
+    convolutions = [row for row in report.rows if isinstance(row.case, ConvCase)]
+    poolings = [row for row in report.rows if not isinstance(row.case, ConvCase)]
+    return "\n\n".join([*_summaries(report, convolutions, poolings), *links, _notes(report)]) + "\n"
+
+
+def _notes(report: Report) -> str:
+    return "\n".join(f"- {note}" for note in report.footnotes)
+
+
+def _summaries(report: Report, convolutions: Sequence[Row], poolings: Sequence[Row]) -> list[str]:
+    """Return the introduction and one table for each way of grouping."""
+    sections = [_introduction(report)]
+    if convolutions:
+        sections.append(_summary(report, "Convolutions by network", convolutions, lambda case: case.net))
+        sections.append(_summary(report, "Convolutions by kind", convolutions, lambda case: case.kind))
+    if poolings:
+        sections.append(_summary(report, "Pooling and subsampling", poolings, lambda case: case.kind))
+    return sections
 
 
 def _introduction(report: Report) -> str:

@@ -25,10 +25,12 @@ import numpy as np
 
 from bench.cases import Case, all_cases
 from bench.engines import ENGINES
+from bench.limits import Meter
 from bench.machine import BUSY, Disturbance, cpu_count, cpu_name, own_seconds
-from bench.report import Report, Row, markdown, number
+from bench.pictures import draw
+from bench.report import Report, Row, insert, markdown, number, summary
 from bench.timing import SPAN, WARM, measure_in_turns, median_ratio
-from bench.worker import Worker, WorkerError
+from bench.worker import ROOT, Worker, WorkerError
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of the largest value
 
@@ -93,13 +95,16 @@ def footnotes(engines: Iterable[str], versions: Mapping[str, str], rounds: int, 
     ]
 
 
-def as_json(report: Report, versions: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+def document(
+    report: Report, versions: Mapping[str, str], settings: Mapping[str, Any], limits: Mapping[str, float]
+) -> dict[str, Any]:
     """Return everything measured, for other programs."""
-    document = {
+    return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": cpu_name(),
         "python": platform.python_version(),
         "versions": versions,
+        "limits": limits,
         "settings": settings,
         "rows": [
             asdict(row.case)
@@ -109,7 +114,19 @@ def as_json(report: Report, versions: Mapping[str, str], settings: Mapping[str, 
             for row in report.rows
         ],
     }
-    return json.dumps(document, indent=2) + "\n"
+
+
+def publish(report: Report, measured: Mapping[str, Any], root: Path = ROOT) -> None:
+    """Write the README's tables, and the whole report, the figures and the pictures in ``docs``."""
+    docs = root / "docs"
+    pictures = draw(measured, docs)
+    links = [f"![{path.stem}](docs/{path.name})" for path in pictures]
+    links.append("Every shape: [docs/speed.md](docs/speed.md); all figures: [docs/speed.json](docs/speed.json).")
+    (docs / "speed.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    local = "\n\n".join(f"![{path.stem}]({path.name})" for path in pictures)
+    (docs / "speed.md").write_text(f"# Speed\n\n{markdown(report)}\n{local}\n", encoding="utf-8")
+    readme = root / "README.md"
+    readme.write_text(insert(readme.read_text(encoding="utf-8"), summary(report, links)), encoding="utf-8")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -135,6 +152,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw the ratios and a roofline (matplotlib)")
+    parser.add_argument(
+        "--publish", action="store_true", help="write the README's tables, and docs/speed.* and pictures"
+    )
     options = parser.parse_args(arguments)
     options.against = options.against.split(",")
     options.rounds = options.rounds or (3 if options.quick else 7)
@@ -174,8 +195,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (WorkerError, DisagreementError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    limits = asdict(Meter(options.dtype, options.threads).limits())  # now that no worker is there any more
     others = statistics.fmean(watch.counted) if watch.counted else None
     notes = footnotes(engines, versions, options.rounds, options.warm)
+    notes.append(
+        f"The machine's limits, measured after that: {1e-9 * limits['flops']:.0f} GFLOP/s of fused multiply-adds, "
+        f"{1e-9 * limits['copy']:.1f} GB/s copied and {1e-9 * limits['read']:.1f} GB/s read from memory."
+    )
     if others is not None:
         notes.append(
             f"Other processes took {100 * others:.1f} % of the processors in the rounds that count; {watch.repeated} "
@@ -189,11 +215,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"warning: other processes took {100 * others:.0f} % of the processors: do not trust", file=sys.stderr)
     if options.markdown:
         options.markdown.write_text(text, encoding="utf-8")
+    settings = {key: getattr(options, key) for key in ("dtype", "threads", "rounds", "warm", "quick")}
+    settings |= {"engines": engines, "other_load": others}
+    measured = document(report, versions, settings, limits)
     if options.json:
-        settings = {key: getattr(options, key) for key in ("dtype", "threads", "rounds", "warm", "quick")}
-        options.json.write_text(
-            as_json(report, versions, settings | {"engines": engines, "other_load": others}), encoding="utf-8"
-        )
+        options.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+    if options.pictures:
+        draw(measured, options.pictures)
+    if options.publish:
+        publish(report, measured)
     return 0
 
 

@@ -6,6 +6,7 @@ end of the pipe: it sends one request a line, as JSON, and reads one answer a li
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -31,14 +32,17 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """A running worker process. Use it as a context manager."""
+    """A running worker process. Use it as a context manager.
 
-    def __init__(self, engine: str, threads: int) -> None:
+    `folder` is one that holds a package fastpool: the worker then measures that one, with the benchmarks of this file.
+    """
+
+    def __init__(self, engine: str, threads: int, folder: Path = ROOT) -> None:
         self.engine = engine
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", engine, str(threads)],
-            cwd=ROOT,
+            cwd=folder,  # which comes before PYTHONPATH
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -68,6 +72,10 @@ class Worker:
         """Make a case ready and run it once; return the variant chosen, or None where the engine cannot compute it."""
         return self._ask("prepare", case_id, dtype)
 
+    def origin(self, package: str) -> str:
+        """Return the folder that a package was imported from."""
+        return self._ask("origin", package)
+
     def measure(self, warm: float, span: float) -> float:
         """Return the median time of a call, after running it uncounted for `warm` seconds."""
         return self._ask("measure", warm, span)
@@ -86,12 +94,21 @@ class Worker:
 
     def _ask(self, command: str, *arguments: Any) -> Any:
         """Send one request and wait for its answer."""
-        stdin, stdout = self._process.stdin, self._process.stdout
+        self.send(command, *arguments)
+        return self.receive()
+
+    def send(self, command: str, *arguments: Any) -> None:
+        """Send one request; others may be sent to other workers before `receive` takes the answer."""
+        stdin = self._process.stdin
         assert stdin is not None
-        assert stdout is not None
-        with suppress(BrokenPipeError):  # it is gone; the empty answer below says so
+        with suppress(BrokenPipeError):  # it is gone; the empty answer says so
             stdin.write(json.dumps([command, *arguments]) + "\n")
             stdin.flush()
+
+    def receive(self) -> Any:
+        """Wait for the answer to the request before."""
+        stdout = self._process.stdout
+        assert stdout is not None
         line = stdout.readline()
         if not line:
             raise WorkerError(f"the {self.engine} process ended with code {self._process.wait()}")
@@ -112,6 +129,10 @@ class _Server:
     def versions(self) -> dict[str, str]:
         """Return the versions of the engine's packages."""
         return self.engine.versions()
+
+    def origin(self, package: str) -> str:
+        """Return the folder that a package is imported from."""
+        return str(Path(str(importlib.import_module(package).__file__)).parent)
 
     def prepare(self, case_id: str, dtype: str) -> str | None:
         """Prepare a case in place of the one before."""

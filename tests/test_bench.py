@@ -2,8 +2,11 @@
 
 import dataclasses
 import importlib
+import inspect
+import itertools
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +15,8 @@ import numpy as np
 import pytest
 
 import bench
-from bench import engines, machine, peers, speed, suite, timing
+import fastpool
+from bench import engines, machine, peers, pictures, speed, suite, timing
 from bench.baselines import baselines, convolution, pooling
 from bench.cases import (
     SHAPES,
@@ -28,7 +32,7 @@ from bench.cases import (
 )
 from bench.engines import ENGINES
 from bench.peers import UnsupportedError
-from bench.report import Report, Row, markdown, number, table
+from bench.report import BEGIN, END, Report, Row, insert, markdown, number, table
 from bench.worker import Worker, WorkerError
 from fastpool import oracle
 
@@ -213,12 +217,16 @@ def test_every_engine_equals_the_oracle(name, dtype, monkeypatch):
         assert_equal(run(), expected)
         assert all(np.isnan(other).all() for other in others)
         computed += 1
-    assert computed == len(CASES) or name in ("ncnn", "onnxruntime", "openvino")
+    if name.startswith("im2col"):
+        assert computed == len(CONVOLUTIONS)
+    assert computed == len(CASES) or name.startswith(("im2col", "ncnn", "onnxruntime", "openvino"))
     assert computed or (dtype == "float64" and name in ("ncnn", "openvino"))  # which they do not have
     assert all(engine.versions().values())
 
 
 # asv.
+
+PREFIXES = ("time_", "track_", "timeraw_", "peakmem_")
 
 
 def benchmarks() -> list[tuple[type, str]]:
@@ -227,19 +235,21 @@ def benchmarks() -> list[tuple[type, str]]:
     for module in pkgutil.iter_modules(bench.__path__):
         if module.name.startswith("benchmark_"):
             for item in vars(importlib.import_module(f"bench.{module.name}")).values():
-                if isinstance(item, type):
-                    found += [(item, name) for name in dir(item) if name.startswith(("time_", "track_", "timeraw_"))]
+                if isinstance(item, type) and not inspect.isabstract(item):
+                    found += [(item, name) for name in dir(item) if name.startswith(PREFIXES)]
     return found
 
 
-def smallest_parameters(suite_class: type) -> list[tuple[str, str]]:
-    """Return the smallest case of each kind, in each dtype that is not skipped."""
-    names, dtypes = suite_class.params
+def smallest_parameters(suite_class: type) -> list[tuple[str, ...]]:
+    """Return the smallest case of each kind, with all other parameters that are not skipped."""
+    names, *others = suite_class.params
+    if names[0] not in all_cases():  # inputs of every operation
+        return list(itertools.product(names, *others))[:: 1 if len(others[0]) == 1 else 37]
     smallest: dict[str, Case] = {}
     for case in sorted((all_cases()[name] for name in names), key=lambda case: case.flops):
         smallest.setdefault(case.kind, case)
-    pairs = [(case.id, dtype) for case in smallest.values() for dtype in dtypes]
-    return [pair for pair in pairs if pair not in suite_class.skip_params]
+    chosen = itertools.product((case.id for case in smallest.values()), *others)
+    return [parameters for parameters in chosen if parameters not in suite_class.skip_params]
 
 
 @pytest.mark.parametrize(("suite_class", "method"), benchmarks(), ids=lambda item: getattr(item, "__name__", item))
@@ -260,9 +270,16 @@ def test_every_benchmark_runs(suite_class, method, monkeypatch):
             assert 0 < value < float("inf")
 
 
-def test_benchmarks_cover_every_case():
+def test_benchmarks_cover_every_case_and_every_public_operation():
     measured = {name for item, _ in benchmarks() if hasattr(item, "params") for name in item.params[0]}
-    assert measured == set(all_cases())
+    public = {name for name in dir(fastpool) if not name.startswith("_") and callable(getattr(fastpool, name))}
+    assert measured == set(all_cases()) | public - {"info", "threads", "get_num_threads", "set_num_threads"}
+
+
+def test_what_benchmarks_share_is_no_benchmark():
+    shared = [item for item in vars(suite).values() if isinstance(item, type) and issubclass(item, suite.Suite)]
+    assert len(shared) > 3
+    assert all(inspect.isabstract(item) for item in shared)
 
 
 def test_asv_accepts_the_suite():
@@ -425,6 +442,7 @@ def test_processor_time_is_read_from_the_system():
 def test_the_command_measures(tmp_path):
     command = [sys.executable, "-m", "bench.speed", "--only", "allcnn/1x1 192-10", "--functional", "--rounds", "2"]
     command += ["--warm", "0.01", "--quick", "--json", str(tmp_path / "s.json"), "--markdown", str(tmp_path / "s.md")]
+    command += ["--pictures", str(tmp_path)]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     measured = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
@@ -438,3 +456,33 @@ def test_the_command_measures(tmp_path):
     text = (tmp_path / "s.md").read_text(encoding="utf-8")
     assert text in finished.stdout
     assert "| allcnn | 1x1 192-10 |" in text
+    assert measured["limits"]["flops"] > 0
+    for name in (pictures.RATIOS, pictures.ROOFLINE):
+        assert "</svg>" in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_is_written_by_the_script(tmp_path):
+    case = all_cases()["resnet50/1x1 64-256"]
+    rows = [Row(case, {"fastpool": 1e-3, "numpy": 2e-3}, {"numpy": 2.0}, {"numpy": "matmul"})]
+    labels = {"fastpool": "fastpool", "numpy": "NumPy"}
+    report = Report(rows, ["fastpool", "numpy"], labels, "float32", 2, ["A processor; versions; a day."])
+    limits = {"threads": 2, "flops": 2e11, "copy": 3e10, "read": 3e10, "cached_copy": 2e11}
+    settings = {"dtype": "float32", "threads": 2, "rounds": 3, "engines": ["fastpool", "numpy"]}
+    measured = speed.document(report, {"numpy": "2.0"}, settings, limits)
+    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    for _ in range(2):  # what was written is replaced
+        speed.publish(report, measured, tmp_path)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    assert text.count("| resnet50 | 1 | 4.00 | 8.00 | **2.00** | 2.00 |") == 1
+    assert "- A processor; versions; a day." in text
+    assert "Every shape</summary>" not in text
+    assert "Every shape</summary>" in (tmp_path / "docs" / "speed.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((docs/[^)]+)\)", text):
+        assert (tmp_path / link).is_file()
+    assert json.loads((tmp_path / "docs" / "speed.json").read_text(encoding="utf-8")) == measured
+    with pytest.raises(ValueError, match="begin"):
+        insert("no marks", "")
+    assert BEGIN in (ROOT / "README.md").read_text(encoding="utf-8")

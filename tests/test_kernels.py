@@ -2,13 +2,13 @@
 
 import ctypes
 import functools
-import platform
 import re
 import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from assembly import ON_X86, REGISTER, REGISTERS, blocks, straight_loops
 from conftest import DTYPES, GuardedMemory, assert_close, integers, run_apart
 from llvmlite import ir
 from numba.core import types
@@ -27,35 +27,11 @@ from fastpool.kernels.smallpool import variant_of
 from fastpool.kernels.table import KERNELS
 from fastpool.kernels.tiles import TARGET
 
-ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
 on_x86 = pytest.mark.skipif(not ON_X86, reason="reads x86 assembly")
-#: Name of the vector registers of each width.
-REGISTERS = {64: "zmm", 32: "ymm", 16: "xmm"}
-REGISTER = REGISTERS[TARGET.vector_bytes]
 #: What a combining step of each pooling is, as an x86 instruction without its prefix and type.
 STEPS = {"max": r"(max|cmp\w*)", "min": r"(min|cmp\w*)", "absmax": r"(max|cmp\w*)"}
 
 # ------------------------------------------------------------------------------------------------ reading of assembly
-
-
-def blocks(assembly):
-    """Basic blocks: (label or "", instructions)."""
-    found = [("", [])]
-    for line in assembly.splitlines():
-        label = re.match(r"^([.\w$\"]+):", line)
-        instruction = line.strip()
-        if label:
-            found.append((label[1], []))
-        elif instruction and not instruction.startswith((".", "#")):
-            found[-1][1].append(instruction)
-            if instruction.startswith("j"):
-                found.append(("", []))
-    return [(label, lines) for label, lines in found if lines]
-
-
-def loops(assembly):
-    """Innermost loops: blocks that end with a jump to their own beginning."""
-    return [lines for label, lines in blocks(assembly) if label and re.fullmatch(rf"j\w+\s+{label}", lines[-1])]
 
 
 def instructions(lines, operation, dtype, register=REGISTER):
@@ -103,7 +79,9 @@ def check_tile(name, shape, dtype):
     """Require a register tile: in its loops one accumulation a step for each register, and all registers stay there."""
     _, vectors, width = shape
     found = [
-        lines for lines in loops(assembly_of(name, shape, dtype)) if len(accumulations(lines, dtype)) >= vectors * width
+        lines
+        for lines in straight_loops(assembly_of(name, shape, dtype))
+        if len(accumulations(lines, dtype)) >= vectors * width
     ]
     assert found, "no loop with the multiply-adds of a tile on whole vectors"
     for lines in found:
@@ -119,7 +97,7 @@ def check_tile(name, shape, dtype):
 def check_pooling(operation, dtype):
     """Require that the loops of a pooling combine whole vectors."""
     assembly = assembly_of("pool", (operation, 1, 1), dtype)
-    found = [lines for lines in loops(assembly) if instructions(lines, STEPS.get(operation, "add"), dtype)]
+    found = [lines for lines in straight_loops(assembly) if instructions(lines, STEPS.get(operation, "add"), dtype)]
     if operation == "powersum":  # down the rows, each power is a call of the C library
         found = [lines for lines in found if not any(line.startswith("call") for line in lines)]
         assert found, "no loop over whole vectors"
@@ -197,7 +175,7 @@ def test_small_windows_combine_whole_vectors(dtype, operation, stride):
 def test_global_pooling_combines_whole_vectors(dtype, operation):
     shape = (operation, 1, lanes_for(ELEMENT_TYPES[np.dtype(dtype)]))
     assembly = assembly_of("reduce_planes", shape, dtype)
-    found = [lines for lines in loops(assembly) if instructions(lines, STEPS.get(operation, "add"), dtype)]
+    found = [lines for lines in straight_loops(assembly) if instructions(lines, STEPS.get(operation, "add"), dtype)]
     assert found
     for lines in found:
         assert_whole_vectors(lines, dtype)

@@ -1,4 +1,4 @@
-"""The command line: `fastpool compare` and `fastpool info`.
+"""The command line: `fastpool compare`, `fastpool bench` and `fastpool info`.
 
 This module holds the arguments and the exit codes. Each command lives in a module of its own, imported when it is
 called, so that `fastpool --help` needs neither Numba nor the packages of the `cli` extra.
@@ -35,6 +35,25 @@ what the columns mean:
                    free of aliasing moves too, so that it is never 0; the smaller, the steadier.
 
 The picture is cropped at the right and at the bottom to a multiple of the factor, so that all outputs have one shape.
+"""
+
+
+BENCH_DESCRIPTION = """\
+How fast are the layers of well-known networks on this machine, and how far from its limits? Every layer is measured in
+every round, just after what the machine itself does at best: fused multiply-adds on registers, or copies of memory.
+"""
+
+BENCH_EPILOG = """\
+what --against can tell, and what not:
+  The file is of another run: an earlier hour, other processes, memory at other addresses. Each time is therefore
+  divided by what the machine did just before it, and a layer counts as slower or faster only where an interval of
+  confidence of the ratio (99 %, from the ranks of the rounds, no distribution assumed) lies beyond 5 %, and as slower
+  only where new rounds say so again. That finds lasting changes of a layer on one machine. It cannot tell a change of
+  this package from one of Numba, NumPy, the system or a neighbour that never rests; versions that differ are named.
+  To compare two commits, run them in turns: python -m bench.gate in a clone of the repository.
+
+exit code: 0; 1 where a layer is slower; 2 where the command could not start; 130 after Ctrl-C, when what was measured
+until then is printed and written.
 """
 
 
@@ -105,6 +124,22 @@ def _build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--rounds", type=_rounds, default=7, metavar="N", help="rounds of timing (default: 7)")
     compare.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
 
+    bench = commands.add_parser(
+        "bench",
+        help="measure the layers of well-known networks against the machine's limits, or an earlier run",
+        description=BENCH_DESCRIPTION,
+        epilog=BENCH_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bench.add_argument("--quick", action="store_true", help="one layer of each kind, fewer rounds: some ten seconds")
+    bench.add_argument("--only", default="", metavar="TEXT", help="layers whose name (network/layer) contains this")
+    bench.add_argument("--rounds", type=_rounds, metavar="N", help="rounds (default: 11; 7 with --quick)")
+    bench.add_argument("--json", metavar="FILE", help="write everything measured, for --against")
+    bench.add_argument("--against", metavar="FILE", help="compare with an earlier run's --json, layer by layer")
+    bench.add_argument(
+        "--roofline", metavar="FILE", help="where the picture goes, a .png, .svg or .pdf (default: roofline.png)"
+    )
+
     info = commands.add_parser(
         "info",
         help="show what fastpool knows of this machine",
@@ -114,11 +149,15 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "info":
         from fastpool.cli.info import show_info
 
         show_info(as_json=arguments.json)
+    elif arguments.command == "bench":
+        from fastpool.cli.bench import bench
+
+        return bench(**{name: value for name, value in vars(arguments).items() if name not in ("command", "version")})
     else:
         from fastpool.cli.compare import compare
 
@@ -129,16 +168,18 @@ def _run(arguments: argparse.Namespace) -> None:
             rounds=arguments.rounds,
             as_json=arguments.json,
         )
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own) and return its exit code.
 
     0 is success. 2 means that the command could not start on what it was given, 1 that a result disagrees with its
-    baseline; both print one line, `fastpool: error: ...`, on standard error.
+    baseline; both print one line, `fastpool: error: ...`, on standard error. `bench` returns 1 where a layer has become
+    slower.
     """
     try:
-        _run(_build_parser().parse_args(argv))
+        code = _run(_build_parser().parse_args(argv))
         sys.stdout.flush()
     except CommandError as error:
         line = " ".join(str(error).splitlines())
@@ -149,4 +190,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader went away (`fastpool compare --json | head`). What is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return 0
+    return code

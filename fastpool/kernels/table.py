@@ -15,6 +15,7 @@ from fastpool.kernels import lanes
 from fastpool.kernels._jit import Routine
 from fastpool.kernels.argpool import argpool
 from fastpool.kernels.blur import blur
+from fastpool.kernels.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
 from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
 from fastpool.kernels.direct import direct, row_of_tiles
 from fastpool.kernels.fractional import fractional, fractional_indices
@@ -107,6 +108,9 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "counted_median": (counted_median, tuple((source, 1, 1) for source in _SOURCES)),
     "weighted_draw": (weighted_draw, _ANY),
     "weighted_mean": (weighted_mean, _ANY),
+    "peak": (peak, (("", 1, ACCUMULATORS),)),
+    "stream_read": (stream_read, (("", 1, ACCUMULATORS),)),
+    "stream_copy": (stream_copy, _ANY),
     "median_in_place": (median_in_place, tuple((source, 1, 1) for source in _SOURCES)),
 }
 

@@ -1,10 +1,10 @@
-"""What is measured: the layers of well-known networks, one frozen record for each row of ``shapes/*.csv``."""
+"""What is measured: layers of well-known networks, one frozen record for each row of ``shapes/*.csv``."""
 
 from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -166,7 +166,7 @@ def _elements(shape: tuple[int, ...]) -> int:
 
 def _rows(path: Path, record: type[Any]) -> Iterator[Any]:
     """Read a CSV file into records; lines that start with a hash are comments."""
-    convert = {"str": str, "int": int, "bool": lambda text: bool(int(text))}
+    convert: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "bool": lambda text: bool(int(text))}
     converters = {field.name: convert[str(field.type)] for field in fields(record)}
     with path.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(line for line in lines if not line.startswith("#")):
@@ -188,7 +188,20 @@ def pool_cases() -> tuple[PoolCase, ...]:
 @cache
 def all_cases() -> dict[str, Case]:
     """Every case under its name."""
-    return {case.id: case for case in (*conv_cases(), *pool_cases())}
+    cases: tuple[Case, ...] = (*conv_cases(), *pool_cases())
+    return {case.id: case for case in cases}
+
+
+def representatives(most_bytes: int | None = None) -> list[Case]:
+    """Return the first case of every kind, of those that move so many bytes in float32 at most.
+
+    Each brings other kernels, or other paths through them.
+    """
+    first: dict[str, Case] = {}
+    for case in all_cases().values():
+        if most_bytes is None or case.bytes("float32") <= most_bytes:
+            first.setdefault(case.kind, case)
+    return list(first.values())
 
 
 def make_arrays(case: Case, dtype: str) -> Arrays:
