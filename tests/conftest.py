@@ -393,7 +393,7 @@ def always_parallel(monkeypatch):
 @pytest.fixture
 def rows_alone(monkeypatch):
     """Let small windows do a row at a time: each size of a group is code of its own, `test_small_windows` has all."""
-    monkeypatch.setattr(smallpool, "GROUPS", (1,))
+    monkeypatch.setattr(smallpool, "groups_in_registers", lambda *_: [1])
 
 
 @pytest.fixture(scope="module")

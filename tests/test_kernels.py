@@ -23,7 +23,7 @@ from fastpool.kernels._jit import kernel
 from fastpool.kernels.calls import Layout
 from fastpool.kernels.pool import VARIANTS, combine
 from fastpool.kernels.simd import lanes_of, load, masked_load, masked_store, range_mask, splat, store
-from fastpool.kernels.smallpool import variant_of
+from fastpool.kernels.smallpool import groups_in_registers, variant_of
 from fastpool.kernels.table import KERNELS
 from fastpool.kernels.tiles import TARGET
 
@@ -162,10 +162,11 @@ def test_pooling_combines_whole_vectors(dtype, operation):
 @pytest.mark.parametrize("operation", [name for name in VARIANTS if name != "powersum"])
 @pytest.mark.parametrize(("dtype", "stride"), [(np.float32, 1), (np.float32, 2), (np.float64, 1)])
 def test_small_windows_combine_whole_vectors(dtype, operation, stride):
-    """A pair of output rows of 3x3: down 4 rows at stride 1 or 5 at 2 (even and odd columns apart), then along."""
-    shape = (variant_of(operation, 2, stride, stride, False), 3, 3)
+    """Down (at stride 2 even and odd columns apart), then along: two steps each for every output row, at the least."""
+    group = max(groups_in_registers(3, stride))
+    shape = (variant_of(operation, group, stride, stride, False), 3, 3)
     assert shape in KERNELS["small_pool"][1]
-    down, along = {1: (4, 4), 2: (8, 4)}[stride]
+    down, along = stride * (group + 1), 2 * group
     check_straight_code("small_pool", shape, dtype, STEPS.get(operation, "add"), down, along)
 
 

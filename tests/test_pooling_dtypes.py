@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from assembly import straight_loops
 from conftest import (
     FILLED_MEMORY,
     HALVES,
@@ -23,7 +24,7 @@ from conftest import (
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_kernels import PROCESSORS, host_lacks, loops, on_x86
+from test_kernels import PROCESSORS, host_lacks, on_x86
 from test_pooling_ranks import OTHERS, RANKS, REDUCTIONS, fits, per_axis, reduce
 
 import fastpool
@@ -415,10 +416,10 @@ def test_extrema_take_whole_vectors(operation, dtype):
     reduced = next(s for s in POOLING_KERNELS["reduce_planes"][element.numba_name] if s[0] == operation)
     for name, shape, least in [("pool", (operation, 1, 1), 2), ("reduce_planes", reduced, 1)]:
         assembly = KERNELS[name][0].assembly(spec_for(element, *shape))
-        found = [lines for lines in loops(assembly) if any(map(step.match, lines))]
+        found = [lines for lines in straight_loops(assembly) if any(map(step.match, lines))]
         assert len(found) >= least
         assert not [line for lines in found for line in lines if line.startswith("call")]
-    shape = (variant_of(operation, 5, 1, 1, False), 3, 3)
+    shape = (variant_of(operation, 5 if TARGET.registers == 32 else 2, 1, 1, False), 3, 3)
     assert shape in POOLING_KERNELS["small_pool"][element.numba_name]
     assembly = KERNELS["small_pool"][0].assembly(spec_for(element, *shape))
     # Five rows of 3x3: 7 rows combined down with 8 steps, along with 10.

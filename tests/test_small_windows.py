@@ -12,6 +12,7 @@ from fastpool import pooling as calls
 from fastpool.dtypes import POOLED
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.smallpool import GROUPS, small_pool
+from fastpool.kernels.tiles import TARGET
 from fastpool.plans import pooling, smallpool
 from fastpool.plans.plan import Plan
 
@@ -26,7 +27,7 @@ WINDOWS = [(3, 1, 1), (3, 2, 1), (2, 2, 0), (4, 1, 2), ((2, 3), (3, 1), (1, 0)),
 @pytest.fixture
 def group(monkeypatch, request):
     """Let groups have so many rows, and plans be made anew."""
-    monkeypatch.setattr(smallpool, "GROUPS", (request.param,))
+    monkeypatch.setattr(smallpool, "groups_in_registers", lambda *_: [request.param])
     monkeypatch.setattr(pooling, "plan_pooling", pooling.plan_pooling.__wrapped__)
     monkeypatch.setattr(calls, "plan_pooling", pooling.plan_pooling)
     calls._bounds.clear()
@@ -103,7 +104,7 @@ def test_choice(monkeypatch, shape, windows, rows, narrow):
     code = made[0].steps[0].kernel
     assert code.routine is small_pool
     variant = code.shape[0]
-    if smallpool.TARGET.registers == 32:
+    if TARGET.registers == 32:
         assert f"rows {rows} " in variant
-    if smallpool.TARGET.vector_bytes == 64:
+    if TARGET.vector_bytes == 64:
         assert variant.startswith("narrow") == narrow

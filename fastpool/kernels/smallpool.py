@@ -20,6 +20,7 @@ from fastpool.kernels.calls import Layout
 from fastpool.kernels.columns import stride_of
 from fastpool.kernels.pool import DIVIDE, PLAIN, SCALE, SQUARE_ROOT, combine_ir, neutral_of, operation_of, prepare_ir
 from fastpool.kernels.simd import I64, lanes_of, load, splat
+from fastpool.kernels.tiles import TARGET
 
 #: Windows (rows, columns) that have code of their own: the squares that networks use, and what is flat or nearly so.
 SMALL_WINDOWS = frozenset(
@@ -58,6 +59,16 @@ SMALL_POOL = Layout(
         "column_divisor": "elements",  # of whole vectors
     },
 )
+
+
+def groups_in_registers(columns: int, stride: int) -> list[int]:
+    """Groups for windows of so many columns: what is combined and not yet written fills half of the registers at most.
+
+    More is spilled (3x3 stride 2, 256 channels of 54x54: 77 us by 2 or 4 rows, 96 by 7).
+    """
+    kept = stride * (2 if columns > stride else 1)
+    fitting = [group for group in GROUPS if 2 * kept * group <= TARGET.registers]
+    return [group for group in fitting if group != 2 or group == max(fitting)] or [1]
 
 
 def variant_of(operation: str, group: int, row_step: int, stride: int, narrow: bool) -> str:

@@ -23,7 +23,7 @@ from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_pl
 from fastpool.kernels.pack import pack_channel, pack_input, pack_weights
 from fastpool.kernels.pool import VARIANTS, pool
 from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
-from fastpool.kernels.smallpool import GROUPS, SMALL_WINDOWS, small_pool, variant_of
+from fastpool.kernels.smallpool import SMALL_WINDOWS, groups_in_registers, small_pool, variant_of
 from fastpool.kernels.stochastic import weighted_draw, weighted_mean
 from fastpool.kernels.tiles import TARGET, TILE_SHAPES
 from fastpool.kernels.unpool import unpool
@@ -64,8 +64,8 @@ def _small_windows(operations: Sequence[str]) -> list[Shape]:
         if not operation.startswith("powersum")
         for window in sorted(SMALL_WINDOWS)
         for step in sorted({1, min(2, window[0]), window[0]})
-        for group in GROUPS
         for stride in (1, 2)
+        for group in groups_in_registers(window[1], stride)
         for narrow in (False, True)
     ]
 

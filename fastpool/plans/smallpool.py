@@ -11,8 +11,8 @@ from fastpool.dtypes import FLOATS
 from fastpool.geometry import Axis
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.pool import neutral_of
-from fastpool.kernels.smallpool import GROUPS, NO_ROW, SMALL_WINDOWS, rows_seen, small_pool, variant_of
-from fastpool.kernels.tiles import CACHED_INPUT_BYTES, TARGET
+from fastpool.kernels.smallpool import NO_ROW, SMALL_WINDOWS, groups_in_registers, rows_seen, small_pool, variant_of
+from fastpool.kernels.tiles import CACHED_INPUT_BYTES
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import shares
 from fastpool.plans.windows import Pooling, finishing, windows_of
@@ -56,11 +56,7 @@ def _group_of(problem: Pooling, height: Axis, width: Axis, rows: int, stores: in
         # Row after row, as the hardware foresees few rows at a time: 32x64x112x112, 2x2: 3.7 ms; pairs 4.7, fours 6.6.
         return 1
     stride, step = width.stride, min(height.stride, height.kernel)
-    # What is combined and not yet written: more than half of the registers is spilled (3x3 stride 2, 256 channels of
-    # 54x54: 77 us by 2 or 4 rows, 96 by 7).
-    kept = stride * (2 if width.kernel > stride else 1)
-    in_registers = [group for group in GROUPS if 2 * kept * group <= TARGET.registers]
-    fitting = [group for group in in_registers if group <= rows and (group != 2 or group == max(in_registers))]
+    fitting = [group for group in groups_in_registers(width.kernel, stride) if group <= rows]
 
     def cycles(group: int) -> int:
         # Loads take two cycles, as they lie across lines; addresses of the rows 30.
