@@ -1,0 +1,213 @@
+"""A graph that grows layer by layer: shapes, seeded weights whose activations keep their size, and the ONNX model.
+
+Every `Tensor` knows its shape and the mean square that its values should have. Weights are drawn with the variance that
+gives the layer's sums a mean square of 1, as He et al. (2015) do, so that signals neither explode nor vanish however
+deep the network is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from bench.cases import output_size
+
+OPSET = 17
+IR_VERSION = 8  # the one that came with this opset
+EPSILON = 1e-5  # of batch normalisation
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the graph."""
+
+    name: str
+    shape: tuple[int, ...]
+    power: float = 1.0  # mean square that its elements should have
+
+
+class Builder:
+    """Adds one node a call. The graph's input is `x`, its shape (N, C, H, W)."""
+
+    def __init__(self, name: str, input_shape: Sequence[int], seed: int) -> None:
+        self.name = name
+        self.x = Tensor("x", tuple(input_shape))
+        self._random = np.random.default_rng(seed)
+        self._scope = ""
+        self._numbers: dict[str, int] = {}  # name -> how often it was asked for
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: list[onnx.TensorProto] = []
+        self._values: list[onnx.ValueInfoProto] = []
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Let the names of the nodes that are added meanwhile begin with `name`."""
+        outer, self._scope = self._scope, f"{self._scope}{name}/"
+        try:
+            yield
+        finally:
+            self._scope = outer
+
+    # Layers with weights.
+
+    def conv(
+        self,
+        x: Tensor,
+        channels: int,
+        kernel: int,
+        stride: int = 1,
+        pad: int = 0,
+        groups: int = 1,
+        bias: bool = True,
+        links: np.ndarray | None = None,
+    ) -> Tensor:
+        """Add a convolution of square windows; `links`, (channels, C / groups), is false where no weights are."""
+        shape = (channels, x.shape[1] // groups, kernel, kernel)
+        weight = self._normal(shape, 1 / math.sqrt(math.prod(shape[1:]) * x.power))
+        if links is not None:
+            weight *= links[:, :, None, None]
+        weights = {"weight": weight} | ({"bias": self._normal((channels,), 0.1)} if bias else {})
+        size = (output_size(length, kernel, stride, pad) for length in x.shape[2:])
+        attributes = _window(kernel, stride, pad) | {"group": groups, "dilations": [1, 1]}
+        return self.node("Conv", [x], (x.shape[0], channels, *size), 1.0, weights, **attributes)
+
+    def batch_norm(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """Add a batch normalisation with running statistics near, but not equal to, those of its input."""
+        channels = x.shape[1]
+        weights = {
+            "scale": gain * self._uniform(channels, 0.8, 1.2),
+            "shift": gain * self._normal((channels,), 0.1),
+            "mean": self._normal((channels,), 0.1 * math.sqrt(x.power)),
+            "variance": x.power * self._uniform(channels, 0.7, 1.4),
+        }
+        return self.node("BatchNormalization", [x], x.shape, gain**2, weights, epsilon=EPSILON)
+
+    def linear(self, x: Tensor, outputs: int) -> Tensor:
+        """Add a fully connected layer."""
+        weight = self._normal((outputs, x.shape[1]), 1 / math.sqrt(x.shape[1] * x.power))
+        weights = {"weight": weight, "bias": self._normal((outputs,), 0.1)}
+        return self.node("Gemm", [x], (x.shape[0], outputs), 1.0, weights, transB=1)
+
+    # Layers without.
+
+    def relu(self, x: Tensor, kept: float = 0.5) -> Tensor:
+        """Add a rectification that keeps about the given part of the squares: half, unless x is mostly positive."""
+        return self.node("Relu", [x], x.shape, kept * x.power)
+
+    def relu6(self, x: Tensor) -> Tensor:
+        """Add a rectification that stops at 6."""
+        limits = {"least": np.float32(0), "most": np.float32(6)}
+        return self.node("Clip", [x], x.shape, x.power / 2, limits)
+
+    def max_pool(self, x: Tensor, kernel: int, stride: int, pad: int = 0, ceil: bool = False) -> Tensor:
+        """Add a max pooling of rectified values."""
+        power = 2 * x.power * _power_of_maximum(kernel**2)
+        size = (output_size(length, kernel, stride, pad, ceil=ceil) for length in x.shape[2:])
+        attributes = _window(kernel, stride, pad) | {"ceil_mode": int(ceil)}
+        return self.node("MaxPool", [x], (*x.shape[:2], *size), power, **attributes)
+
+    def global_average(self, x: Tensor) -> Tensor:
+        """Add the mean of each channel of rectified values, and drop the axes of length 1."""
+        pooled = self.node("GlobalAveragePool", [x], (*x.shape[:2], 1, 1), x.power * _power_of_mean(x))
+        return self.flatten(pooled)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add the sum of two tensors of one shape."""
+        return self.node("Add", [x, y], x.shape, x.power + y.power)
+
+    def concat(self, *tensors: Tensor) -> Tensor:
+        """Add a concatenation of channels."""
+        channels = sum(tensor.shape[1] for tensor in tensors)
+        power = sum(tensor.power * tensor.shape[1] for tensor in tensors) / channels
+        return self.node("Concat", tensors, (tensors[0].shape[0], channels, *tensors[0].shape[2:]), power, axis=1)
+
+    def flatten(self, x: Tensor) -> Tensor:
+        """Add a change of shape to (N, everything else)."""
+        return self.node("Flatten", [x], (x.shape[0], math.prod(x.shape[1:])), x.power, axis=1)
+
+    # The graph.
+
+    def node(
+        self,
+        operator: str,
+        inputs: Sequence[Tensor],
+        shape: Sequence[int],
+        power: float,
+        weights: dict[str, Any] | None = None,
+        **attributes: Any,
+    ) -> Tensor:
+        """Add any node of one output; `weights` become its further inputs."""
+        name = self._unique(self._scope + operator.lower())
+        names = []
+        for key, array in (weights or {}).items():
+            names.append(f"{name}.{key}")
+            self._weights.append(numpy_helper.from_array(np.asarray(array), names[-1]))
+        output = Tensor(f"{name}.y", tuple(shape), power)
+        sources = [tensor.name for tensor in inputs] + names
+        self._nodes.append(helper.make_node(operator, sources, [output.name], name, **attributes))
+        self._values.append(_value_info(output))
+        return output
+
+    def model(self, output: Tensor) -> onnx.ModelProto:
+        """Return the model, whose output is called `y`; it holds the shapes of all values."""
+        final = replace(output, name="y")
+        for node in self._nodes:
+            for index, name in enumerate(node.output):
+                if name == output.name:
+                    node.output[index] = final.name
+        inner = [value for value in self._values if value.name != output.name]
+        graph = helper.make_graph(
+            self._nodes, self.name, [_value_info(self.x)], [_value_info(final)], self._weights, value_info=inner
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+    def _unique(self, name: str) -> str:
+        """Number the names that come again."""
+        count = self._numbers[name] = self._numbers.get(name, 0) + 1
+        return name if count == 1 else f"{name}{count}"
+
+    def _normal(self, shape: tuple[int, ...], deviation: float) -> np.ndarray:
+        """Draw normally distributed numbers."""
+        values = self._random.standard_normal(shape, np.float32)
+        values *= np.float32(deviation)
+        return values
+
+    def _uniform(self, length: int, least: float, most: float) -> np.ndarray:
+        """Draw evenly distributed numbers."""
+        return self._random.uniform(least, most, length).astype(np.float32)
+
+
+def _window(kernel: int, stride: int, pad: int) -> dict[str, Any]:
+    """Return the attributes that convolutions and poolings share."""
+    return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+
+
+def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
+    """Describe a value of the graph."""
+    return helper.make_tensor_value_info(tensor.name, onnx.TensorProto.FLOAT, tensor.shape)
+
+
+@cache
+def _power_of_maximum(count: int) -> float:
+    """Return the mean square of the largest of `count` independent rectified normal numbers."""
+    x, step = np.linspace(0, 8, 1601, retstep=True)
+    density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    cumulated = 0.5 + np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)]) * step
+    return float(np.sum(x**2 * count * density * cumulated ** (count - 1)) * step)
+
+
+def _power_of_mean(x: Tensor) -> float:
+    """Return the mean square of the mean of as many independent rectified normal numbers as a plane of x has.
+
+    It is given as a part of the mean square of the single ones.
+    """
+    square = 1 / math.pi  # of the mean, as a part of the mean square
+    return square + (1 - square) / math.prod(x.shape[2:])
