@@ -10,19 +10,26 @@ from dataclasses import dataclass
 
 import onnx
 
+from bench.networks.allcnn import all_cnn_c, convpool_cnn_c, model_c, strided_cnn_c
+from bench.networks.fishnet import fishnet99
+from bench.networks.lenet import lenet5
 from bench.networks.mobilenet import mobilenetv2
 from bench.networks.resnet import resnet50
 from bench.networks.squeezenet import squeezenet
+from bench.networks.vgg import vgg16
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network, and what its authors, or the usual implementation, say of its size."""
+    """A network, and what its paper or the usual implementation says of its size, in millions.
+
+    Where neither says it, and for All-CNN-C, whose paper has only 1.4 M, it is arithmetic on the paper's layers.
+    """
 
     name: str
     build: Callable[[int, int], onnx.ModelProto]  # (batch, seed) -> model
-    parameters: float  # published, in millions
-    multiply_adds: float  # published, in millions for each image
+    parameters: float
+    multiply_adds: float  # for each image
 
 
 NETWORKS: dict[str, Network] = {
@@ -30,6 +37,13 @@ NETWORKS: dict[str, Network] = {
     for network in (
         Network("resnet50", resnet50, 25.56, 4090),
         Network("squeezenet", squeezenet, 1.25, 820),
+        Network("vgg16", vgg16, 138.36, 15470),
+        Network("all-cnn-c", all_cnn_c, 1.37, 271),
+        Network("convpool-cnn-c", convpool_cnn_c, 1.37, 398),
+        Network("model-c", model_c, 0.955, 228),
+        Network("strided-cnn-c", strided_cnn_c, 0.955, 101),
+        Network("fishnet99", fishnet99, 16.63, 4310),
+        Network("lenet5", lenet5, 0.06085, 0.3265),
         Network("mobilenetv2", mobilenetv2, 3.50, 300),
     )
 }

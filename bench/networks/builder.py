@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from bench.cases import output_size
 
@@ -44,7 +44,7 @@ class Builder:
         self._scope = ""
         self._numbers: dict[str, int] = {}  # name -> how often it was asked for
         self._nodes: list[onnx.NodeProto] = []
-        self._weights: list[onnx.TensorProto] = []
+        self._weights: dict[str, np.ndarray] = {}
         self._values: list[onnx.ValueInfoProto] = []
 
     @contextmanager
@@ -66,6 +66,7 @@ class Builder:
         stride: int = 1,
         pad: int = 0,
         groups: int = 1,
+        dilation: int = 1,
         bias: bool = True,
         links: np.ndarray | None = None,
     ) -> Tensor:
@@ -73,10 +74,10 @@ class Builder:
         shape = (channels, x.shape[1] // groups, kernel, kernel)
         weight = self._normal(shape, 1 / math.sqrt(math.prod(shape[1:]) * x.power))
         if links is not None:
-            weight *= links[:, :, None, None]
+            weight *= (links / np.sqrt(links.mean(axis=1, keepdims=True)))[:, :, None, None]
         weights = {"weight": weight} | ({"bias": self._normal((channels,), 0.1)} if bias else {})
-        size = (output_size(length, kernel, stride, pad) for length in x.shape[2:])
-        attributes = _window(kernel, stride, pad) | {"group": groups, "dilations": [1, 1]}
+        size = (output_size(length, kernel, stride, pad, dilation) for length in x.shape[2:])
+        attributes = _window(kernel, stride, pad) | {"group": groups, "dilations": [dilation] * 2}
         return self.node("Conv", [x], (x.shape[0], channels, *size), 1.0, weights, **attributes)
 
     def batch_norm(self, x: Tensor, gain: float = 1.0) -> Tensor:
@@ -96,6 +97,15 @@ class Builder:
         weights = {"weight": weight, "bias": self._normal((outputs,), 0.1)}
         return self.node("Gemm", [x], (x.shape[0], outputs), 1.0, weights, transB=1)
 
+    def scale(self, x: Tensor) -> Tensor:
+        """Add a multiplication by a weight per channel."""
+        weight = self._uniform(x.shape[1], 0.8, 1.2)[:, None, None] / np.float32(math.sqrt(x.power))
+        return self.node("Mul", [x], x.shape, 1.0, {"weight": weight})
+
+    def shift(self, x: Tensor) -> Tensor:
+        """Add the addition of a bias per channel."""
+        return self.node("Add", [x], x.shape, x.power, {"bias": self._normal((x.shape[1], 1, 1), 0.1)})
+
     # Layers without.
 
     def relu(self, x: Tensor, kept: float = 0.5) -> Tensor:
@@ -107,20 +117,62 @@ class Builder:
         limits = {"least": np.float32(0), "most": np.float32(6)}
         return self.node("Clip", [x], x.shape, x.power / 2, limits)
 
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """Add a logistic function."""
+        return self.node("Sigmoid", [x], x.shape, 0.3)
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """Add a hyperbolic tangent."""
+        return self.node("Tanh", [x], x.shape, 0.4)
+
+    def softmax(self, x: Tensor) -> Tensor:
+        """Add the shares of the last axis."""
+        return self.node("Softmax", [x], x.shape, x.shape[-1] ** -2.0, axis=-1)
+
     def max_pool(self, x: Tensor, kernel: int, stride: int, pad: int = 0, ceil: bool = False) -> Tensor:
-        """Add a max pooling of rectified values."""
+        """Add a max pooling."""
         power = 2 * x.power * _power_of_maximum(kernel**2)
         size = (output_size(length, kernel, stride, pad, ceil=ceil) for length in x.shape[2:])
         attributes = _window(kernel, stride, pad) | {"ceil_mode": int(ceil)}
         return self.node("MaxPool", [x], (*x.shape[:2], *size), power, **attributes)
 
-    def global_average(self, x: Tensor) -> Tensor:
-        """Add the mean of each channel of rectified values, and drop the axes of length 1."""
+    def average_pool(self, x: Tensor, kernel: int, stride: int) -> Tensor:
+        """Add an average pooling of values with a mean of about zero; neighbours are alike."""
+        size = (output_size(length, kernel, stride, 0) for length in x.shape[2:])
+        return self.node("AveragePool", [x], (*x.shape[:2], *size), x.power / kernel, **_window(kernel, stride, 0))
+
+    def global_average(self, x: Tensor, keep_axes: bool = False) -> Tensor:
+        """Add the mean of each channel of rectified values, and drop the axes of length 1 if they are not wanted."""
         pooled = self.node("GlobalAveragePool", [x], (*x.shape[:2], 1, 1), x.power * _power_of_mean(x))
-        return self.flatten(pooled)
+        return pooled if keep_axes else self.flatten(pooled)
+
+    def upsample(self, x: Tensor) -> Tensor:
+        """Add a repetition of each pixel, twice along either axis."""
+        factors = {"region": np.float32([]), "factors": np.float32([1, 1, 2, 2])}
+        shape = (*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+        modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return self.node("Resize", [x], shape, x.power, factors, mode="nearest", **modes)
+
+    def sum_channels(self, x: Tensor, channels: int) -> Tensor:
+        """Add the sum of neighbouring channels that leaves `channels` of them."""
+        batch, before, *size = x.shape
+        split = (batch, channels, before // channels, *size)
+        parts = self.node("Reshape", [x], split, x.power, {"shape": np.int64(split)})
+        return self.node(
+            "ReduceSum",
+            [parts],
+            (batch, channels, *size),
+            x.power * before / channels,
+            {"axes": np.int64([2])},
+            keepdims=0,
+        )
+
+    def multiply(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add the product of two tensors, of which the second may have axes of length 1."""
+        return self.node("Mul", [x, y], x.shape, x.power * y.power)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """Add the sum of two tensors of one shape."""
+        """Add the sum of two tensors, of which the second may have axes of length 1."""
         return self.node("Add", [x, y], x.shape, x.power + y.power)
 
     def concat(self, *tensors: Tensor) -> Tensor:
@@ -146,28 +198,29 @@ class Builder:
     ) -> Tensor:
         """Add any node of one output; `weights` become its further inputs."""
         name = self._unique(self._scope + operator.lower())
-        names = []
-        for key, array in (weights or {}).items():
-            names.append(f"{name}.{key}")
-            self._weights.append(numpy_helper.from_array(np.asarray(array), names[-1]))
+        named = {f"{name}.{key}": np.asarray(array) for key, array in (weights or {}).items()}
+        self._weights |= named
         output = Tensor(f"{name}.y", tuple(shape), power)
-        sources = [tensor.name for tensor in inputs] + names
+        sources = [*(tensor.name for tensor in inputs), *named]
         self._nodes.append(helper.make_node(operator, sources, [output.name], name, **attributes))
         self._values.append(_value_info(output))
         return output
 
     def model(self, output: Tensor) -> onnx.ModelProto:
-        """Return the model, whose output is called `y`; it holds the shapes of all values."""
+        """Return the model, whose output is called `y`, with the shapes of all values, and lose the weights."""
         final = replace(output, name="y")
         for node in self._nodes:
             for index, name in enumerate(node.output):
                 if name == output.name:
                     node.output[index] = final.name
         inner = [value for value in self._values if value.name != output.name]
-        graph = helper.make_graph(
-            self._nodes, self.name, [_value_info(self.x)], [_value_info(final)], self._weights, value_info=inner
-        )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        graph = helper.make_graph(self._nodes, self.name, [_value_info(self.x)], [_value_info(final)], value_info=inner)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        for name in list(self._weights):  # into the final place, and one by one: VGG-16 has half a gigabyte
+            array = self._weights.pop(name)
+            weight = model.graph.initializer.add(name=name, dims=array.shape, raw_data=array.tobytes())
+            weight.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        return model
 
     def _unique(self, name: str) -> str:
         """Number the names that come again."""
