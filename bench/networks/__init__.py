@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import onnx
+from typing import TYPE_CHECKING
 
 from bench.networks.allcnn import all_cnn_c, convpool_cnn_c, model_c, strided_cnn_c
 from bench.networks.fishnet import fishnet99
@@ -17,6 +16,9 @@ from bench.networks.mobilenet import mobilenetv2
 from bench.networks.resnet import resnet50
 from bench.networks.squeezenet import squeezenet
 from bench.networks.vgg import vgg16
+
+if TYPE_CHECKING:
+    import onnx
 
 
 @dataclass(frozen=True)

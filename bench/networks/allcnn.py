@@ -7,9 +7,12 @@ same convolution without the stride and pools, so that it has as many parameters
 
 from __future__ import annotations
 
-import onnx
+from typing import TYPE_CHECKING
 
 from bench.networks.builder import Builder, Tensor
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def all_cnn_c(batch: int = 1, seed: int = 0) -> onnx.ModelProto:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import helper
 
 from bench.cases import output_size
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSET = 17
 IR_VERSION = 8  # the one that came with this opset
@@ -34,6 +35,17 @@ class Tensor:
     power: float = 1.0  # mean square that its elements should have
 
 
+@dataclass(frozen=True)
+class Node:
+    """An operation of the graph; the names of its inputs are those of tensors and weights."""
+
+    operator: str
+    name: str
+    inputs: list[str]
+    output: Tensor
+    attributes: dict[str, Any]
+
+
 class Builder:
     """Adds one node a call. The graph's input is `x`, its shape (N, C, H, W)."""
 
@@ -43,9 +55,8 @@ class Builder:
         self._random = np.random.default_rng(seed)
         self._scope = ""
         self._numbers: dict[str, int] = {}  # name -> how often it was asked for
-        self._nodes: list[onnx.NodeProto] = []
+        self._nodes: list[Node] = []
         self._weights: dict[str, np.ndarray] = {}
-        self._values: list[onnx.ValueInfoProto] = []
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -202,19 +213,21 @@ class Builder:
         self._weights |= named
         output = Tensor(f"{name}.y", tuple(shape), power)
         sources = [*(tensor.name for tensor in inputs), *named]
-        self._nodes.append(helper.make_node(operator, sources, [output.name], name, **attributes))
-        self._values.append(_value_info(output))
+        self._nodes.append(Node(operator, name, sources, output, attributes))
         return output
 
     def model(self, output: Tensor) -> onnx.ModelProto:
         """Return the model, whose output is called `y`, with the shapes of all values, and lose the weights."""
-        final = replace(output, name="y")
+        from onnx import helper
+
+        final = {output.name: "y"}
+        nodes, values = [], {}
         for node in self._nodes:
-            for index, name in enumerate(node.output):
-                if name == output.name:
-                    node.output[index] = final.name
-        inner = [value for value in self._values if value.name != output.name]
-        graph = helper.make_graph(self._nodes, self.name, [_value_info(self.x)], [_value_info(final)], value_info=inner)
+            name = final.get(node.output.name, node.output.name)
+            nodes.append(helper.make_node(node.operator, node.inputs, [name], node.name, **node.attributes))
+            values[name] = _value_info(name, node.output.shape)
+        of_input, of_output = _value_info(self.x.name, self.x.shape), values.pop("y")
+        graph = helper.make_graph(nodes, self.name, [of_input], [of_output], value_info=list(values.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         for name in list(self._weights):  # into the final place, and one by one: VGG-16 has half a gigabyte
             array = self._weights.pop(name)
@@ -243,9 +256,11 @@ def _window(kernel: int, stride: int, pad: int) -> dict[str, Any]:
     return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
 
 
-def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
+def _value_info(name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
     """Describe a value of the graph."""
-    return helper.make_tensor_value_info(tensor.name, onnx.TensorProto.FLOAT, tensor.shape)
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 @cache

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Operators whose further inputs are not all trained, and the first that is not.
 FIXED = {"BatchNormalization": 3, "Clip": 1, "Resize": 1}
@@ -18,7 +20,7 @@ def parameters(model: onnx.ModelProto) -> int:
     return sum(
         _weights(weight)
         for weight in model.graph.initializer
-        if weight.data_type == onnx.TensorProto.FLOAT and weight.name not in fixed
+        if weight.data_type == weight.FLOAT and weight.name not in fixed
     )
 
 
@@ -39,4 +41,6 @@ def multiply_adds(model: onnx.ModelProto) -> int:
 
 def _weights(tensor: onnx.TensorProto) -> int:
     """Count the elements that are not zero: a zero stands for a link that the network does not have."""
+    from onnx import numpy_helper
+
     return int(np.count_nonzero(numpy_helper.to_array(tensor)))

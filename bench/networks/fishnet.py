@@ -8,9 +8,12 @@ body, the skip sums each k neighbouring channels into one.
 
 from __future__ import annotations
 
-import onnx
+from typing import TYPE_CHECKING
 
 from bench.networks.builder import Builder, Tensor
+
+if TYPE_CHECKING:
+    import onnx
 
 TAIL = ((128, 2), (256, 2), (512, 6))  # (channels, blocks before the pooling)
 BODY = ((512, 1), (384, 2), (256, 4))  # (channels, dilation) of the one block before the upsampling

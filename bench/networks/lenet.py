@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import onnx
 
 from bench.networks.builder import Builder, Tensor
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def lenet5(batch: int = 1, seed: int = 0) -> onnx.ModelProto:

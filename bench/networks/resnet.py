@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import onnx
+from typing import TYPE_CHECKING
 
 from bench.networks.builder import Builder, Tensor
+
+if TYPE_CHECKING:
+    import onnx
 
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # (channels, blocks, stride of the first block)
 EXPANSION = 4  # channels of a block's output for each of its middle

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import onnx
+from typing import TYPE_CHECKING
 
 from bench.networks.builder import Builder, Tensor
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Channels of the squeezing 1x1 and of each of the two expanding convolutions; None is a max pooling.
 FIRES = ((16, 64), (16, 64), (32, 128), None, (32, 128), (48, 192), (48, 192), (64, 256), None, (64, 256))

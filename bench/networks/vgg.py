@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import onnx
+from typing import TYPE_CHECKING
 
 from bench.networks.builder import Builder
+
+if TYPE_CHECKING:
+    import onnx
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # (channels, 3x3 convolutions before the pooling)
 
