@@ -27,9 +27,13 @@ def test_size_validity_and_values(name, monkeypatch):
     model = network.build(1, 0)
     assert 1e-6 * parameters(model) == pytest.approx(network.parameters, rel=0.002)
     assert 1e-6 * multiply_adds(model) == pytest.approx(network.multiply_adds, rel=0.012)
-    onnx.checker.check_model(model, full_check=True)
-    if name == LARGE:
+    if name == LARGE:  # its weights become inputs, which have no values to copy
+        weights = [(weight.name, weight.data_type, weight.dims) for weight in model.graph.initializer]
+        del model.graph.initializer[:]
+        model.graph.input.extend(onnx.helper.make_tensor_value_info(*weight) for weight in weights)
+        onnx.checker.check_model(model, full_check=True)
         return
+    onnx.checker.check_model(model, full_check=True)
     runtime = pytest.importorskip("onnxruntime")
     (wanted,) = model.graph.output
     model.graph.output.extend(model.graph.value_info)
