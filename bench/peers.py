@@ -130,7 +130,10 @@ def onnxruntime_model(model: bytes | str, x: np.ndarray, threads: int) -> Run:
     options.log_severity_level = 4
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (given,), (wanted,) = session.get_inputs(), session.get_outputs()
-    out = np.empty(wanted.shape, x.dtype)
+    shape = wanted.shape
+    if not all(isinstance(size, int) for size in shape):  # the model leaves it open, a run tells
+        shape = session.run(None, {given.name: x})[0].shape
+    out = np.empty(shape, x.dtype)
     binding = session.io_binding()
     source = ort.OrtValue.ortvalue_from_numpy(x)
     binding.bind_ortvalue_input(given.name, source)
@@ -160,7 +163,9 @@ def openvino_model(model: bytes | str, x: np.ndarray, threads: int) -> Run:
 
     core = ov.Core()
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(core.read_model(model), "CPU", settings)
+    network = core.read_model(model)
+    network.reshape(x.shape)  # where the model leaves it open
+    compiled = core.compile_model(network, "CPU", settings)
     request = compiled.create_infer_request()
     request.set_input_tensor(ov.Tensor(x, shared_memory=True))
     result = request.get_output_tensor().data
