@@ -22,6 +22,7 @@ from bench.cases import Arrays, Case
 from bench.timing import fastest
 
 Run = Callable[[], np.ndarray]
+Loader = Callable[[str, np.ndarray, int], Run]  # (model file, input, threads) -> callable
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Engine:
     packages: tuple[str, ...]  # distributions whose versions a report names; all have to be importable
     make: Callable[[Case, Arrays, int], tuple[str, Run]]  # (case, arrays, threads) -> (variant chosen, callable)
     note: str  # how it is run: a footnote of every report it appears in
+    opener: Callable[[], Loader] | None = None  # imports the library and returns what loads whole networks, if it can
+    network_note: str = ""  # how these are run
 
     def available(self) -> bool:
         """Tell whether all packages of this engine are installed."""
@@ -64,6 +67,34 @@ def _numpy(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
     return fastest(baselines(case, arrays))
 
 
+def _open_fastpool() -> Loader:
+    """Import what loads models."""
+    import fastpool
+    import fastpool.onnx
+
+    def load(path: str, x: np.ndarray, threads: int) -> Run:
+        """Load a model and run it on the array."""
+        fastpool.set_num_threads(threads)
+        model = fastpool.onnx.load(path)
+        (name,) = model.input_names
+        (wanted,) = model.output_names
+        return lambda: model.run({name: x})[wanted]
+
+    return load
+
+
+def _open_onnxruntime() -> Loader:
+    """Import what loads models."""
+    importlib.import_module("onnxruntime")
+    return peers.onnxruntime_model
+
+
+def _open_openvino() -> Loader:
+    """Import what loads models."""
+    importlib.import_module("openvino")
+    return peers.openvino_model
+
+
 ENGINES: dict[str, Engine] = {
     engine.name: engine
     for engine in (
@@ -73,6 +104,8 @@ ENGINES: dict[str, Engine] = {
             ("fastpool", "numba", "numpy"),
             ours.prepared,
             "convolutions by a prepared `Conv2d`, whose weights are packed beforehand; `out=` is reused",
+            _open_fastpool,
+            "`fastpool.onnx.load`, then `run` on the same array",
         ),
         Engine(
             "fastpool-functional",
@@ -106,8 +139,24 @@ ENGINES: dict[str, Engine] = {
             "the padded batch is gathered through a table of indices by `take`, and multiplied by `matmul`",
         ),
         Engine("torch", "PyTorch", ("torch",), peers.torch_eager, peers.TORCH_NOTE),
-        Engine("onnxruntime", "ONNX Runtime", ("onnxruntime", "onnx"), peers.onnxruntime, peers.ONNXRUNTIME_NOTE),
-        Engine("openvino", "OpenVINO", ("openvino", "onnx"), peers.openvino, peers.OPENVINO_NOTE),
+        Engine(
+            "onnxruntime",
+            "ONNX Runtime",
+            ("onnxruntime", "onnx"),
+            peers.onnxruntime,
+            peers.ONNXRUNTIME_NOTE,
+            _open_onnxruntime,
+            "CPU provider, all graph optimisations, I/O binding to fixed arrays",
+        ),
+        Engine(
+            "openvino",
+            "OpenVINO",
+            ("openvino", "onnx"),
+            peers.openvino,
+            peers.OPENVINO_NOTE,
+            _open_openvino,
+            "CPU plug-in, LATENCY hint, f32 precision, shared input tensor",
+        ),
         Engine("ncnn", "ncnn", ("ncnn",), peers.ncnn, peers.NCNN_NOTE),
     )
 }

@@ -112,46 +112,62 @@ def _onnx_window(kernel: int, stride: int, pad: int) -> dict[str, Any]:
 
 def onnxruntime(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
     """Build a session with everything optimised, and bind input and output once."""
+    try:
+        return "session", onnxruntime_model(onnx_graph(case, arrays), arrays.x, threads)
+    except Exception as error:  # its classes are private; NotImplemented means that no kernel takes this dtype
+        if "NOT_IMPLEMENTED" in str(error):
+            raise UnsupportedError(f"no {arrays.x.dtype} kernel") from error
+        raise
+
+
+def onnxruntime_model(model: bytes | str, x: np.ndarray, threads: int) -> Run:
+    """Build a session of a model, or of the file that has it, and bind its input and output once."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(onnx_graph(case, arrays), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its classes are private; NotImplemented means that no kernel takes this dtype
-        if "NOT_IMPLEMENTED" in str(error):
-            raise UnsupportedError(f"no {arrays.x.dtype} kernel") from error
-        raise
-    out = np.empty(case.output_shape, arrays.x.dtype)
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (given,), (wanted,) = session.get_inputs(), session.get_outputs()
+    shape = wanted.shape
+    if not all(isinstance(size, int) for size in shape):  # the model leaves it open, a run tells
+        shape = session.run(None, {given.name: x})[0].shape
+    out = np.empty(shape, x.dtype)
     binding = session.io_binding()
-    source = ort.OrtValue.ortvalue_from_numpy(arrays.x)
-    binding.bind_ortvalue_input("x", source)
-    binding.bind_output("y", "cpu", 0, out.dtype.type, out.shape, out.ctypes.data)
+    source = ort.OrtValue.ortvalue_from_numpy(x)
+    binding.bind_ortvalue_input(given.name, source)
+    binding.bind_output(wanted.name, "cpu", 0, out.dtype.type, out.shape, out.ctypes.data)
 
     def run() -> np.ndarray:
         """Run the session on the bound arrays."""
         session.run_with_iobinding(binding)
         return out
 
-    run.keeps = arrays, source  # the binding points to their memory and does not own it
-    return "session", run
+    run.keeps = x, source  # the binding points to their memory and does not own it
+    return run
 
 
 def openvino(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
     """Compile the graph for latency, and let the request read the array's own memory."""
-    import openvino as ov
-
     if arrays.x.dtype != np.float32:
         raise UnsupportedError("the CPU plug-in computes in float32")
     if not isinstance(case, ConvCase) and case.op == "avg" and case.ceil:
         raise UnsupportedError("the divisor of a window that hangs over is another one here")
+    return "request", openvino_model(onnx_graph(case, arrays), arrays.x, threads)
+
+
+def openvino_model(model: bytes | str, x: np.ndarray, threads: int) -> Run:
+    """Compile a model, or the file that has it, for latency, and let the request read the array's own memory."""
+    import openvino as ov
+
     core = ov.Core()
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(core.read_model(onnx_graph(case, arrays)), "CPU", settings)
+    network = core.read_model(model)
+    network.reshape(x.shape)  # where the model leaves it open
+    compiled = core.compile_model(network, "CPU", settings)
     request = compiled.create_infer_request()
-    request.set_input_tensor(ov.Tensor(arrays.x, shared_memory=True))
+    request.set_input_tensor(ov.Tensor(x, shared_memory=True))
     result = request.get_output_tensor().data
 
     def run() -> np.ndarray:
@@ -159,8 +175,8 @@ def openvino(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
         request.infer()
         return result
 
-    run.keeps = arrays  # the shared tensor points to their memory and does not own it
-    return "request", run
+    run.keeps = x  # the shared tensor points to its memory and does not own it
+    return run
 
 
 def ncnn_layer(case: Case) -> tuple[str, dict[int, int]]:

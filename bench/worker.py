@@ -13,13 +13,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 
 from bench.cases import all_cases, make_arrays
 from bench.engines import ENGINES, Engine, Run
+from bench.machine import peak_memory
 from bench.peers import UnsupportedError
 from bench.timing import measure_call
 
@@ -75,6 +76,13 @@ class Worker:
     def origin(self, package: str) -> str:
         """Return the folder that a package was imported from."""
         return self._ask("origin", package)
+
+    def load(self, model: str, x: str) -> dict[str, float]:
+        """Load a network from a file, and run it once on the array of another file.
+
+        Returns the seconds that both took, and the process's memory in bytes: before, and the most it has had.
+        """
+        return self._ask("load", model, x)
 
     def measure(self, warm: float, span: float) -> float:
         """Return the median time of a call, after running it uncounted for `warm` seconds."""
@@ -145,6 +153,20 @@ class _Server:
         run()
         self.run = run
         return variant
+
+    def load(self, model: str, x: str) -> dict[str, float]:
+        """Load a network in place of the case before, and run it once."""
+        self.run = None
+        if self.engine.opener is None:
+            raise UnsupportedError(f"{self.engine.name} loads no networks")
+        loader, array = self.engine.opener(), np.load(x)
+        before, start = peak_memory(), perf_counter()
+        run = loader(model, array, self.threads)
+        loaded = perf_counter()
+        run()
+        seconds = {"load": loaded - start, "first_run": perf_counter() - loaded}
+        self.run = run
+        return seconds | {"memory_before": before, "memory": peak_memory()}
 
     def measure(self, warm: float, span: float) -> float:
         """Time the prepared case."""

@@ -35,6 +35,22 @@ def own_seconds() -> float:
     return sum(os.times()[:4])
 
 
+def peak_memory() -> int:
+    """Return the most memory that this process has held at once, in bytes.
+
+    Where Linux tells it itself, that counts; `getrusage` may count the process that started this one, too.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
 class OtherLoad:
     """Share of the processors that other processes take, from the making of this object on; known on Linux only.
 

@@ -1,0 +1,1 @@
+"""Examples to run from a clone of the repository: ``python -m examples.NAME``."""
