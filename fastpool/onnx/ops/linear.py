@@ -1,8 +1,13 @@
-"""Gemm and MatMul."""
+"""Gemm and MatMul.
+
+With constant weights they are convolutions of 1x1, whose pixels are the rows. NumPy's BLAS has threads of its own, which
+spin on for some milliseconds after their work and take the cores from the kernels that follow.
+"""
 
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -11,11 +16,7 @@ from fastpool.onnx.errors import ModelError, Unsupported
 from fastpool.onnx.graph import Node
 from fastpool.onnx.ops.elementwise import broadcast
 from fastpool.onnx.ops.operator import Arrays, Inputs, Kernel, Task, Value, operator, optional, required
-
-
-def _bounded(node: Node, out: np.ndarray) -> None:
-    if node.bounds is not None:
-        np.clip(out, *node.bounds, out=out)
+from fastpool.onnx.ops.prepared import Prepared
 
 
 @operator("Gemm")
@@ -39,6 +40,14 @@ def gemm(node: Node, inputs: Inputs) -> Kernel:
     if c is not None and broadcast(node, c.shape, shape) != shape:
         raise ModelError(f"{node.label}: C must broadcast to {shape}, got {c.shape}")
     has_c = c is not None and beta != 0
+    parameters = sum(prod(v.shape) for v in (b, c) if v is not None and v.data is not None)
+    bias: Any = c.data if c is not None else np.zeros(columns, a.dtype)
+    if b.data is not None and not turn_a and a.size and b.size and bias is not None and bias.shape[:-1] in ((), (1,)):
+        weight = b.data if turn_b else b.data.T
+        if alpha != 1:
+            weight = weight * b.dtype.type(alpha)
+        summand = np.broadcast_to((bias * a.dtype.type(beta)).reshape(-1), (columns,))
+        return _by_pixels(node, a, weight, summand, shape, b.data, parameters)
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:
         left, right = arrays[0].T if turn_a else arrays[0], arrays[1].T if turn_b else arrays[1]
@@ -51,12 +60,50 @@ def gemm(node: Node, inputs: Inputs) -> Kernel:
                 np.multiply(out, alpha, out=out)
             if added is not None:
                 np.add(out, added if beta == 1 else added * beta, out=out)
-            _bounded(node, out)
+            if node.bounds is not None:
+                np.clip(out, *node.bounds, out=out)
 
         return task
 
-    parameters = sum(prod(v.shape) for v in (b, c) if v is not None and v.data is not None)
     return Kernel([Value(shape, a.dtype)], make, "BLAS", rows * columns * inner, parameters)
+
+
+def _by_pixels(
+    node: Node,
+    x: Value,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    shape: tuple[int, ...],
+    source: np.ndarray,
+    parameters: int,
+) -> Kernel:
+    """Rows of x times the transpose of a constant weight, as a convolution of 1x1 over as many pixels."""
+    columns, inner = weight.shape
+    rows = x.size // inner
+    key = ("linear", node.bounds)
+    prepared: Prepared | None = node.state.get(key)
+    if prepared is None or prepared.source is not source:
+        filters = np.ascontiguousarray(weight).reshape(columns, inner, 1, 1)
+        prepared = node.state[key] = Prepared(filters, bias, 1, 0, 1, 1, "zeros", node.bounds, "auto")
+        prepared.source = source
+    found = prepared
+
+    def make(arrays: Arrays, outputs: Arrays) -> Task:
+        if rows == 1:
+            return found.task(arrays[0].reshape(1, inner, 1, 1), None, outputs[0].reshape(1, columns, 1, 1))
+        result, turned, product = outputs
+        task = found.task(turned.reshape(1, inner, 1, rows), None, product.reshape(1, columns, 1, rows))
+        source, target = arrays[0].reshape(rows, inner).T, result.reshape(rows, columns)
+
+        def whole() -> None:
+            np.copyto(turned, source)
+            task()
+            np.copyto(target, product.T)
+
+        return whole
+
+    scratch = [] if rows == 1 else [Value((inner, rows), x.dtype), Value((columns, rows), x.dtype)]
+    return Kernel([Value(shape, x.dtype)], make, "direct", rows * columns * inner, parameters, scratch=scratch)
 
 
 @operator("MatMul")
@@ -69,6 +116,9 @@ def matmul(node: Node, inputs: Inputs) -> Kernel:
         raise ModelError(f"{node.label} cannot multiply {a.shape} by {b.shape}")
     batch = broadcast(node, a.shape[:-2], b.shape[:-2])
     shape = (*batch, *a.shape[-2:-1], *(b.shape[-1:] if b.rank > 1 else ()))
+    parameters = prod(b.shape) if b.data is not None else 0
+    if b.data is not None and b.rank == 2 and a.rank >= 2 and a.dtype in FLOATS and a.size and b.size:
+        return _by_pixels(node, a, b.data.T, None, shape, b.data, parameters)
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:
         left, right, out = arrays[0], arrays[1], outputs[0]
@@ -76,5 +126,4 @@ def matmul(node: Node, inputs: Inputs) -> Kernel:
             return lambda: np.copyto(out, np.matmul(left, right))
         return lambda: np.matmul(left, right, out=out)
 
-    parameters = prod(b.shape) if b.data is not None else 0
     return Kernel([Value(shape, a.dtype)], make, "BLAS", prod(shape) * a.shape[-1], parameters)
