@@ -9,7 +9,7 @@ from onnx import AttributeProto, NodeProto, helper
 
 from fastpool.onnx.errors import ModelError
 
-_KINDS = {
+_KINDS: dict[int, str] = {
     AttributeProto.INT: "an integer",
     AttributeProto.FLOAT: "a number",
     AttributeProto.STRING: "a string",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from fastpool.onnx.errors import ModelError, Unsupported
 from fastpool.onnx.execute import compute
 from fastpool.onnx.graph import Graph, Node, changed, users_of, without_unused
 from fastpool.onnx.ops.normalisation import check_inference, folded
+from fastpool.onnx.ops.pooling import has_constant_divisor
 
 #: Bytes of computed constants, as a multiple of those they come from, that are kept rather than computed in each plan.
 _GROWTH = 4
@@ -75,7 +77,8 @@ def _fold_into_weights(graph: Graph) -> None:
     places: dict[str, int] = {}
     nodes: list[Node | None] = []
     for node in graph.nodes:
-        source = places.get(node.inputs[0]) if node.inputs else None
+        operands = node.inputs[:2] if node.op in ("Mul", "Add") else node.inputs[:1]
+        source = next((places[name] for name in operands if name in places), None)
         before = nodes[source] if source is not None else None
         merged = None
         if before is not None and users[before.outputs[0]] == 1 and not node.domain:
@@ -84,8 +87,10 @@ def _fold_into_weights(graph: Graph) -> None:
                 if merged is not None:
                     nodes[source] = None  # type: ignore[index]
                     source = None
-            elif before.op in ("Conv", "ConvTranspose") and not node.captured:
+            elif before.op in ("Conv", "ConvTranspose"):
                 merged = _scaled(graph, before, node, users)
+            elif before.op == "AveragePool":
+                merged = _subsampled(graph, before, node)
         if merged is None:
             merged, source = node, None
         if source is None:
@@ -93,7 +98,7 @@ def _fold_into_weights(graph: Graph) -> None:
             source = len(nodes) - 1
         else:
             nodes[source] = merged
-        if merged.op in ("Conv", "ConvTranspose", "Pad") and not merged.domain:
+        if merged.op in ("Conv", "ConvTranspose", "Pad", "AveragePool") and not merged.domain:
             places[merged.outputs[0]] = source
     graph.nodes = [node for node in nodes if node is not None]
 
@@ -108,7 +113,7 @@ def _scaled(graph: Graph, conv: Node, node: Node, users: Counter[str]) -> Node |
     groups = conv.attributes.integer("group", 1, 1)
     transposed = conv.op == "ConvTranspose"
     channels = weight.shape[1] * groups if transposed else weight.shape[0]
-    found = _factor_and_summand(graph, node, conv, channels, weight)
+    found = _factor_and_summand(graph, node, conv.outputs[0], channels, weight.ndim, weight.dtype)
     if found is None:
         return None
     factor, summand = found
@@ -149,9 +154,9 @@ def _fresh(graph: Graph, name: str) -> tuple[str, str]:
 
 
 def _factor_and_summand(
-    graph: Graph, node: Node, conv: Node, channels: int, weight: np.ndarray
+    graph: Graph, node: Node, source: str, channels: int, rank: int, dtype: np.dtype[Any]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """What a node multiplies each channel of a convolution by, and adds to it; None if it does something else."""
+    """What a node multiplies each channel of a value by, and adds to it; None if it does something else."""
     if node.op == "BatchNormalization":
         vectors = [graph.constants.get(name) for name in node.inputs[1:5]]
         try:
@@ -162,19 +167,42 @@ def _factor_and_summand(
             return None
         factor, summand = folded(node, *vectors)
         return (factor, summand) if np.isfinite(factor).all() else None
-    if node.op not in ("Mul", "Add") or node.version < 7 or len(node.inputs) != 2 or node.inputs[0] != conv.outputs[0]:
+    if node.op not in ("Mul", "Add") or node.version < 7 or len(node.inputs) != 2:
         return None
-    value = graph.constants.get(node.inputs[1])
-    if value is None or value.dtype != weight.dtype or not np.isfinite(value).all():
+    value = graph.constants.get(node.inputs[1 if node.inputs[0] == source else 0])
+    if value is None or value.dtype != dtype or value.ndim > rank or not np.isfinite(value).all():
         return None
-    spatial = weight.ndim - 2
-    if value.size != 1 and (value.size != channels or value.ndim <= spatial or value.shape[-spatial - 1] != channels):
-        return None
-    if value.ndim > weight.ndim:
+    axes = rank - 2
+    if value.size != 1 and (value.size != channels or value.ndim <= axes or value.shape[-axes - 1] != channels):
         return None
     vector = np.broadcast_to(value.reshape(-1), (channels,)).astype(np.float64)
-    ones = np.ones(channels)
-    return (vector, np.zeros(channels)) if node.op == "Mul" else (ones, vector)
+    return (vector, np.zeros(channels)) if node.op == "Mul" else (np.ones(channels), vector)
+
+
+def _subsampled(graph: Graph, pool: Node, node: Node) -> Node | None:
+    """A mean with a factor and a summand of each channel, which is Torch7's subsampling."""
+    if node.op not in ("Mul", "Add") or len(node.inputs) != 2:
+        return None
+    axes = len(pool.attributes.integers("kernel_shape") or ())
+    value = graph.constants.get(node.inputs[1 if node.inputs[0] == pool.outputs[0] else 0])
+    if value is None or value.dtype not in FLOATS or not has_constant_divisor(pool, axes):
+        return None
+    channels = value.size
+    if pool.merged:
+        factor, summand = (graph.constants[name].astype(np.float64) for name in pool.inputs[1:])
+    elif channels > 1:
+        factor, summand = np.ones(channels), np.zeros(channels)
+    else:  # a number for all channels, of which it is not known how many they are
+        return None
+    found = _factor_and_summand(graph, node, pool.outputs[0], factor.size, axes + 2, value.dtype)
+    if found is None or (pool.merged and graph.constants[pool.inputs[1]].dtype != value.dtype):
+        return None
+    names = _fresh(graph, node.outputs[0])
+    graph.constants[names[0]] = (factor * found[0]).astype(value.dtype)
+    graph.constants[names[1]] = (summand * found[0] + found[1]).astype(value.dtype)
+    return changed(
+        pool, inputs=(pool.inputs[0], *names), outputs=node.outputs, merged=(*pool.merged, node.op), state={}
+    )
 
 
 def _padded(graph: Graph, pad: Node, conv: Node) -> Node | None:
@@ -182,7 +210,11 @@ def _padded(graph: Graph, pad: Node, conv: Node) -> Node | None:
     weight = graph.constants.get(conv.inputs[1]) if len(conv.inputs) > 1 else None
     if weight is None or conv.attributes.string("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or len(pad.inputs) > 3:
         return None
-    if pad.attributes.string("mode", "constant") != "constant" or pad.version < 2 or pad.attributes.number("value", 0.0):
+    if (
+        pad.attributes.string("mode", "constant") != "constant"
+        or pad.version < 2
+        or pad.attributes.number("value", 0.0)
+    ):
         return None
     if pad.version < 11:
         pads = pad.attributes.integers("pads")
@@ -194,7 +226,12 @@ def _padded(graph: Graph, pad: Node, conv: Node) -> Node | None:
             if value is None or value.any():
                 return None
     axes = weight.ndim - 2
-    if pads is None or len(pads) != 2 * (axes + 2) or min(pads) < 0 or any(pads[i] or pads[axes + 2 + i] for i in (0, 1)):
+    if (
+        pads is None
+        or len(pads) != 2 * (axes + 2)
+        or min(pads) < 0
+        or any(pads[i] or pads[axes + 2 + i] for i in (0, 1))
+    ):
         return None
     more = pads[2 : axes + 2] + pads[axes + 4 :]
     is_valid = conv.attributes.string("auto_pad", "NOTSET") == "VALID"

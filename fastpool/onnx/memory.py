@@ -45,9 +45,7 @@ class Layout:
     arena_bytes: int
 
 
-def lay_out(
-    steps: Sequence[Step], values: Mapping[str, Value], given: Sequence[str], results: Sequence[str]
-) -> Layout:
+def lay_out(steps: Sequence[Step], values: Mapping[str, Value], given: Sequence[str], results: Sequence[str]) -> Layout:
     """Place all values of the steps; `given` are inputs and constants, `results` are handed out."""
     groups: dict[str, Group] = {}
     for name in given:

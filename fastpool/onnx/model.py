@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastpool import validation
-from fastpool.onnx.errors import ModelError
 from fastpool.onnx.fold import fold
 from fastpool.onnx.graph import Graph, Input, graph_of
 from fastpool.onnx.limits import DEFAULT_BYTES
@@ -259,7 +258,9 @@ def load(
     >>> model = fastpool.onnx.load(
     ...     parser.parse_model(
     ...         '''<ir_version: 10, opset_import: ["": 21]>
-    ...         pooled (float[N, 1, 4, 4] x) => (float[N, 1, 2, 2] y) { y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x) }'''
+    ...         pooled (float[N, 1, 4, 4] x) => (float[N, 1, 2, 2] y) {
+    ...             y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+    ...         }'''
     ...     )
     ... )
     >>> model(np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4))
@@ -271,6 +272,3 @@ def load(
     graph = graph_of(read(source, limit), limit)
     fold(graph, may_fall_back)
     return Model(graph, may_fall_back)
-
-
-__all__ = ["Model", "ModelError", "load"]

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from fastpool.arrays import aligned_empty
-from fastpool.onnx.execute import bind, compute, is_fallback
+from fastpool.onnx.execute import bind, compute
 from fastpool.onnx.fuse import fuse
 from fastpool.onnx.graph import Graph, Node
 from fastpool.onnx.limits import check_bytes
-from fastpool.onnx.memory import ARENA, GIVEN, Group, Step, lay_out
-from fastpool.onnx.ops.operator import Kernel, Task, Value
+from fastpool.onnx.memory import ARENA, GIVEN, Step, lay_out
+from fastpool.onnx.ops.fallback import ALGORITHM
+from fastpool.onnx.ops.operator import OPERATORS, Kernel, Task, Value
 
 #: Bytes of a value that is computed while the plan is made.
 _LARGEST_KNOWN = 1 << 20
@@ -80,7 +81,9 @@ class Plan:
             if self._is_known(node, given, outputs):
                 arrays = [None if value is None else value.data for value in given]
                 found = compute(node, arrays, graph.limit, self._may_fall_back)
-                outputs = [value if array is None else Value.of(array) for value, array in zip(outputs, found, strict=False)]
+                outputs = [
+                    value if array is None else Value.of(array) for value, array in zip(outputs, found, strict=False)
+                ]
             values.update({name: value for name, value in zip(node.outputs, outputs, strict=False) if name})
             missing = [name for name in node.outputs[len(outputs) :] if name]
             values.update(dict.fromkeys(missing))
@@ -88,7 +91,9 @@ class Plan:
 
     def _is_known(self, node: Node, given: Sequence[Value | None], outputs: Sequence[Value]) -> bool:
         """Whether a node's results can be computed now, and are small."""
-        if all(value.data is not None for value in outputs) or node.op.startswith(("Random", "Bernoulli", "Multinomial")):
+        if all(value.data is not None for value in outputs) or node.op.startswith(
+            ("Random", "Bernoulli", "Multinomial")
+        ):
             return False
         if any(value is not None and value.data is None for value in given) or node.captured:
             return False
@@ -133,7 +138,7 @@ class Plan:
     def _bind(self) -> None:
         values = {name: value for name, value in self.values.items() if value is not None}
         used = dict.fromkeys(name for step in self.steps for name in step.inputs if name)
-        made = set(name for step in self.steps for name in step.outputs)
+        made = {name for step in self.steps for name in step.outputs}
         given = [name for name in used if name not in made]
         layout = lay_out(self.steps, values, given, self._results)
         check_bytes(layout.arena_bytes, self._graph.limit, "the buffers of the plan")
@@ -172,7 +177,9 @@ class Plan:
             [arrays[name] if name else None for name in step.outputs],
         )
 
-    def run(self, inputs: Mapping[str, Any], watch: Callable[[int, Callable[[], object]], None] | None = None) -> dict[str, Any]:
+    def run(
+        self, inputs: Mapping[str, Any], watch: Callable[[int, Callable[[], object]], None] | None = None
+    ) -> dict[str, Any]:
         """Compute the outputs; `watch` is handed each call with its position rather than calling it."""
         with self._lock, np.errstate(all="ignore"):
             arrays, results = self._arrays(inputs)
@@ -244,9 +251,9 @@ class Plan:
         """Nodes that are computed one by one."""
         return self._tail
 
-    def fallbacks(self) -> list[str]:
-        """Labels of the nodes that onnx.reference computes."""
-        return [step.label for step in self.steps if is_fallback(step.kernel)]
+    def algorithm_in_tail(self, node: Node) -> str:
+        """How a node of the tail is computed, as far as its name tells."""
+        return "in each run" if (node.domain, node.op) in OPERATORS else ALGORITHM
 
 
 def _shape_only(value: Value | None) -> bool:
@@ -267,6 +274,3 @@ def _ready(array: np.ndarray) -> np.ndarray:
     if array.flags.c_contiguous and array.flags.aligned:
         return array
     return np.array(array, order="C")
-
-
-__all__ = ["Group", "Plan"]

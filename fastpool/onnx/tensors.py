@@ -62,8 +62,8 @@ def array_of(tensor: TensorProto, folder: Path | None, limit: int, what: str = "
         raw = tensor.raw_data
         if len(raw) != size:
             raise ModelError(f"{what} of shape {shape} and {dtype} needs {size} bytes, it has {len(raw)}")
-        array = np.frombuffer(raw, np.dtype(_PLAIN[tensor.data_type]).newbyteorder("<")).reshape(shape)
-        return array if array.dtype.isnative else array.astype(dtype)
+        array = np.frombuffer(raw, dtype)
+        return (array if np.little_endian else array.byteswap()).reshape(shape)
     try:
         return np.asarray(numpy_helper.to_array(tensor)).reshape(shape)
     except Exception as error:
@@ -84,7 +84,9 @@ def _external(
         raise ModelError(f"{what} of {dtype} in a file of its own is not supported")
     entries = external_entries(tensor)
     path = within(folder, entries.get("location", ""), what)
-    offset, length = (_number(entries.get(key, default), key, what) for key, default in (("offset", 0), ("length", size)))
+    offset, length = (
+        _number(entries.get(key, default), key, what) for key, default in (("offset", 0), ("length", size))
+    )
     if length != size:
         raise ModelError(f"{what} of shape {shape} and {dtype} needs {size} bytes, its length is {length}")
     try:
@@ -100,7 +102,7 @@ def _external(
 def read_array(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """Read an array from where a file stands; its size was checked."""
     array = np.empty(prod(shape), dtype)
-    if array.size and file.readinto(memoryview(array.view(np.uint8))) != array.nbytes:
+    if array.size and file.readinto(array.view(np.uint8).data) != array.nbytes:
         raise ModelError("the file became shorter while it was read")
     if np.little_endian:
         return array.reshape(shape)

@@ -31,7 +31,9 @@ def is_half(dtype: np.dtype[Any]) -> bool:
 def checked(node: Node, x: Value, weight: Value) -> int:
     """Number of spatial axes; refuse ranks that do not fit each other."""
     if weight.rank != x.rank or x.rank < 3:
-        raise ModelError(f"{node.label}: x and its weights must have the same rank from 3 on, got {x.shape}, {weight.shape}")
+        raise ModelError(
+            f"{node.label}: x and its weights must have the same rank from 3 on, got {x.shape}, {weight.shape}"
+        )
     if x.rank > 5:
         raise Unsupported("more than three spatial axes")
     return x.rank - 2
@@ -104,7 +106,13 @@ def _unprepared(node: Node, inputs: Inputs, axes: int, options: tuple[Any, ...],
         bias = arrays[2] if has_bias else None
         residual = arrays[-1] if node.has_residual else None
         return lambda: function(
-            arrays[0], arrays[1], bias, *arguments, residual=residual, out=outputs[0], **given  # type: ignore[operator]
+            arrays[0],
+            arrays[1],
+            bias,
+            *arguments,
+            residual=residual,
+            out=outputs[0],
+            **given,
         )
 
     return Kernel([Value(shape, x.dtype)], make, "weights packed in every run", prod(shape) * work)
@@ -116,7 +124,8 @@ def _half(node: Node, inputs: Inputs) -> Kernel:
     if not is_half(x.dtype):
         raise Unsupported(f"elements of {x.dtype}")
     widened = [
-        None if v is None else Value(v.shape, _FLOAT32, None if v.data is None else v.data.astype(_FLOAT32)) for v in inputs
+        None if v is None else Value(v.shape, _FLOAT32, None if v.data is None else v.data.astype(_FLOAT32))
+        for v in inputs
     ]
     kernel = conv(node, widened)
     wide = [Value(v.shape, _FLOAT32) for v in (*[v for v in inputs if v is not None], *kernel.outputs)]
@@ -194,9 +203,7 @@ def conv_transpose(node: Node, inputs: Inputs) -> Kernel:
         def task() -> None:
             if is_larger:
                 out[...] = 0 if bias is None else bias.reshape(-1, *(1,) * axes)
-            function(
-                arrays[0], arrays[1], bias, window.stride, pads, extra, groups, window.dilation, out=out[within]
-            )
+            function(arrays[0], arrays[1], bias, window.stride, pads, extra, groups, window.dilation, out=out[within])
 
         return task
 
@@ -208,5 +215,3 @@ def conv_transpose(node: Node, inputs: Inputs) -> Kernel:
         prod(x.shape) * prod(weight.shape[1:]),
         prod(weight.shape) if used else 0,
     )
-
-

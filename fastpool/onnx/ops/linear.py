@@ -1,7 +1,7 @@
 """Gemm and MatMul.
 
-With constant weights they are convolutions of 1x1, whose pixels are the rows. NumPy's BLAS has threads of its own, which
-spin on for some milliseconds after their work and take the cores from the kernels that follow.
+With constant weights they are convolutions of 1x1, whose pixels are the rows. NumPy's BLAS has threads of its own,
+which spin on for some milliseconds after their work and take the cores from the kernels that follow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastpool.onnx.ops.prepared import Prepared
 
 @operator("Gemm")
 def gemm(node: Node, inputs: Inputs) -> Kernel:
-    """alpha * A @ B + beta * C, and the activation that was merged into it."""
+    """``alpha * A @ B + beta * C``, and the activation that was merged into it."""
     a, b = required(node, inputs, "A", "B")
     c = optional(inputs, 2)
     if a.rank != 2 or b.rank != 2:

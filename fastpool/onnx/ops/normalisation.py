@@ -112,7 +112,9 @@ def _standardise(
     np.subtract(x, x.mean(axes, keepdims=True), out=out)
     count = prod(x.shape[axis] for axis in axes)
     variance = np.einsum("ij,ij->i", out.reshape(-1, count), out.reshape(-1, count)) / count
-    spread = np.sqrt(variance + x.dtype.type(epsilon)).reshape([1 if axis in axes else size for axis, size in enumerate(x.shape)])
+    spread = np.sqrt(variance + x.dtype.type(epsilon)).reshape(
+        [1 if axis in axes else size for axis, size in enumerate(x.shape)]
+    )
     np.divide(out, spread, out=out)
     np.multiply(out, factor, out=out)
     np.add(out, summand, out=out)
@@ -149,7 +151,7 @@ def local_response_normalization(node: Node, inputs: Inputs) -> Kernel:
 
 
 def _power(x: np.ndarray, exponent: float, out: np.ndarray) -> None:
-    """x ** exponent, for the usual exponents by square roots, which are several times as fast; changes x."""
+    """Raise x to a power, for the usual exponents by square roots, which are several times as fast; changes x."""
     if exponent == 0.75:
         np.sqrt(x, out=out)
         np.sqrt(out, out=x)
@@ -176,12 +178,12 @@ def softmax(node: Node, inputs: Inputs) -> Kernel:
         source, out = arrays[0].reshape(shape), outputs[0].reshape(shape)
 
         def task() -> None:
-            np.subtract(source, source.max(along, keepdims=True), out=out)
+            np.subtract(source, np.maximum.reduce(source, along, keepdims=True), out=out)
             if is_log:
-                np.subtract(out, np.log(np.exp(out).sum(along, keepdims=True)), out=out)
+                np.subtract(out, np.log(np.add.reduce(np.exp(out), along, keepdims=True)), out=out)
             else:
                 np.exp(out, out=out)
-                np.divide(out, out.sum(along, keepdims=True), out=out)
+                np.divide(out, np.add.reduce(out, along, keepdims=True), out=out)
 
         return task
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
-from typing import Any
 
 import numpy as np
 
-import fastpool
-from fastpool import validation
-from fastpool.dtypes import POOLED
+from fastpool import runtime, validation
+from fastpool.adaptive import adaptive_maximum, adaptive_mean, adaptive_windows
+from fastpool.dtypes import HALVES, POOLED
+from fastpool.explain import never_read
+from fastpool.geometry import Axis
 from fastpool.onnx.errors import ModelError, Unsupported
 from fastpool.onnx.graph import Node
 from fastpool.onnx.ops.operator import (
@@ -25,13 +26,10 @@ from fastpool.onnx.ops.operator import (
     required,
 )
 from fastpool.onnx.ops.windows import window_of
+from fastpool.pooling import Choice, bind
+from fastpool.sum_pooling import norm_of
 
-_MAX = {1: fastpool.max_pool1d, 2: fastpool.max_pool2d, 3: fastpool.max_pool3d}
-_AVERAGE = {1: fastpool.avg_pool1d, 2: fastpool.avg_pool2d, 3: fastpool.avg_pool3d}
-_NORM = {1: fastpool.lp_pool1d, 2: fastpool.lp_pool2d, 3: fastpool.lp_pool3d}
-_GLOBAL_MAX = {1: fastpool.global_max_pool1d, 2: fastpool.global_max_pool2d, 3: fastpool.global_max_pool3d}
-_GLOBAL_AVERAGE = {1: fastpool.global_avg_pool1d, 2: fastpool.global_avg_pool2d, 3: fastpool.global_avg_pool3d}
-_GLOBAL_NORM = {1: fastpool.global_lp_pool1d, 2: fastpool.global_lp_pool2d, 3: fastpool.global_lp_pool3d}
+_INT64 = np.dtype(np.int64)
 
 
 def _pooled(node: Node, inputs: Inputs, floats_only: bool) -> tuple[Value, int]:
@@ -43,81 +41,123 @@ def _pooled(node: Node, inputs: Inputs, floats_only: bool) -> tuple[Value, int]:
         raise Unsupported("more than three spatial axes")
     if (floats_only and x.dtype.kind in "iub") or (x.dtype not in POOLED and x.dtype.name != "bfloat16"):
         raise Unsupported(f"elements of {x.dtype}")
+    validation.images(never_read(x.shape, x.dtype), x.rank - 2, POOLED)
     return x, x.rank - 2
 
 
-def _windowed(node: Node, x: Value, axes: int) -> tuple[dict[str, Any], tuple[int, ...], int]:
-    """Arguments that all poolings have, the shape of the result, and taps of a window."""
+def _windows(node: Node, x: Value, axes: int) -> tuple[Axis, ...]:
+    """Windows of each axis, from the attributes that all poolings have."""
     window = window_of(node, axes)
-    ceil_mode = node.attributes.flag("ceil_mode")
-    pads = validation.pads(window.padding, x.shape[2:], window.kernel, window.stride, window.dilation)
-    windows = validation.windows(
-        x.shape[2:], window.kernel, window.stride, window.dilation, pads, ceil_mode, "kernel_shape"
-    )
-    options = {
-        "kernel_size": window.kernel,
-        "stride": window.stride,
-        "padding": window.padding,
-        "dilation": window.dilation,
-        "ceil_mode": ceil_mode,
-    }
-    return options, (*x.shape[:2], *(axis.out for axis in windows)), prod(window.kernel)
+    sizes, ceil_mode = x.shape[2:], node.attributes.flag("ceil_mode")
+    pads = validation.pads(window.padding, sizes, window.kernel, window.stride, window.dilation)
+    return validation.windows(sizes, window.kernel, window.stride, window.dilation, pads, ceil_mode, "kernel_shape")
 
 
-def _called(function: Any, output: Value, **options: Any) -> Kernel:
-    """A kernel that calls one of the public functions."""
+def _kernel(
+    x: Value, axes: int, choice: Choice, factor: np.ndarray | None = None, summand: np.ndarray | None = None
+) -> Kernel:
+    """A pooling, called by address; `factor` and `summand` are one for each channel."""
+    bound = bind(never_read(x.shape, x.dtype), axes, POOLED[x.dtype], choice)
+    outputs = [Value(bound.shape, bound.stored.dtype)]
+    if choice.indices:
+        outputs.append(Value(bound.shape, _INT64))
 
-    def make(inputs: Arrays, outputs: Arrays) -> Task:
-        return partial(function, inputs[0], **options, out=outputs[0]) if outputs[0].size else None
+    def make(arrays: Arrays, results: Arrays) -> Task:
+        plan = bound.plan
+        if plan is None:
+            return None
+        source, target = arrays[0], results[0]
+        if source.dtype in HALVES:
+            source, target = source.view(np.int16), target.view(np.int16)
+        find = runtime.engine().address
+        weights, biases = (0 if vector is None else find(vector) for vector in (factor, summand))
+        return partial(
+            plan.run, find(source), weights, biases, 0, find(target), find(results[1]) if choice.indices else 0
+        )
 
-    return Kernel([output], make, "pooling")
+    parameters = 0 if factor is None else 2 * factor.size
+    return Kernel(outputs, make, "pooling", parameters=parameters)
 
 
 @operator("MaxPool")
 def max_pool(node: Node, inputs: Inputs) -> Kernel:
     """Maxima, and on request where they stand in the whole tensor."""
     x, axes = _pooled(node, inputs, False)
-    options, shape, _ = _windowed(node, x, axes)
+    windows = _windows(node, x, axes)
     by_columns = node.attributes.flag("storage_order")
-    function = _MAX[axes]
-    output = Value(shape, x.dtype)
     if len(node.outputs) < 2 or not node.outputs[1]:
-        return _called(function, output, **options)
-    sizes, plane = x.shape[2:], prod(x.shape[2:])
-    starts = (np.arange(prod(shape[:2]), dtype=np.int64) * plane).reshape(*shape[:2], *(1,) * axes)
+        return _kernel(x, axes, Choice(windows, "max"))
+    kernel = _kernel(x, axes, Choice(windows, "max", indices=True))
+    shape, sizes = kernel.outputs[0].shape, x.shape[2:]
+    starts = (np.arange(prod(shape[:2]), dtype=np.int64) * prod(sizes)).reshape(*shape[:2], *(1,) * axes)
 
-    def make(arrays: Arrays, outputs: Arrays) -> Task:
-        source, (values, indices) = arrays[0], outputs
+    def make(arrays: Arrays, results: Arrays) -> Task:
+        inner, where = kernel.make(arrays, results), results[1]
 
         def task() -> None:
-            _, where = function(source, **options, return_indices=True, out=values)
+            if inner is not None:
+                inner()
             if by_columns:
-                where = np.ravel_multi_index(np.unravel_index(where, sizes), sizes, order="F")
-            np.add(where, starts, out=indices)
+                where[...] = np.ravel_multi_index(np.unravel_index(where, sizes), sizes, order="F")
+            np.add(where, starts, out=where)
 
         return task
 
-    values = [output, Value(shape, np.dtype(np.int64))]
-    if 0 in shape:
-        return Kernel(values, lambda arrays, outputs: None)
-    return Kernel(values, make, "pooling with indices")
+    return Kernel(kernel.outputs, make, "pooling with indices")
 
 
 @operator("AveragePool")
 def average_pool(node: Node, inputs: Inputs) -> Kernel:
-    """Means."""
+    """Means; with a factor and a summand of each channel, which were merged into it, subsampling."""
     x, axes = _pooled(node, inputs, True)
-    options, shape, _ = _windowed(node, x, axes)
+    windows = _windows(node, x, axes)
+    if node.merged:
+        factor, summand = required(node, inputs, "X", "factor", "summand")[1:]
+        if factor.data is None or summand.data is None:
+            raise ModelError(f"{node.label}: its factors must be constants")
+        if factor.shape != x.shape[1:2]:
+            return _broadcast(node, _kernel(x, axes, Choice(windows, "sum", "mean")), factor.data, summand.data)
+        weight = factor.data / x.dtype.type(prod(axis.kernel for axis in windows))
+        return _kernel(x, axes, Choice(windows, "sum", "scale"), weight, summand.data)
     included = node.attributes.flag("count_include_pad")
-    return _called(_AVERAGE[axes], Value(shape, x.dtype), **options, count_include_pad=included)
+    return _kernel(x, axes, Choice(windows, "sum", "mean" if included else "valid mean"))
+
+
+def _broadcast(node: Node, mean: Kernel, factor: np.ndarray, summand: np.ndarray) -> Kernel:
+    """Means of one channel, which several factors make several."""
+    pooled = mean.outputs[0]
+    if pooled.shape[1] != 1:
+        raise ModelError(f"{node.label} cannot multiply {pooled.shape[1]} channels by {factor.size} factors")
+    last = (-1, *(1,) * (pooled.rank - 2))
+
+    def make(arrays: Arrays, results: Arrays) -> Task:
+        out, means = results
+        inner = mean.make(arrays, [means])
+
+        def task() -> None:
+            if inner is not None:
+                inner()
+            np.multiply(means, factor.reshape(last), out=out)
+            np.add(out, summand.reshape(last), out=out)
+
+        return task
+
+    shape = (pooled.shape[0], factor.size, *pooled.shape[2:])
+    return Kernel([Value(shape, pooled.dtype)], make, "pooling", scratch=[pooled])
+
+
+def has_constant_divisor(node: Node, axes: int) -> bool:
+    """Whether all windows of an average are divided by the same number."""
+    padding = window_of(node, axes).padding
+    is_padded = padding != "valid" and (isinstance(padding, str) or any(map(any, padding)))
+    return not node.attributes.flag("ceil_mode") and not is_padded
 
 
 @operator("LpPool")
 def lp_pool(node: Node, inputs: Inputs) -> Kernel:
     """Lp norms."""
     x, axes = _pooled(node, inputs, True)
-    options, shape, _ = _windowed(node, x, axes)
-    return _called(_NORM[axes], Value(shape, x.dtype), **options, norm_type=_norm_type(node))
+    return _kernel(x, axes, norm_of(_windows(node, x, axes), _norm_type(node)))
 
 
 def _norm_type(node: Node) -> float:
@@ -127,29 +167,16 @@ def _norm_type(node: Node) -> float:
     return p
 
 
-def _global(node: Node, inputs: Inputs, functions: dict[int, Any], floats_only: bool, **options: Any) -> Kernel:
-    x, axes = _pooled(node, inputs, floats_only)
-    if 0 in x.shape[1:]:
-        raise Unsupported("an empty channel")
-    return _called(functions[axes], Value((*x.shape[:2], *(1,) * axes), x.dtype), **options)
-
-
-@operator("GlobalMaxPool")
-def global_max_pool(node: Node, inputs: Inputs) -> Kernel:
-    """Maximum of each channel."""
-    return _global(node, inputs, _GLOBAL_MAX, False)
-
-
-@operator("GlobalAveragePool")
-def global_average_pool(node: Node, inputs: Inputs) -> Kernel:
-    """Mean of each channel."""
-    return _global(node, inputs, _GLOBAL_AVERAGE, True)
-
-
-@operator("GlobalLpPool")
-def global_lp_pool(node: Node, inputs: Inputs) -> Kernel:
-    """Lp norm of each channel."""
-    return _global(node, inputs, _GLOBAL_NORM, True, norm_type=_norm_type(node))
+@operator("GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool")
+def global_pool(node: Node, inputs: Inputs) -> Kernel:
+    """Each channel to one element."""
+    x, axes = _pooled(node, inputs, node.op != "GlobalMaxPool")
+    like = never_read(x.shape, x.dtype)
+    if node.op == "GlobalMaxPool":
+        return _kernel(x, axes, adaptive_maximum(like, axes, 1))
+    if node.op == "GlobalAveragePool":
+        return _kernel(x, axes, adaptive_mean(like, axes, 1))
+    return _kernel(x, axes, norm_of(adaptive_windows(like, axes, 1), _norm_type(node)))
 
 
 @operator("MaxUnpool")

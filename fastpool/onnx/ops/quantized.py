@@ -42,8 +42,8 @@ def _sums(node: Node, x: Value, weight: Value) -> tuple[tuple[int, ...], Any, in
             x = np.subtract(x, x_zero, dtype=np.int16)
         if w_zero is not None and w_zero.any():
             weight = np.subtract(weight, w_zero.reshape(-1, *(1,) * (weight.ndim - 1)), dtype=np.int16)
-        sums = function(x, weight, bias, *options)  # type: ignore[operator]
-        return sums.astype(np.int32, copy=False)  # type: ignore[no-any-return]
+        sums = function(x, weight, bias, *options)
+        return sums.astype(np.int32, copy=False)
 
     return shape, convolve, prod(shape) * prod(weight.shape[1:])
 
@@ -61,7 +61,9 @@ def conv_integer(node: Node, inputs: Inputs) -> Kernel:
     x, weight = required(node, inputs, "x", "w")
     _eight_bits(node, x, weight)
     shape, convolve, work = _sums(node, x, weight)
-    _check_points(node, ("x_zero_point", optional(inputs, 2), 1), ("w_zero_point", optional(inputs, 3), weight.shape[0]))
+    _check_points(
+        node, ("x_zero_point", optional(inputs, 2), 1), ("w_zero_point", optional(inputs, 3), weight.shape[0])
+    )
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:
         x_zero, w_zero = (*arrays[2:], None, None)[:2]
@@ -155,7 +157,12 @@ def quantize(node: Node, inputs: Inputs) -> Kernel:
 def dequantize(node: Node, inputs: Inputs) -> Kernel:
     """Integers to floats."""
     x, scale = required(node, inputs, "x", "x_scale")
-    if x.dtype.kind not in "iu" or x.dtype.isbuiltin != 1 or scale.dtype != np.float32 or "output_dtype" in node.attributes:
+    if (
+        x.dtype.kind not in "iu"
+        or x.dtype.isbuiltin != 1
+        or scale.dtype != np.float32
+        or "output_dtype" in node.attributes
+    ):
         raise Unsupported(f"{x.dtype} to {scale.dtype}")
     shape = _broadcast(node, x, scale)
 

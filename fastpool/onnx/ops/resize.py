@@ -65,7 +65,8 @@ def _nearest(rule: str, positions: np.ndarray, size: int) -> np.ndarray:
         found = np.ceil(positions - 0.5)
     else:
         found = np.floor(positions + 0.5)
-    return np.clip(found, 0, size - 1).astype(np.intp)
+    indices: np.ndarray = np.clip(found, 0, size - 1).astype(np.intp)
+    return indices
 
 
 def _sizes(node: Node, inputs: Inputs, x: Value) -> tuple[list[int], list[float]]:
@@ -113,7 +114,9 @@ def resize(node: Node, inputs: Inputs) -> Kernel:
         raise Unsupported(mode)
     outs, factors = _sizes(node, inputs, x)
     is_old = node.op == "Upsample" or node.version < 11
-    rule = "asymmetric" if is_old else node.attributes.string("coordinate_transformation_mode", "half_pixel", _COORDINATES)
+    rule = (
+        "asymmetric" if is_old else node.attributes.string("coordinate_transformation_mode", "half_pixel", _COORDINATES)
+    )
     if rule == "tf_crop_and_resize":
         raise Unsupported(rule)
     output = Value(tuple(outs), x.dtype)
@@ -142,7 +145,10 @@ def _by_repeats(x: Value, output: Value, indices: dict[int, np.ndarray]) -> Kern
     """Whole numbers of equal neighbours are a broadcast, without a table."""
     factors = [out // size for out, size in zip(output.shape, x.shape, strict=True)]
     for axis, found in indices.items():
-        if not np.array_equal(found, np.arange(output.shape[axis]) // max(1, factors[axis])) or output.shape[axis] % x.shape[axis]:
+        if (
+            not np.array_equal(found, np.arange(output.shape[axis]) // max(1, factors[axis]))
+            or output.shape[axis] % x.shape[axis]
+        ):
             return None
     split = [size for pair in zip(x.shape, factors, strict=True) for size in pair]
     single = [size for length in x.shape for size in (length, 1)]
@@ -160,11 +166,11 @@ def _taken(array: np.ndarray, indices: dict[int, np.ndarray]) -> np.ndarray:
     return array
 
 
-def _between(positions: np.ndarray, size: int, dtype: np.dtype[Any], rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _between(
+    positions: np.ndarray, size: int, dtype: np.dtype[Any], rank: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of the neighbours of each position, and how far it is from the lower one."""
     positions = np.clip(positions, 0, size - 1)
     below = np.floor(positions).astype(np.intp)
     above = np.minimum(below + 1, size - 1)
     return below, above, (positions - below).astype(dtype).reshape(-1, *(1,) * (rank - 1))
-
-

@@ -28,6 +28,7 @@ def scaling(
 ) -> Any:
     """What binds ``clip(x * factor + summand + residual, *bounds)`` to arrays; factors are one for each channel."""
     rows = prod(x.shape[2:-1])
+    shape: tuple[int, ...]
     if factor is None and summand is None:
         shape = (1, x.shape[0] * x.shape[1], rows, x.shape[-1])
     else:

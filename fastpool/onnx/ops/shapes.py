@@ -54,15 +54,15 @@ def constant_value(node: Node, inputs: Inputs) -> Kernel:
     tensor = node.attributes.proto("value", AttributeProto.TENSOR)
     if tensor is not None:
         return known(array_of(tensor.t, None, _ATTRIBUTE_LIMIT, node.label))
-    for name, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
-        if name in node.attributes:
-            found = {
-                "value_float": lambda: node.attributes.number("value_float", 0),
-                "value_floats": lambda: node.attributes.numbers("value_floats"),
-                "value_int": lambda: node.attributes.integer("value_int", 0),
-                "value_ints": lambda: node.attributes.integers("value_ints"),
-            }[name]()
-            return known(np.array(found, dtype))
+    attributes = node.attributes
+    if "value_float" in attributes:
+        return known(np.array(attributes.number("value_float", 0), np.float32))
+    if "value_int" in attributes:
+        return known(np.array(attributes.integer("value_int", 0), np.int64))
+    if "value_floats" in attributes:
+        return known(np.array(attributes.numbers("value_floats"), np.float32))
+    if "value_ints" in attributes:
+        return known(np.array(attributes.integers("value_ints"), np.int64))
     raise Unsupported("another kind of value")
 
 
@@ -97,10 +97,17 @@ def concat(node: Node, inputs: Inputs) -> Kernel:
     first = values[0]
     axis = axis_of(node, node.attributes.integer("axis", 1), first.rank)
     for value in values:
-        if value.dtype != first.dtype or value.shape[:axis] + value.shape[axis + 1 :] != first.shape[:axis] + first.shape[axis + 1 :]:
-            raise ModelError(f"{node.label} cannot join {first.shape} of {first.dtype} and {value.shape} of {value.dtype}")
+        if (
+            value.dtype != first.dtype
+            or value.shape[:axis] + value.shape[axis + 1 :] != first.shape[:axis] + first.shape[axis + 1 :]
+        ):
+            raise ModelError(
+                f"{node.label} cannot join {first.shape} of {first.dtype} and {value.shape} of {value.dtype}"
+            )
     ends = np.cumsum([value.shape[axis] for value in values]).tolist()
-    places = [(slice(None),) * axis + (slice(end - value.shape[axis], end),) for value, end in zip(values, ends, strict=True)]
+    places = [
+        (slice(None),) * axis + (slice(end - value.shape[axis], end),) for value, end in zip(values, ends, strict=True)
+    ]
     shape = (*first.shape[:axis], ends[-1], *first.shape[axis + 1 :])
     step = prod(first.shape[axis + 1 :]) * first.dtype.itemsize
     joins = [(end - value.shape[axis]) * step for value, end in zip(values, ends, strict=True)]
@@ -249,7 +256,10 @@ def pad(node: Node, inputs: Inputs) -> Kernel:
         if 0 in x.shape:
             raise ModelError(f"{node.label} cannot pad the empty shape {x.shape} in mode {mode!r}")
         return computed([Value(shape, x.dtype)], lambda array, *_: np.pad(array, each, mode), algorithm="copy")  # type: ignore[call-overload]
-    inner = tuple(slice(max(0, begin), max(0, begin) + size + min(0, begin) + min(0, end)) for size, (begin, end) in zip(x.shape, each, strict=True))
+    inner = tuple(
+        slice(max(0, begin), max(0, begin) + size + min(0, begin) + min(0, end))
+        for size, (begin, end) in zip(x.shape, each, strict=True)
+    )
     source = tuple(slice(max(0, -begin), size - max(0, -end)) for size, (begin, end) in zip(x.shape, each, strict=True))
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:
@@ -288,7 +298,10 @@ def shuffle(node: Node, inputs: Inputs) -> Kernel:
     if node.op == "SpaceToDepth":
         if h % block or w % block:
             raise ModelError(f"{node.label}: blocksize {block} must divide height and width, {h} and {w}")
-        parts, order = (n, c, h // block, block, w // block, block), (0, 1, 3, 5, 2, 4) if is_crd else (0, 3, 5, 1, 2, 4)
+        parts, order = (
+            (n, c, h // block, block, w // block, block),
+            (0, 1, 3, 5, 2, 4) if is_crd else (0, 3, 5, 1, 2, 4),
+        )
         shape = (n, c * block * block, h // block, w // block)
     else:
         if c % (block * block):
