@@ -52,11 +52,13 @@ def compute(node: Node, given: Sequence[Any], limit: int, may_fall_back: bool = 
         inputs = [None if array is None else Value.of(array) for array in given]
         if all(value is None or value.dtype.kind not in "OUS" for value in inputs):
             kernel = bind(node, inputs, limit, may_fall_back)
+            if kernel is not None and is_fallback(kernel):
+                kernel = None  # its sizes are checked; what is computed need not have those that were inferred
     if kernel is None:
         if not may_fall_back:
             raise ModelError(f"{node.label} needs onnx.reference, and fallback=False")
         feeds = dict(zip((*node.inputs, *node.captured), given, strict=False))
-        return evaluate(node, {name: array for name, array in feeds.items() if name and array is not None})
+        return evaluate(node, {name: array for name, array in feeds.items() if name})
     results = [np.empty(value.shape, value.dtype) if value.data is None else value.data for value in kernel.outputs]
     scratch = [np.empty(value.shape, value.dtype) for value in kernel.scratch]
     ready = [None if array is None else np.ascontiguousarray(array).reshape(array.shape) for array in given]

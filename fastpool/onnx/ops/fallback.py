@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 from fastpool.onnx.errors import ModelError
 from fastpool.onnx.graph import Node
@@ -18,17 +19,24 @@ ALGORITHM = "onnx.reference"
 _LARGEST_KNOWN = 1024
 
 
-def evaluator(node: Node) -> Any:
-    """Give onnx.reference's evaluator of a model that is this node alone; made once."""
-    found = node.state.get(ALGORITHM)
+def evaluator(node: Node, feeds: Mapping[str, Any]) -> Any:
+    """Give onnx.reference's evaluator of a model that is this node alone; made once for each set of input types."""
+    kinds = {name: array.dtype for name, array in feeds.items() if isinstance(array, np.ndarray)}
+    key = (ALGORITHM, tuple(kinds.items()))
+    found = node.state.get(key)
     if found is None:
         from onnx.reference import ReferenceEvaluator
 
         names = list(dict.fromkeys(node.uses))
         graph = helper.make_graph(
-            [node.proto],
+            [_proto(node)],
             "node",
-            [helper.make_value_info(name, onnx.TypeProto()) for name in names],
+            [
+                helper.make_tensor_value_info(name, element_of(kinds[name]), None)
+                if name in kinds
+                else helper.make_value_info(name, onnx.TypeProto())
+                for name in names
+            ],
             [helper.make_value_info(name, onnx.TypeProto()) for name in node.outputs if name],
         )
         imports = [helper.make_opsetid(node.domain, node.version)]
@@ -48,8 +56,20 @@ def evaluator(node: Node) -> Any:
                 f"{node.label}: neither fastpool nor onnx.reference has the operator {node.op} of the operator set "
                 f"{node.domain or 'ai.onnx'!r}, version {node.version}: {_first_line(error)}"
             ) from None
-        node.state[ALGORITHM] = found
+        node.state[key] = found
     return found
+
+
+def _proto(node: Node) -> NodeProto:
+    """The node with the names that passes over the graph gave to its values."""
+    if tuple(node.proto.input) == node.inputs and tuple(node.proto.output) == node.outputs:
+        return node.proto
+    proto = NodeProto()
+    proto.CopyFrom(node.proto)
+    del proto.input[:], proto.output[:]
+    proto.input.extend(node.inputs)
+    proto.output.extend(node.outputs)
+    return proto
 
 
 def _first_line(error: Exception) -> str:
@@ -60,7 +80,7 @@ def _first_line(error: Exception) -> str:
 def evaluate(node: Node, feeds: dict[str, Any]) -> list[Any]:
     """Compute a node's outputs."""
     try:
-        found = evaluator(node).run(None, feeds)
+        found = evaluator(node, feeds).run(None, feeds)
     except ModelError:
         raise
     except Exception as error:
@@ -78,16 +98,14 @@ def infer(node: Node, inputs: Inputs) -> list[Value] | None:
         element = element_of(value.dtype)
         infos.append(helper.make_tensor_value_info(name, element, value.shape))
         if value.data is not None and value.size <= _LARGEST_KNOWN and element != TensorProto.STRING:
-            known.append(numpy_helper.from_array(np.ascontiguousarray(value.data), name))
+            known.append(numpy_helper.from_array(np.asarray(value.data, order="C"), name))
     wanted = [helper.make_value_info(name, onnx.TypeProto()) for name in node.outputs if name]
-    graph = helper.make_graph([node.proto], "node", infos, wanted, known)
+    graph = helper.make_graph([_proto(node)], "node", infos, wanted, known)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, node.version)], ir_version=10)
     try:
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    except Exception as error:
-        if node.captured or node.domain:
-            return None
-        raise ModelError(f"{node.label}: {_first_line(error)}") from None
+    except Exception:  # what is wrong shows when the node is computed
+        return None
     found = {info.name: info.type for info in inferred.graph.output}
     values = []
     for name in node.outputs:

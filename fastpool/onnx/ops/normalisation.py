@@ -17,6 +17,7 @@ from fastpool.onnx.ops.operator import (
     Kernel,
     Task,
     Value,
+    axes_of,
     axis_of,
     computed,
     operator,
@@ -84,6 +85,48 @@ def instance_normalization(node: Node, inputs: Inputs) -> Kernel:
         return lambda: _standardise(source, axes, epsilon, factor, summand, outputs[0])
 
     return Kernel([Value(x.shape, x.dtype)], make, multiply_adds=x.size)
+
+
+@operator("GroupNormalization")
+def group_normalization(node: Node, inputs: Inputs) -> Kernel:
+    """Groups of channels of each image by their statistics."""
+    x, scale, shift = required(node, inputs, "X", "scale", "bias")
+    groups = node.attributes.integer("num_groups", 0, 1)
+    if x.rank < 3 or x.dtype not in FLOATS or 0 in x.shape:
+        raise Unsupported("another form")
+    count = groups if node.version < 21 else x.shape[1]
+    if x.shape[1] % groups or scale.shape != (count,) or shift.shape != (count,):
+        raise ModelError(
+            f"{node.label}: num_groups must divide the {x.shape[1]} channels, scale and bias must have shape "
+            f"({count},), got {groups}, {scale.shape} and {shift.shape}"
+        )
+    epsilon, parts = (
+        node.attributes.number("epsilon", 1e-5),
+        (x.shape[0], groups, x.shape[1] // groups, prod(x.shape[2:])),
+    )
+    last = (groups, -1, 1)
+
+    def make(arrays: Arrays, outputs: Arrays) -> Task:
+        source, out = arrays[0].reshape(parts), outputs[0].reshape(parts)
+        factor, summand = arrays[1].reshape(last), arrays[2].reshape(last)
+        return lambda: _standardise(source, (2, 3), epsilon, factor, summand, out)
+
+    return Kernel([Value(x.shape, x.dtype)], make, multiply_adds=x.size)
+
+
+@operator("MeanVarianceNormalization")
+def mean_variance_normalization(node: Node, inputs: Inputs) -> Kernel:
+    """Some axes by their statistics."""
+    x = required(node, inputs, "X")[0]
+    if x.dtype not in FLOATS or 0 in x.shape or node.version < 9:
+        raise Unsupported("another form")
+    axes = tuple(axes_of(node, node.attributes.integers("axes") or [0, 2, 3], x.rank))
+
+    def function(x: np.ndarray) -> np.ndarray:
+        centred: np.ndarray = x - x.mean(axes, keepdims=True)
+        return centred / (np.sqrt(np.mean(centred * centred, axes, keepdims=True)) + x.dtype.type(1e-9))  # type: ignore[no-any-return]
+
+    return computed([Value(x.shape, x.dtype)], function, multiply_adds=x.size)
 
 
 @operator("LayerNormalization")

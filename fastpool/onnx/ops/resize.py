@@ -123,8 +123,12 @@ def resize(node: Node, inputs: Inputs) -> Kernel:
     changed = [axis for axis in range(x.rank) if outs[axis] != x.shape[axis] or factors[axis] != 1]
     places = {axis: _positions(rule, x.shape[axis], outs[axis], factors[axis]) for axis in changed}
     if mode == "nearest":
-        rounding = "floor" if is_old else node.attributes.string("nearest_mode", "round_prefer_floor", _NEAREST)
-        indices = {axis: _nearest(rounding, places[axis], x.shape[axis]) for axis in changed}
+        rounding = node.attributes.string("nearest_mode", "round_prefer_floor", _NEAREST)
+        indices = {}
+        for axis in changed:
+            # Older versions do not say how to round; ONNX Runtime's is what models were made for.
+            own = rounding if not is_old else "ceil" if factors[axis] < 1 else "floor"
+            indices[axis] = _nearest(own, places[axis], x.shape[axis])
         return _by_repeats(x, output, indices) or computed([output], lambda array, *_: _taken(array, indices))
     if x.dtype not in FLOATS:
         raise Unsupported(f"elements of {x.dtype}")
