@@ -51,14 +51,15 @@ MAY_IMPORT = {
     "blocks": FOUNDATION | {"median", "pooling", "validation"},
     "shuffle": {"validation"},
     "": PUBLIC,
-    "cli": {"", "oracle", "units"} | PUBLIC,
+    "onnx": FOUNDATION | PUBLIC | {"", "arrays", "explain", "layer", "plans", "pooling", "units", "validation"},
+    "cli": {"", "onnx", "oracle", "units"} | PUBLIC,
     "__main__": {"cli"},
 }
 #: Folders and modules -> packages outside the standard library that they may import.
 LIBRARIES = {"geometry": set(), "memo": set(), "units": set(), "": set(), "__main__": set()}
 LIBRARIES |= {"oracle": {"numpy"}, "oracle_extras": {"numpy"}}
 #: Those of the extras, imported where they are used.
-EXTRAS = {"cli": {"matplotlib", "PIL", "rich"}, "onnx": {"onnx"}}
+EXTRAS = {"cli": {"matplotlib", "PIL", "rich"}, "onnx": {"google", "matplotlib", "onnx"}}
 #: Names by which Numba compiles, which two files may use.
 COMPILERS = {
     "njit",

@@ -100,7 +100,7 @@ class Model:
         """
         from fastpool.onnx.summary import summarise
 
-        return summarise(self, self._plan_for(self._shapes(shapes)))
+        return summarise(self._plan_for(self._shapes(shapes)))
 
     def profile(self, inputs: Mapping[str, np.ndarray] | None = None, repeat: int = 10) -> Profile:
         """Measure each step of a run.

@@ -9,6 +9,7 @@ from fastpool.onnx.attributes import Attributes
 from fastpool.onnx.execute import compute
 from fastpool.onnx.graph import Node
 from fastpool.onnx.limits import DEFAULT_BYTES
+from fastpool.onnx.ops.fallback import provide
 
 #: Operators of convolution, pooling and normalisation.
 NAMES = (
@@ -75,3 +76,6 @@ def _classes() -> tuple[type[Any], ...]:
         type(name, (OpRun,), {"op_domain": "", "_run": run, "__doc__": f"ONNX's {name} in fastpool's kernels."})
         for name in NAMES
     )
+
+
+provide(reference_ops)

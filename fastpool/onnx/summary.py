@@ -11,7 +11,6 @@ from fastpool.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from fastpool.onnx.memory import Step
-    from fastpool.onnx.model import Model
     from fastpool.onnx.plan import Plan
 
 
@@ -90,7 +89,7 @@ def algorithm_of(step: Step) -> str:
     return found if isinstance(found, str) else found()
 
 
-def summarise(model: Model, plan: Plan) -> Summary:
+def summarise(plan: Plan) -> Summary:
     """Tell what a plan does."""
     idle = {id(step) for step in plan.steps} - {id(step) for step in plan.bound}
     rows = [

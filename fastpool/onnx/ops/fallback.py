@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,15 @@ from fastpool.onnx.tensors import dtype_of, element_of
 ALGORITHM = "onnx.reference"
 #: Elements of an input from which shape inference need not know its contents.
 _LARGEST_KNOWN = 1024
+
+
+_provider: Callable[[], list[type[Any]]] | None = None
+
+
+def provide(classes: Callable[[], list[type[Any]]]) -> None:
+    """Say what gives the operators that nodes of subgraphs are to be computed by."""
+    global _provider
+    _provider = classes
 
 
 def evaluator(node: Node, feeds: Mapping[str, Any]) -> Any:
@@ -45,9 +54,7 @@ def evaluator(node: Node, feeds: Mapping[str, Any]) -> Any:
         if has_subgraph:
             # Their nodes may be of other operator sets than the node itself.
             imports = [helper.make_opsetid(domain, version) for domain, version in node.opsets.items()]
-            from fastpool.onnx.reference import reference_ops
-
-            own = reference_ops()
+            own = [] if _provider is None else _provider()
         model = helper.make_model(graph, opset_imports=imports, ir_version=10)
         try:
             found = ReferenceEvaluator(model, new_ops=own or None)
