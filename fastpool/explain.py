@@ -210,7 +210,7 @@ def _counted(count: int, noun: str) -> str:
 def explain(name: str, layer: Layer, shape: Sequence[int], dtype: Any = None) -> Explanation:
     """Explain what a layer does for a contiguous x of this shape, and dtype if it is not that of the weights."""
     weight_element = layer.element
-    x = _never_read(shape, weight_element.dtype if dtype is None else _dtype(dtype))
+    x = never_read(shape, weight_element.dtype if dtype is None else _dtype(dtype))
     if layer.of_integers:
         layer = layer.over(x)
     validation.images(x, layer.axes, ELEMENT_TYPES)
@@ -259,7 +259,7 @@ def _dtype(dtype: Any) -> np.dtype:
     return found
 
 
-def _never_read(shape: Any, dtype: np.dtype) -> np.ndarray:
+def never_read(shape: Any, dtype: np.dtype) -> np.ndarray:
     """Contiguous x of this shape without memory of its own: its shape and strides are all that a plan is made from."""
     if not isinstance(shape, tuple | list):
         raise TypeError(f"x must be given by its shape, a tuple of integers, got {validation.shown(shape)}")

@@ -32,7 +32,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class _Bound:
+class Bound:
     """What is decided for one shape of x; no plan for an empty batch."""
 
     plan: Plan | None
@@ -69,7 +69,7 @@ def pool(
     out: np.ndarray | None = None,
 ) -> Any:
     """Pool x as ``choose(x, axes, *options)`` says; what it says is remembered. A pair, where indices are asked for."""
-    bound: _Bound | None = None
+    bound: Bound | None = None
     ready, plain = x, options_key(*options)
     if type(x) is np.ndarray and x.flags.aligned:  # what has been checked once is not checked again
         bound = _bounds.get((choose, axes, x.shape, x.strides, x.dtype, plain))
@@ -80,7 +80,7 @@ def pool(
         key = None if plain is None else (choose, axes, ready.shape, ready.strides, element.dtype, plain)
         bound = _bounds.get(key)
         if bound is None:
-            bound = _bounds.keep(key, _bind(ready, axes, element, choose(x, axes, *options)))
+            bound = _bounds.keep(key, bind(ready, axes, element, choose(x, axes, *options)))
             assert bound is not None
     if out is None:
         result = written = np.empty(bound.shape, bound.stored.dtype)
@@ -108,14 +108,15 @@ def pool(
     return result if where is None else (result, where)
 
 
-def _bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> _Bound:
+def bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> Bound:
+    """Decide for x, whose elements kernels can take as they are."""
     operation = "all" if choice.operation == "min" and x.dtype == np.bool_ else choice.operation
     computed, stored = pooled_types(element, operation, (operation, choice.finish) == ("sum", "plain"))
     halves = element.dtype in HALVES
     name = "output_size" if isinstance(choice.axes[0], AdaptiveAxis) else "padding"
     shape = validation.result_shape((*x.shape[:-rank], *(axis.out for axis in choice.axes)), stored, name)
     if 0 in shape:
-        return _Bound(None, shape, computed, stored, halves, choice.indices)
+        return Bound(None, shape, computed, stored, halves, choice.indices)
     batched = x if x.ndim == rank + 2 else x[np.newaxis]
     steps = [step // element.size for step in batched.strides]
     lifted = (_DEPTH,) * (3 - rank) + tuple(choice.axes)
@@ -132,4 +133,4 @@ def _bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> _Bo
         choice.indices,
     )
     plan = plan_global(problem) if is_global(problem) else plan_pooling(problem)
-    return _Bound(plan, shape, computed, stored, halves, choice.indices)
+    return Bound(plan, shape, computed, stored, halves, choice.indices)

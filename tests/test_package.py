@@ -52,14 +52,19 @@ MAY_IMPORT = {
     "shuffle": {"validation"},
     "": PUBLIC,
     "measuring": {"", "dtypes", "kernels", "plans"},
-    "cli": {"", "measuring", "oracle", "units"} | PUBLIC,
+    "onnx": FOUNDATION | PUBLIC | {"", "arrays", "explain", "layer", "plans", "pooling", "units", "validation"},
+    "cli": {"", "measuring", "onnx", "oracle", "units"} | PUBLIC,
     "__main__": {"cli"},
 }
 #: Folders and modules -> packages outside the standard library that they may import.
 LIBRARIES = {"geometry": set(), "memo": set(), "units": set(), "": set(), "__main__": set()}
 LIBRARIES |= {"oracle": {"numpy"}, "oracle_extras": {"numpy"}}
 #: Those of the extras, imported where they are used.
-EXTRAS = {"cli": {"matplotlib", "PIL", "rich"}, "measuring": {"matplotlib"}, "onnx": {"onnx"}}
+EXTRAS = {
+    "cli": {"matplotlib", "PIL", "rich"},
+    "measuring": {"matplotlib"},
+    "onnx": {"google", "matplotlib", "onnx"},
+}
 #: Names by which Numba compiles, which two files may use.
 COMPILERS = {
     "njit",

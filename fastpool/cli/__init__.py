@@ -1,4 +1,4 @@
-"""The command line: `fastpool compare`, `fastpool bench` and `fastpool info`.
+"""The command line: `fastpool compare`, `fastpool run`, `fastpool bench` and `fastpool info`.
 
 This module holds the arguments and the exit codes. Each command lives in a module of its own, imported when it is
 called, so that `fastpool --help` needs neither Numba nor the packages of the `cli` extra.
@@ -38,6 +38,16 @@ The picture is cropped at the right and at the bottom to a multiple of the facto
 """
 
 
+RUN_DESCRIPTION = """\
+Run an ONNX model, and print the shapes of its outputs or the top classes, and how long it took.
+"""
+
+RUN_EPILOG = """\
+A picture is scaled to the size that the model takes, and normalised by the mean and standard deviation of ImageNet's
+colours; for a model of one channel it becomes grey, from 0 to 1. Without INPUT the model runs on random numbers.
+"""
+
+
 BENCH_DESCRIPTION = """\
 How fast are the layers of well-known networks on this machine, and how far from its limits? Every layer is measured in
 every round, just after what the machine itself does at best: fused multiply-adds on registers, or copies of memory.
@@ -74,14 +84,14 @@ def _factor(text: str) -> int:
     return factor
 
 
-def _rounds(text: str) -> int:
+def _count(text: str) -> int:
     try:
-        rounds = int(text)
+        count = int(text)
     except ValueError:
-        rounds = 0
-    if rounds < 1:
+        count = 0
+    if count < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
-    return rounds
+    return count
 
 
 class _Version(argparse.Action):
@@ -121,8 +131,27 @@ def _build_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--out", default="sheet.png", metavar="FILE", help="where the contact sheet goes, a .png (default: sheet.png)"
     )
-    compare.add_argument("--rounds", type=_rounds, default=7, metavar="N", help="rounds of timing (default: 7)")
+    compare.add_argument("--rounds", type=_count, default=7, metavar="N", help="rounds of timing (default: 7)")
     compare.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
+
+    run = commands.add_parser(
+        "run",
+        help="run an ONNX model",
+        description=RUN_DESCRIPTION,
+        epilog=RUN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("model", metavar="MODEL.onnx", help="the model")
+    run.add_argument(
+        "input",
+        nargs="?",
+        metavar="INPUT",
+        help="a .npy array, a .npz archive with an array for each input, or a picture (default: random numbers)",
+    )
+    run.add_argument("--profile", action="store_true", help="print the time of each step")
+    run.add_argument("--picture", metavar="FILE", help="draw the profile, as .png, .svg or .pdf")
+    run.add_argument("--top", type=_count, metavar="N", help="print the N largest outputs (default: 5 for a picture)")
+    run.add_argument("--repeat", type=_count, default=1, metavar="N", help="runs that are timed (default: 1)")
 
     bench = commands.add_parser(
         "bench",
@@ -133,7 +162,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--quick", action="store_true", help="one layer of each kind, fewer rounds: some ten seconds")
     bench.add_argument("--only", default="", metavar="TEXT", help="layers whose name (network/layer) contains this")
-    bench.add_argument("--rounds", type=_rounds, metavar="N", help="rounds (default: 11; 7 with --quick)")
+    bench.add_argument("--rounds", type=_count, metavar="N", help="rounds (default: 11; 7 with --quick)")
     bench.add_argument("--json", metavar="FILE", help="write everything measured, for --against")
     bench.add_argument("--against", metavar="FILE", help="compare with an earlier run's --json, layer by layer")
     bench.add_argument(
@@ -154,6 +183,17 @@ def _run(arguments: argparse.Namespace) -> int:
         from fastpool.cli.info import show_info
 
         show_info(as_json=arguments.json)
+    elif arguments.command == "run":
+        from fastpool.cli.run import run_model
+
+        run_model(
+            arguments.model,
+            arguments.input,
+            profile=arguments.profile,
+            picture=arguments.picture,
+            top=arguments.top,
+            repeat=arguments.repeat,
+        )
     elif arguments.command == "bench":
         from fastpool.cli.bench import bench
 

@@ -46,7 +46,7 @@ def sample_path() -> Path:
 
 def load_picture(path: Path, factor: int) -> Picture:
     """Read a picture, turn it upright, convert it to RGB and crop it to a multiple of `factor` at right and bottom."""
-    rgb = _read_rgb(path)
+    rgb = read_rgb(path)
     height, width = rgb.shape[:2]
     if factor > min(height, width):
         raise CommandError(f"argument --factor: {factor} does not fit, the picture is only {width} x {height} pixels")
@@ -55,7 +55,7 @@ def load_picture(path: Path, factor: int) -> Picture:
     return Picture(printable(path.name), width, height, pixels)
 
 
-def _read_rgb(path: Path) -> NDArray[np.float32]:
+def read_rgb(path: Path) -> NDArray[np.float32]:
     """Return the picture as (H, W, 3) float32 in [0, 1]."""
     from PIL import Image, UnidentifiedImageError
 
