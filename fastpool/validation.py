@@ -355,6 +355,17 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
         return True
 
 
+def _check_apart(value: np.ndarray) -> None:
+    """Check that no two elements of `out` lie on one another."""
+    reach = 0
+    for step, size in sorted(
+        (abs(step), size) for step, size in zip(value.strides, value.shape, strict=True) if size > 1
+    ):
+        if value.size and step < reach + value.itemsize:
+            raise ValueError(f"out must not overlap itself, got strides {value.strides}")
+        reach += step * (size - 1)
+
+
 def out(
     value: Any, shape: tuple[int, ...], x: np.ndarray, element: ElementType | None = None, **inputs: np.ndarray | None
 ) -> None:
@@ -368,13 +379,8 @@ def out(
         raise ValueError(f"out must have the shape of the result, {shape}, got {value.shape}")
     if not value.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
-    reach = 0
-    for step, size in sorted(
-        (abs(step), size) for step, size in zip(value.strides, value.shape, strict=True) if size > 1
-    ):
-        if value.size and step < reach + value.itemsize:
-            raise ValueError(f"out must not overlap itself, got strides {value.strides}")
-        reach += step * (size - 1)
+    if not value.flags.c_contiguous:
+        _check_apart(value)
     for name, array_ in {"x": x, **inputs}.items():
         if array_ is not None and _overlap(value, array_):
             raise ValueError(f"out must not overlap {name}")
