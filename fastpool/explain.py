@@ -273,12 +273,10 @@ def never_read(shape: Any, dtype: np.dtype) -> np.ndarray:
 
 def _why_threads(plan: Plan, threads: int) -> str:
     if threads > 1:
-        return f"{_cycles_text(plan.cycles)} pay for a parallel region"
+        return f"{_cycles_text(plan.cycles)} pay for calling the workers"
     if runtime.get_num_threads() == 1:
         return "no more are allowed"
-    if runtime.threads_for(inf) == 1:
-        return "a forked child has no others"
-    return f"{_cycles_text(plan.cycles)} do not pay for a parallel region"
+    return f"{_cycles_text(plan.cycles)} do not pay for calling the workers"
 
 
 def _cycles_text(cycles: float) -> str:

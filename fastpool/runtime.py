@@ -1,11 +1,8 @@
-"""Threads, forks and the launch of plans; what `info` tells.
+"""The launch of plans, and how many threads they get; what `info` tells.
 
-Three facts decide whether a parallel region may be entered:
-
-- In a forked child the threads of the parent are gone, and GNU OpenMP kills the child at its first region: go serial.
-- Numba's workqueue layer aborts the process when a second thread enters while a first is inside: one at a time, the
-  others go serial rather than wait.
-- A region costs 2 us (omp, tbb) or 80 us (workqueue): less work than that is done at once, on the calling thread.
+Work is shared with the package's own workers where that saves more than it costs. They serve one caller at a time:
+whoever comes meanwhile does all on the calling thread rather than wait. A forked child, which has none of its parent's
+threads, gets workers of its own.
 """
 
 from __future__ import annotations
@@ -20,45 +17,47 @@ import numpy as np
 
 from fastpool import validation
 
-#: Cycles from which a region pays: it must save more than it costs (2 us; workqueue 80 us) even on two threads.
-_PAYS = {"workqueue": 750_000.0}
-_PAYS_ELSE = 24_000.0
+#: Cycles from which the workers are called. The call takes 1,100 (0.4 us), and two threads save half of the work at
+#: most; the rest is for estimates that are too high.
+_PAYS = 6_000.0
 
-_forked = False
 _thread_count: int | None = None
 _local = threading.local()
-_one_at_a_time = threading.Lock()
 _engine: Any = None
 _engine_lock = threading.Lock()
 
 
 class _Engine:
-    """The compiled launchers and the threading layer; made at the first launch."""
+    """The compiled launchers, and the workers once they are needed."""
 
     def __init__(self) -> None:
         from numba import config
-        from numba.np.ufunc import parallel
 
         from fastpool.kernels import _jit, _launch
 
-        self.serial = _jit.launcher(_launch.serial, parallel=False)
-        self.address = _jit.launcher(_launch.address, parallel=False)
-        self.parallel: Any = None
+        self.serial = _jit.launcher(_launch.serial)
+        self.parallel = _jit.launcher(_launch.parallel)
+        self.address = _jit.launcher(_launch.address)
         self.maximum = int(config.NUMBA_NUM_THREADS)
-        self.layer = ""
-        self._numba: Any = parallel
-        self._make_parallel: Any = lambda: _jit.launcher(_launch.parallel, parallel=True)
+        self.control: np.ndarray | None = None  #: what callers and workers share
+        self._work, self._stop = _jit.launcher(_launch.work), _jit.launcher(_launch.stop)
+        self._workers: Any = None
 
-    def start(self) -> None:
-        """Start Numba's threads and learn which threading layer they are."""
+    def start(self) -> np.ndarray:
+        """Start the workers."""
+        from fastpool.workers import Workers
+
         with _engine_lock:
-            if self.parallel is None:
-                if self._numba._is_initialized and _threads_are_gone(self.maximum):
-                    _mark_forked()
-                self._numba._launch_threads()
-                self.parallel = self._make_parallel()
-                # Last, as other threads take it for the sign that all is there.
-                self.layer = self._numba.threading_layer()
+            if self.control is None:
+                self._workers = Workers(self.maximum - 1, self._work, self._stop)
+                self.control = self._workers.control
+            return self.control
+
+    def forget_workers(self) -> None:
+        """Begin anew in a forked child, which has none of its parent's threads."""
+        if self._workers is not None:
+            self._workers.forget()
+        self._workers = self.control = None
 
 
 def engine() -> Any:
@@ -71,24 +70,12 @@ def engine() -> Any:
     return _engine
 
 
-def _threads_are_gone(count: int) -> bool:
-    """Whether Numba's threads were started before a fork that happened before this module was imported."""
-    try:
-        return count > 1 and len(os.listdir("/proc/self/task")) == 1
-    except OSError:  # not Linux, whose GNU OpenMP is the one that kills
-        return False
-
-
-def _mark_forked() -> None:
-    global _forked
-    _forked = True
-
-
 def _after_fork_in_child() -> None:
-    global _forked, _one_at_a_time, _engine_lock
-    # Another thread of the parent may have held the locks at the moment of the fork: the child gets new ones.
-    _one_at_a_time, _engine_lock = threading.Lock(), threading.Lock()
-    _forked = True
+    global _engine_lock
+    # Another thread of the parent may have held the lock at the moment of the fork: the child gets a new one.
+    _engine_lock = threading.Lock()
+    if _engine is not None:
+        _engine.forget_workers()
 
 
 if hasattr(os, "register_at_fork"):
@@ -97,16 +84,9 @@ if hasattr(os, "register_at_fork"):
 
 def threads_for(cycles: float) -> int:
     """Threads for work of so many cycles of one core: 1, or all that are allowed."""
-    if _forked or cycles < _PAYS_ELSE:
+    if cycles < _PAYS:
         return 1
-    current = _engine or engine()
-    count = int(getattr(_local, "count", None) or _thread_count or current.maximum)
-    if count > 1:
-        if not current.layer:
-            current.start()
-        if _forked or cycles < _PAYS.get(current.layer, _PAYS_ELSE):
-            return 1
-    return count
+    return int(getattr(_local, "count", None) or _thread_count or (_engine or engine()).maximum)
 
 
 def launch(cycles: float, blocks: np.ndarray, shared: int, private: int, *addresses: int) -> None:
@@ -115,15 +95,11 @@ def launch(cycles: float, blocks: np.ndarray, shared: int, private: int, *addres
     current = _engine or engine()
     if threads == 1:
         current.serial(blocks, shared + private, *addresses)
-    elif current.layer != "workqueue":
-        current.parallel(blocks, shared + threads * private, *addresses, threads)
-    elif _one_at_a_time.acquire(blocking=False):
-        try:
-            current.parallel(blocks, shared + threads * private, *addresses, threads)
-        finally:
-            _one_at_a_time.release()
     else:
-        current.serial(blocks, shared + private, *addresses)
+        control = current.control
+        if control is None:
+            control = current.start()
+        current.parallel(blocks, shared + threads * private, *addresses, threads, control)
 
 
 def get_num_threads() -> int:
@@ -142,7 +118,7 @@ def get_num_threads() -> int:
     ...     fastpool.get_num_threads()
     1
     """
-    return int(getattr(_local, "count", None) or _thread_count or engine().maximum)
+    return threads_for(_PAYS)
 
 
 def set_num_threads(n: int) -> None:
@@ -200,8 +176,8 @@ def info() -> dict[str, Any]:
     dict
         ``version``, ``python``, ``numpy``, ``numba``, ``llvmlite``: versions; ``cpu``: LLVM's name of the processor;
         ``instructions``, ``vector_bits``, ``registers``, ``fma``: the vectors that kernels use; ``threads``: how many a
-        call may use; ``max_threads``; ``threading_layer``; ``cache``: folder of the compiled kernels, None where there
-        is none that can be written.
+        call may use; ``max_threads``; ``cache``: folder of the compiled kernels, None where there is none that can be
+        written.
 
     Examples
     --------
@@ -219,9 +195,6 @@ def info() -> dict[str, Any]:
     from fastpool.kernels import _jit
     from fastpool.kernels.tiles import TARGET
 
-    current = engine()
-    if not current.layer:
-        current.start()
     return {
         "version": fastpool.__version__,
         "python": platform.python_version(),
@@ -234,7 +207,6 @@ def info() -> dict[str, Any]:
         "registers": TARGET.registers,
         "fma": TARGET.has_fma,
         "threads": get_num_threads(),
-        "max_threads": current.maximum,
-        "threading_layer": current.layer,
+        "max_threads": engine().maximum,
         "cache": _jit.cache_folder(),
     }

@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "arrays": {"dtypes"},
     "validation": FOUNDATION,
     "kernels": {"dtypes"},
-    "runtime": {"", "validation", "kernels"},
+    "workers": {"arrays", "kernels"},
+    "runtime": {"", "validation", "kernels", "workers"},
     "plans": FOUNDATION | {"arrays", "kernels", "runtime"},
     "layer": FOUNDATION | {"arrays", "kernels", "memo", "plans", "runtime", "validation"},
     "units": set(),
@@ -384,7 +385,7 @@ def test_files_are_short():
 
 def test_info_describes_machine_and_package():
     known = fastpool.info()
-    texts = ("version", "python", "numpy", "numba", "llvmlite", "cpu", "instructions", "threading_layer")
+    texts = ("version", "python", "numpy", "numba", "llvmlite", "cpu", "instructions")
     assert all(isinstance(known[name], str) and known[name] for name in texts)
     assert known["vector_bits"] in (128, 256, 512)
     assert known["registers"] in (16, 32)

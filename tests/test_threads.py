@@ -1,4 +1,4 @@
-"""Threads and forks under every threading layer that is installed: many callers at once, forked children, limits."""
+"""Threads and forks: many callers at once, workers that sleep, leave or never come, forked children, limits."""
 
 import importlib
 import multiprocessing
@@ -17,31 +17,17 @@ import pytest
 
 import fastpool  # and not conftest, which loads more of the package than some of the processes here begin with
 
-#: Threading layer -> Numba's extension module of it.
-LAYERS = {"omp": "omppool", "workqueue": "workqueue", "tbb": "tbbpool"}
-THREADS = 4  # of Numba, on any machine
+THREADS = 4  # on any machine
 CALLERS = 8
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 
-def missing(layer):
-    """Why a threading layer cannot be used here, None where it can."""
-    try:
-        importlib.import_module(f"numba.np.ufunc.{LAYERS[layer]}")
-    except ImportError as reason:
-        return f"Numba cannot load {layer}: {reason}"
-    return None
-
-
-def apart(layer, function, *arguments, **environment):
-    """Run a function of this file in a fresh interpreter under a threading layer."""
+def apart(function, *arguments, **environment):
+    """Run a function of this file in a fresh interpreter."""
     from conftest import run_apart
 
-    reason = missing(layer)
-    if reason:
-        pytest.skip(reason)
-    settings = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": "1"}
+    settings = {"NUMBA_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": "1"}
     run_apart("test_threads", function.__name__, *arguments, environment=settings | environment)
 
 
@@ -51,7 +37,7 @@ def images(seed, *shape):
 
 
 def works():
-    """Calls, each large enough for a parallel region under any layer: name -> function of no argument."""
+    """Calls, each large enough to be shared with the workers: name -> function of no argument."""
     x, wide = images(0, 12, 16, 64, 64), images(1, 8, 32, 112, 112)
     weight, narrow, bias = images(2, 32, 16, 3, 3), images(3, 64, 32, 1, 1), images(4, 32)
     prepared = fastpool.Conv2d(weight, bias, padding=1, activation="relu")
@@ -100,7 +86,7 @@ def record_launches():
         serial(*arguments)
 
     def noted_parallel(*arguments):
-        counts.append(arguments[-1])
+        counts.append(arguments[-2])
         parallel(*arguments)
 
     engine.serial, engine.parallel = noted_serial, noted_parallel
@@ -171,11 +157,10 @@ def many_callers():
     for name in names:
         before = len(counts)
         calls[name]()
-        assert max(counts[before:]) == 2, f"{name} is too small for a parallel region"
+        assert max(counts[before:]) == 2, f"{name} is too small to be shared"
     counts.clear()
     all_at_once(call_all)
     assert 2 in counts
-    assert fastpool.info()["threading_layer"] == os.environ["NUMBA_THREADING_LAYER"]
 
 
 def many_first_callers():
@@ -193,15 +178,15 @@ def many_first_callers():
 
 
 def call_while_threads_start():
-    from fastpool import runtime
+    from fastpool import runtime, workers
 
     x, weight = images(0, 4, 16, 64, 64), images(2, 32, 16, 3, 3)
-    engine = runtime.engine()
-    make, errors = engine._make_parallel, []
+    engine, make, errors, begun = runtime.engine(), workers.Workers, [], threading.Event()
 
-    def make_slowly():
-        time.sleep(0.5)
-        return make()
+    def make_slowly(*arguments):
+        begun.set()
+        time.sleep(0.3)
+        return make(*arguments)
 
     def call():
         try:
@@ -209,14 +194,155 @@ def call_while_threads_start():
         except BaseException as error:
             errors.append(error)
 
-    engine._make_parallel = make_slowly
+    workers.Workers = make_slowly
     first = threading.Thread(target=call)
     first.start()
-    while not engine.layer:  # then the layer is known, and a second caller comes
-        time.sleep(0.001)
-    call()
+    assert begun.wait(60)
+    assert engine.control is None
+    call()  # a second caller comes
     first.join()
     assert not errors, errors
+    assert len(ours()) == THREADS - 1
+
+
+def ours():
+    """Workers that live in this process."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("fastpool-")]
+
+
+def noting_kernel():
+    """Give a kernel that takes its time, and writes down the thread that ran each task: ``call.out[task]``."""
+    from fastpool.kernels._jit import kernel
+    from fastpool.kernels.calls import Layout
+
+    return kernel(Layout("note", {"turns": "integer"}))(_note)
+
+
+def _note(call, task, thread):
+    total = 0.0
+    for turn in range(call.turns):
+        total += 1.0 / (turn + 1.0 + total)
+    call.out[task] = thread + 1 + (0 if total > 0 else 100)
+
+
+def noted(tasks, turns, steps=1):
+    """Let plans of such tasks run, the last step writing them down: list of threads, counted from 1."""
+    from fastpool.dtypes import ELEMENT_TYPES
+    from fastpool.plans.plan import Code, Plan, Step
+
+    element = ELEMENT_TYPES[np.dtype(np.float64)]
+    code = Code(_kernel, element)
+    plan = Plan(tuple(Step(code, {"tasks": tasks, "turns": turns}) for _ in range(steps)), 0, 0, element, 1e12)
+    out = np.zeros(tasks)
+    plan.run(0, out=out.ctypes.data)
+    return out.tolist()
+
+
+def workers_take_part():
+    global _kernel
+    _kernel = noting_kernel()
+    seen, turns = set(), 0
+    deadline = time.monotonic() + 120
+    while seen != set(range(1, THREADS + 1)) and time.monotonic() < deadline:
+        found = noted(64, 100_000, 3)
+        assert min(found) >= 1  # every task was run
+        seen |= set(found)
+        turns += 1
+    assert seen == set(range(1, THREADS + 1)), f"only threads {seen} took part in {turns} jobs"
+    with fastpool.threads(2):
+        for _ in range(20):
+            assert set(noted(64, 10_000)) <= {1, 2}
+    with fastpool.threads(1):
+        assert set(noted(64, 100)) == {1}
+
+
+def every_task_is_run_once():
+    # Jobs of all sizes in quick succession, with pauses in which some workers fall asleep: none is lost or done twice.
+    from fastpool.kernels import _workers
+    from fastpool.runtime import engine
+
+    rng, x, counts = np.random.default_rng(0), np.ones((300, 16, 16), np.float32), record_launches()
+    slept = 0
+    for turn in range(20_000):
+        planes = int(rng.integers(1, 300))
+        y = fastpool.sum_pool2d(x[:planes], 2)
+        assert y.min() == y.max() == 4.0
+        if turn % 1000 == 0:
+            time.sleep(0.02)
+            slept += engine().control[_workers.SLEEPERS] > 0
+    assert slept
+    assert counts.count(THREADS) > 10_000
+
+
+def workers_sleep_and_wake():
+    from fastpool import runtime
+    from fastpool.kernels import _workers
+
+    global _kernel
+    _kernel = noting_kernel()
+    noted(8, 100)
+    control = runtime.engine().control
+    deadline = time.monotonic() + 60
+    while control[_workers.SLEEPERS] < THREADS - 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert control[_workers.SLEEPERS] == THREADS - 1
+    began = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - began < 0.1  # who sleeps takes no time of a processor
+    while max(noted(64, 100_000)) == 1 and time.monotonic() < deadline:
+        pass
+    assert max(noted(64, 1_000_000)) > 1
+
+
+def no_thread_to_be_had():
+    calls = some_works()
+    wanted = serial_results(calls)
+    start = threading.Thread.start
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    threading.Thread.start = refuse
+    counts = record_launches()
+    threading.Thread.start = start
+    check(calls, wanted)
+    assert max(counts) == THREADS
+    assert not ours()
+
+
+def calls_go_on_when_workers_have_left():
+    from fastpool import runtime
+
+    calls = some_works()
+    wanted = serial_results(calls)
+    check(calls, wanted)
+    assert len(ours()) == THREADS - 1
+    runtime.engine()._workers.end()
+    assert not ours()
+    check(calls, wanted)
+
+
+def end_while_a_thread_calls():
+    calls = some_works()
+    wanted = serial_results(calls)
+    begun = threading.Event()
+
+    def go_on():
+        while True:
+            check(calls, wanted)
+            begun.set()
+
+    threading.Thread(target=go_on, daemon=True).start()
+    assert begun.wait(60)
+
+
+def fork_while_workers_sleep():
+    calls = some_works()
+    wanted = serial_results(calls)
+    check(calls, wanted)
+    time.sleep(0.1)
+    assert in_child(lambda: check(calls, wanted)) == 0
+    check(calls, wanted)
 
 
 def fork_after_use():
@@ -274,25 +400,22 @@ def fork_after_numba_was_used():
     use()
 
 
-def fork_uses_serial_twins():
-    from fastpool import runtime
-
+def fork_has_workers_of_its_own():
     calls = works()
     wanted = serial_results(calls)
     counts = record_launches()
-    assert runtime.threads_for(1e12) == THREADS
+    check(calls, wanted)
+    assert len(ours()) == THREADS - 1
 
-    def serial_only():
+    def shared_as_well():
+        assert not ours()
         counts.clear()
         check(calls, wanted)
-        assert runtime.threads_for(1e12) == 1
-        assert len(counts) >= len(calls)
-        assert set(counts) == {1}
+        assert max(counts) == THREADS
+        assert len(ours()) == THREADS - 1
 
-    assert in_child(serial_only) == 0
-    counts.clear()
+    assert in_child(shared_as_well) == 0
     check(calls, wanted)
-    assert THREADS in counts
 
 
 def fork_while_another_thread_calls():
@@ -429,13 +552,13 @@ def same_bits():
             for name, call in calls.items():
                 counts.clear()
                 assert bits(call()) == wanted[name], f"{name} with {n} threads"
-                assert max(counts) == n, f"{name} is too small for a parallel region"
+                assert max(counts) == n, f"{name} is too small to be shared"
         fastpool.set_num_threads(n)
         check(calls, wanted)
 
 
 def convolutions():
-    """Give convolutions of every algorithm, source and schedule, large enough for a parallel region."""
+    """Give convolutions of every algorithm, source and schedule, large enough to be shared."""
     x, small, large = images(0, 2, 40, 61, 59), images(1, 1, 200, 9, 11), images(2, 2, 24, 160, 150)
     weight, wide, fifth = images(3, 70, 40, 3, 3), images(4, 330, 200, 3, 3), images(5, 34, 24, 5, 5)
     point, cube = images(6, 130, 40, 1, 1), images(7, 30, 8, 2, 3, 3)
@@ -470,7 +593,7 @@ def write_bits(path):
             for name, call in calls.items():
                 counts.clear()
                 check({name: call}, wanted)
-                assert max(counts) == n, f"{name} is too small for a parallel region"
+                assert max(counts) == n, f"{name} is too small to be shared"
     Path(path).write_text("".join(f"{name}: {sha256(result).hexdigest()}\n" for name, result in wanted.items()))
 
 
@@ -480,10 +603,17 @@ RUNS = [
     many_callers,
     many_first_callers,
     call_while_threads_start,
+    workers_take_part,
+    every_task_is_run_once,
+    workers_sleep_and_wake,
+    no_thread_to_be_had,
+    calls_go_on_when_workers_have_left,
+    end_while_a_thread_calls,
     fork_after_use,
     fork_before_use,
     fork_after_numba_was_used,
-    fork_uses_serial_twins,
+    fork_while_workers_sleep,
+    fork_has_workers_of_its_own,
     fork_while_another_thread_calls,
     pool_of_processes,
     limits,
@@ -491,31 +621,29 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("function", RUNS, ids=lambda function: function.__name__)
-def test_in_a_fresh_interpreter(layer, function):
-    apart(layer, function)
+def test_in_a_fresh_interpreter(function):
+    apart(function)
 
 
 def test_fork_while_another_thread_compiles(tmp_path):
-    apart("workqueue", fork_while_another_thread_compiles, NUMBA_CACHE_DIR=str(tmp_path))
+    apart(fork_while_another_thread_compiles, NUMBA_CACHE_DIR=str(tmp_path))
 
 
 def test_convolutions_are_bit_identical_in_every_process(tmp_path):
-    # How work is cut into tasks depends on the number of threads that Numba has.
-    layer = next(name for name in LAYERS if not missing(name))
+    # How work is cut into tasks depends on the number of threads.
     written = set()
     for run, threads in enumerate(("1", "2", "5", "5")):
         path = tmp_path / str(run)
-        apart(layer, write_bits, str(path), NUMBA_NUM_THREADS=threads)
+        apart(write_bits, str(path), NUMBA_NUM_THREADS=threads)
         written.add(path.read_text())
     assert len(written) == 1
     assert len(written.pop().splitlines()) == len(convolutions())
 
 
-def test_one_processor(tmp_path):
-    # Where Numba has one thread there is no parallel region at all.
-    apart("workqueue", on_one_processor, NUMBA_NUM_THREADS="1")
+def test_one_processor():
+    # One thread: there are no workers at all.
+    apart(on_one_processor, NUMBA_NUM_THREADS="1")
 
 
 def on_one_processor():

@@ -17,7 +17,7 @@ from fastpool.units import seconds_text
 
 FORMAT = "fastpool bench 1"
 #: What has to be equal for a difference to be the code's.
-SURROUNDINGS = ("processor", "instructions", "python", "numpy", "numba", "llvmlite", "threading_layer")
+SURROUNDINGS = ("processor", "instructions", "python", "numpy", "numba", "llvmlite")
 
 
 def document(

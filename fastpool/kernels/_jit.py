@@ -5,7 +5,7 @@ tile) into a C function. Its address goes into a *call block*, a row of 8-byte w
 tables of one call; the type of `call` carries the block's `Layout`, so that a body writes ``call.channels``. A
 *kernel* is a routine ``body(call, task, thread)`` that `launch` runs for every task.
 
-Why addresses, and not functions that Numba inlines: the parallel region is compiled once for the whole package, a
+Why addresses, and not functions that Numba inlines: the launchers are compiled once for the whole package, a
 driver once for an element type, and a further tile costs 0.3 s instead of 2 s. The serial twin of a kernel is the very
 same machine code. An indirect call costs nanoseconds, for a row of tiles.
 """
@@ -154,12 +154,11 @@ def device(function: Any) -> Any:
     return numba.njit(function, error_model="numpy", boundscheck=False)
 
 
-def launcher(function: Any, parallel: bool) -> Any:
+def launcher(function: Any) -> Any:
     """Compile a function of `_launch`; it lets go of the GIL while it runs."""
-    options = {"nogil": True, "parallel": parallel, "error_model": "numpy"}
     # The name names the cache entry: with the fingerprint in it, code made from older files is never found.
     function.__qualname__ = f"{function.__name__}_{fingerprint()}"
-    dispatcher = numba.njit(function, **options)
+    dispatcher = numba.njit(function, nogil=True, error_model="numpy")
     _keep_on_disk(dispatcher, function)
     return dispatcher
 

@@ -61,7 +61,7 @@ class Plan:
     shared_elements: int  #: scratch that all threads share
     thread_elements: int  #: scratch of each thread, after the shared one
     element: ElementType
-    cycles: float  #: rough cycles of one core; decides whether a parallel region pays
+    cycles: float  #: rough cycles of one core; decides whether calling the workers pays
     tables: tuple[Any, ...] = field(default=(), repr=False)  #: keeps alive the arrays whose addresses are in the fields
     _blocks: list[np.ndarray] = field(default_factory=list, compare=False, repr=False)
 
