@@ -8,11 +8,11 @@ write disjoint memory, and no task depends on the thread that runs it: results a
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import _workers
+from fastpool.kernels._jit import device
 from fastpool.kernels._workers import COUNT, COUNTERS, LINE, LINE_BYTES, STEPS, THREADS, WIDTH
 from fastpool.kernels.calls import ADDRESSES, FIRST_ADDRESS
 from fastpool.kernels.simd import I64
@@ -44,7 +44,7 @@ def _first_line(typingctx, memory):
     return _workers.ADDRESS(memory), codegen
 
 
-@njit
+@device
 def _with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters):
     steps = plan_steps.copy()
     words = _workers.words_of(steps)
@@ -56,7 +56,7 @@ def _with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indice
     return steps
 
 
-@njit
+@device
 def _take_part(steps, width, count, counters, threads, thread, control):
     """Take tasks of each step, from the thread's own share first; a step begins when all of the one before is done."""
     for step in range(count):
@@ -102,7 +102,7 @@ def stop(control):
     _workers.send_home(control)
 
 
-@njit
+@device
 def _alone(steps):
     words, width = _workers.words_of(steps), steps.shape[1]
     for step in range(steps.shape[0]):

@@ -11,10 +11,10 @@ within 0.2 us), and sleeps after that. The state of a job is one word, the numbe
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
+from fastpool.kernels._jit import device
 from fastpool.kernels.simd import I64, Pointer
 
 LINE_BYTES = 64
@@ -158,7 +158,7 @@ def _system(typingctx, control, function, first, second):
     return types.void(control, types.intp, types.intp, types.intp), codegen
 
 
-@njit
+@device
 def stand_by(control, turn):
     """Wait a moment; now and then let another thread have the processor."""
     if turn % _PATIENCE == _PATIENCE - 1:
@@ -167,7 +167,7 @@ def stand_by(control, turn):
         _pause()
 
 
-@njit
+@device
 def wait_for_job(control, seen):
     """Wait until there is another job than the one seen; return its number."""
     for _ in range(SPINS):
@@ -184,7 +184,7 @@ def wait_for_job(control, seen):
     return look(control, GENERATION)
 
 
-@njit
+@device
 def enter(control):
     """Go into the job, unless it is closed."""
     if add(control, STATE, 1) & CLOSED:
@@ -193,19 +193,19 @@ def enter(control):
     return True
 
 
-@njit
+@device
 def leave(control):
     """Leave the job; from here on nothing of it may be touched."""
     add(control, STATE, -1)
 
 
-@njit
+@device
 def reserve(control):
     """Take the workers, unless another caller has them."""
     return _exchange(control, BUSY, 1) == 0
 
 
-@njit
+@device
 def call_workers(control):
     """Open the job that was written down, and call."""
     _and(control, STATE, ~CLOSED)
@@ -216,7 +216,7 @@ def call_workers(control):
         _system(control, UNLOCK, MUTEX, MUTEX)
 
 
-@njit
+@device
 def dismiss(control):
     """Close the job, wait until nobody is inside, give the workers back."""
     _or(control, STATE, CLOSED)
@@ -227,7 +227,7 @@ def dismiss(control):
     _exchange(control, BUSY, 0)
 
 
-@njit
+@device
 def send_home(control):
     """Let every worker go, for good."""
     _exchange(control, STOP, 1)
