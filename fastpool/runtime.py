@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,8 @@ class _Engine:
 
         self.serial = _jit.launcher(_launch.serial)
         self.parallel = _jit.launcher(_launch.parallel)
+        self.serial_chain = _jit.launcher(_launch.serial_chain)
+        self.parallel_chain = _jit.launcher(_launch.parallel_chain)
         self.address = _jit.launcher(_launch.address)
         self.maximum = int(config.NUMBA_NUM_THREADS)
         self.control: np.ndarray | None = None  #: what callers and workers share
@@ -100,6 +102,19 @@ def launch(cycles: float, blocks: np.ndarray, shared: int, private: int, *addres
         if control is None:
             control = current.start()
         current.parallel(blocks, shared + threads * private, *addresses, threads, control)
+
+
+def launch_chain(cycles: float, blocks: np.ndarray, scratch: Callable[[int], int]) -> None:
+    """Run steps that have their addresses, of `cycles` in all, with ``scratch(threads)`` bytes of scratch."""
+    threads = threads_for(cycles)
+    current = _engine or engine()
+    if threads == 1:
+        current.serial_chain(blocks, scratch(1))
+    else:
+        control = current.control
+        if control is None:
+            control = current.start()
+        current.parallel_chain(blocks, scratch(threads), threads, control)
 
 
 def get_num_threads() -> int:

@@ -290,3 +290,33 @@ def test_import_of_the_package_does_not_import_onnx():
 
     code = "import fastpool, sys; fastpool.conv2d; sys.exit('onnx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_layers_that_follow_one_another_go_in_one_launch():
+    from fastpool.onnx.program import _Linked
+
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal(shape, dtype=np.float32) for shape in [(8, 3, 3, 3), (4, 8, 1, 1), (5, 4)]]
+    model = fastpool.onnx.load(
+        model_of(
+            """(float[1, 3, 8, 8] x) => (float[1, 5] y) {
+                a = Conv <pads = [1, 1, 1, 1]> (x, first)
+                b = Relu (a)
+                c = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (b)
+                d = Conv (c, second)
+                e = GlobalAveragePool (d)
+                f = Flatten (e)
+                y = Gemm <transB = 1> (f, third)
+            }""",
+            first=weights[0],
+            second=weights[1],
+            third=weights[2],
+        )
+    )
+    for seed in range(3):  # each run with other arrays
+        x = np.random.default_rng(seed).standard_normal((1, 3, 8, 8), dtype=np.float32)
+        a = fastpool.max_pool2d(fastpool.conv2d(x, weights[0], padding=1, activation="relu"), 2)
+        wanted = fastpool.conv2d(a, weights[1]).mean((2, 3)) @ weights[2].T
+        np.testing.assert_allclose(model(x), wanted, rtol=1e-4, atol=1e-4)
+    (part,) = model._plan({"x": x})._program
+    assert isinstance(part, _Linked)

@@ -1,4 +1,4 @@
-"""Launchers: the steps of a plan, on the calling thread or shared with the workers.
+"""Launchers: the steps of a plan or of a chain of plans, on the calling thread or shared with the workers.
 
 Steps run one after the other. Within a step each thread takes the tasks of its own share, and then those that are left
 of the others', so that no core waits for a slower one. Shares are the same in every call: what a thread wrote is still
@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import _workers
 from fastpool.kernels._jit import device
 from fastpool.kernels._workers import COUNT, COUNTERS, LINE, LINE_BYTES, STEPS, THREADS, WIDTH
-from fastpool.kernels.calls import ADDRESSES, FIRST_ADDRESS
+from fastpool.kernels.calls import ADDRESSES, ALONE, FIRST_ADDRESS, SCRATCH, TASKS
 from fastpool.kernels.simd import I64
 
 
@@ -45,14 +45,21 @@ def _first_line(typingctx, memory):
 
 
 @device
+def _place_scratch(steps, scratch):
+    words = _workers.words_of(steps)
+    for step in range(steps.shape[0]):
+        place = step * steps.shape[1] + FIRST_ADDRESS + SCRATCH
+        _workers.write_words(words, place, _first_line(scratch))
+
+
+@device
 def _with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters):
     steps = plan_steps.copy()
-    words = _workers.words_of(steps)
     for step in range(steps.shape[0]):
         row = steps[step, FIRST_ADDRESS : FIRST_ADDRESS + ADDRESSES]
         row[0], row[1], row[2], row[3], row[4] = x, weights, bias, residual, out
         row[6], row[7] = indices, filters
-        _workers.write_words(words, step * steps.shape[1] + FIRST_ADDRESS + 5, _first_line(scratch))
+    _place_scratch(steps, scratch)
     return steps
 
 
@@ -61,9 +68,17 @@ def _take_part(steps, width, count, counters, threads, thread, control):
     """Take tasks of each step, from the thread's own share first; a step begins when all of the one before is done."""
     for step in range(count):
         block, shares = steps + step * width, counters + step * (threads + 1) * LINE
-        tasks = block[1]
+        tasks = block[TASKS]
         done = 0
-        for turn in range(threads):
+        if block[ALONE]:
+            if thread == 0:
+                for task in range(tasks):
+                    _invoke(block, task, thread)
+                done = tasks
+            turns = 0
+        else:
+            turns = threads
+        for turn in range(turns):
             owner = (thread + turn) % threads
             first, end = owner * tasks // threads, (owner + 1) * tasks // threads
             task = first + _workers.take(shares, owner * LINE)
@@ -107,24 +122,16 @@ def _alone(steps):
     words, width = _workers.words_of(steps), steps.shape[1]
     for step in range(steps.shape[0]):
         block = words + step * width
-        for task in range(block[1]):
+        for task in range(block[TASKS]):
             _invoke(block, task, 0)
 
 
-def serial(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices, filters):
-    """Run every task of every step on this thread."""
-    scratch = np.empty(scratch_bytes, np.uint8)
-    _alone(_with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters))
-    return scratch.size  # keeps the scratch alive until here
-
-
-def parallel(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices, filters, threads, control):
+@device
+def _together(steps, threads, control):
     """Share the tasks with up to `threads` - 1 workers; where another caller has them, do all on this thread."""
-    scratch = np.empty(scratch_bytes, np.uint8)
-    steps = _with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters)
     if not _workers.reserve(control):
         _alone(steps)
-        return scratch.size
+        return
     count, width = steps.shape
     counters = np.zeros(((threads + 1) * count + 1) * LINE, np.int64)
     job = _workers.words_of(control)
@@ -135,7 +142,37 @@ def parallel(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices
     _workers.call_workers(control)
     _take_part(table, width, count, shares, threads, 0, control)
     _workers.dismiss(control)
-    return scratch.size + counters.size + steps.size  # keeps them alive until here
+    counters[0] = 0  # keeps them alive until here
+
+
+def serial(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices, filters):
+    """Run every task of every step on this thread."""
+    scratch = np.empty(scratch_bytes, np.uint8)
+    _alone(_with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters))
+    return scratch.size  # keeps the scratch alive until here
+
+
+def parallel(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices, filters, threads, control):
+    """Run the steps of a plan on up to `threads` threads."""
+    scratch = np.empty(scratch_bytes, np.uint8)
+    _together(_with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters), threads, control)
+    return scratch.size
+
+
+def serial_chain(steps, scratch_bytes):
+    """Run steps that have their addresses on this thread."""
+    scratch = np.empty(scratch_bytes, np.uint8)
+    _place_scratch(steps, scratch)
+    _alone(steps)
+    return scratch.size
+
+
+def parallel_chain(steps, scratch_bytes, threads, control):
+    """Run steps that have their addresses on up to `threads` threads."""
+    scratch = np.empty(scratch_bytes, np.uint8)
+    _place_scratch(steps, scratch)
+    _together(steps, threads, control)
+    return scratch.size
 
 
 def address(array):

@@ -23,10 +23,12 @@ from numba.extending import intrinsic, lower_getattr_generic, models, register_m
 
 from fastpool.kernels.simd import I8, I64, Pointer, Spec, result_of, source_of
 
-#: First words of every call block. `x` ... are filled in by the launchers.
+#: First words of every call block. `alone` says that the caller does all tasks, too little to be shared; `x` ... are
+#: filled in by the launchers.
 HEAD = {
     "function": "integer",
     "tasks": "integer",
+    "alone": "integer",
     "x": "source",
     "weights": "elements",
     "bias": "elements",
@@ -36,8 +38,10 @@ HEAD = {
     "indices": "integers",
     "filters": "elements",
 }
-FIRST_ADDRESS = 2
+TASKS, ALONE, FIRST_ADDRESS = 1, 2, 3
 ADDRESSES = len(HEAD) - FIRST_ADDRESS
+#: Which of the addresses is that of the scratch memory.
+SCRATCH = list(HEAD).index("scratch") - FIRST_ADDRESS
 
 
 @dataclass(frozen=True)

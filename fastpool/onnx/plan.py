@@ -1,8 +1,8 @@
 """A plan: everything that a run of a model does on inputs of given shapes, decided once.
 
 What is known of the shapes is computed first, node by node; then nodes are fused, values placed in memory, and each
-node's kernel bound to the addresses of its arrays. A run is a walk over a list of calls. Only what touches an input or
-an output is bound again in each run, as these arrays belong to the caller.
+node's kernel bound to its arrays. A run is a walk over a short program: plans that follow one another go in one launch.
+Inputs and outputs belong to the caller: what touches them is bound, or has their addresses put in, in each run.
 
 Where a shape depends on numbers rather than shapes, what comes after it cannot be planned: this *tail* of the graph is
 computed node by node.
@@ -11,13 +11,15 @@ computed node by node.
 from __future__ import annotations
 
 import threading
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastpool.arrays import aligned_empty
+from fastpool.explain import never_read
 from fastpool.onnx.execute import bind, compute
 from fastpool.onnx.fuse import fuse
 from fastpool.onnx.graph import Graph, Node
@@ -25,18 +27,11 @@ from fastpool.onnx.limits import check_bytes
 from fastpool.onnx.memory import ARENA, GIVEN, Step, lay_out
 from fastpool.onnx.ops.fallback import ALGORITHM
 from fastpool.onnx.ops.operator import OPERATORS, Kernel, Task, Value
+from fastpool.onnx.program import Program
 
 #: Bytes of a value that is computed while the plan is made.
 _LARGEST_KNOWN = 1 << 20
 _BYTES = np.dtype(np.uint8)
-
-
-@dataclass(frozen=True)
-class _Late:
-    """A step that is bound in each run, by position among the calls."""
-
-    position: int
-    step: Step
 
 
 class Plan:
@@ -156,19 +151,21 @@ class Plan:
             root = next(iter(group.members))
             if group.kind == GIVEN and name not in self._fixed and root in self._fixed:
                 self._fixed[name] = self._fixed[root].reshape(values[name].shape)
-        self._calls: list[Callable[[], object]] = []
-        self._late: list[_Late] = []
+        own = {name: never_read(value.shape, value.dtype) for name, value in values.items() if name not in self._fixed}
+        program = Program(own)
         self.bound: list[Step] = []  #: those that do something
+        self._calls: list[Task] = []  #: theirs, None for those that are bound in each run
         for step in self.steps:
-            if all(not name or name in self._fixed for name in (*step.inputs, *step.outputs)):
-                task = self._task(step, self._fixed)
+            late = sum(name in own for name in (*step.inputs, *step.outputs))
+            task = None
+            if not late or step.kernel.makes_run:
+                task = self._task(step, ChainMap(own, self._fixed))
                 if task is None:
                     continue
-                self._calls.append(task)
-            else:
-                self._late.append(_Late(len(self._calls), step))
-                self._calls.append(_nothing)
+            program.add(task, partial(self._task, step) if late else None, late)
+            self._calls.append(None if late else task)
             self.bound.append(step)
+        self._program = program.parts()
         self._roots = {name: group for name, group in layout.groups.items() if group.kind not in (ARENA,)}
 
     def _task(self, step: Step, arrays: Mapping[str, np.ndarray]) -> Task:
@@ -182,16 +179,14 @@ class Plan:
     ) -> dict[str, Any]:
         """Compute the outputs; `watch` is handed each call with its position rather than calling it."""
         with self._lock, np.errstate(all="ignore"):
-            arrays, results = self._arrays(inputs)
-            calls = self._calls.copy()
-            for late in self._late:
-                calls[late.position] = self._task(late.step, arrays) or _nothing
+            late, results = self._arrays(inputs)
+            arrays = ChainMap(late, self._fixed)
             if watch is None:
-                for call in calls:
-                    call()
+                for part in self._program:
+                    part(arrays)
             else:
-                for position, call in enumerate(calls):
-                    watch(position, call)
+                for position, (step, call) in enumerate(zip(self.bound, self._calls, strict=True)):
+                    watch(position, call or self._task(step, arrays) or _nothing)
             if self._tail:
                 self._finish(inputs, results)
         constants = self._graph.constants
@@ -206,8 +201,8 @@ class Plan:
         return found
 
     def _arrays(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays by name of this run, and those that are results."""
-        arrays = self._fixed.copy()
+        """Arrays by name that this run has of its own, and those that are results."""
+        arrays: dict[str, np.ndarray] = {}
         roots: dict[int, np.ndarray] = {}
         results: dict[str, Any] = {}
         for name, group in self._roots.items():

@@ -77,6 +77,10 @@ class Plan:
         shared, private = self.scratch
         return shared + threads * private
 
+    def blocks(self) -> np.ndarray:
+        """Call blocks of the steps, a row each; their code is compiled or loaded here."""
+        return self._blocks[0] if self._blocks else self._compile()
+
     def _compile(self) -> np.ndarray:
         blocks = [step.block() for step in self.steps]
         together = np.zeros((len(blocks), max(map(len, blocks))), np.int64)
@@ -96,8 +100,8 @@ class Plan:
         filters: int = 0,
     ) -> None:
         """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
-        blocks = self._blocks[0] if self._blocks else self._compile()
         shared, private = self.scratch
+        blocks = self.blocks()
         runtime.launch(self.cycles, blocks, shared, private, x, weights, bias, residual, out, indices, filters)
 
 

@@ -61,6 +61,7 @@ def conv(node: Node, inputs: Inputs) -> Kernel:
         lambda: prepared.algorithm(x.shape, node.has_residual),
         prod(shape) * work,
         prod(weight.shape) + (0 if bias is None else prod(bias.shape)),
+        makes_run=True,
     )
 
 

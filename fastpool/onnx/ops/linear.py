@@ -103,7 +103,8 @@ def _by_pixels(
         return whole
 
     scratch = [] if rows == 1 else [Value((inner, rows), x.dtype), Value((columns, rows), x.dtype)]
-    return Kernel([Value(shape, x.dtype)], make, "direct", rows * columns * inner, parameters, scratch=scratch)
+    outputs, work, is_run = [Value(shape, x.dtype)], rows * columns * inner, rows == 1
+    return Kernel(outputs, make, "direct", work, parameters, scratch=scratch, makes_run=is_run)
 
 
 @operator("MatMul")

@@ -62,6 +62,7 @@ class Kernel:
     joins: list[int] = field(default_factory=list)  #: byte offsets in output 0 where the inputs go, of a concatenation
     overwrites: tuple[int, ...] = ()  #: inputs whose array output 0 may take
     scratch: list[Value] = field(default_factory=list)
+    makes_run: bool = False  #: whether `make` gives a `Run`, or None, and looks at no array's contents
 
 
 Inputs = Sequence[Value | None]

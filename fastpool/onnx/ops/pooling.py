@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from math import prod
 
 import numpy as np
 
-from fastpool import runtime, validation
+from fastpool import validation
 from fastpool.adaptive import adaptive_maximum, adaptive_mean, adaptive_windows
 from fastpool.dtypes import HALVES, POOLED
 from fastpool.explain import never_read
@@ -26,6 +25,7 @@ from fastpool.onnx.ops.operator import (
     required,
 )
 from fastpool.onnx.ops.windows import window_of
+from fastpool.plans.chain import Run
 from fastpool.pooling import Choice, bind
 from fastpool.sum_pooling import norm_of
 
@@ -69,14 +69,10 @@ def _kernel(
         source, target = arrays[0], results[0]
         if source.dtype in HALVES:
             source, target = source.view(np.int16), target.view(np.int16)
-        find = runtime.engine().address
-        weights, biases = (0 if vector is None else find(vector) for vector in (factor, summand))
-        return partial(
-            plan.run, find(source), weights, biases, 0, find(target), find(results[1]) if choice.indices else 0
-        )
+        return Run(plan, source, factor, summand, None, target, results[1] if choice.indices else None)
 
     parameters = 0 if factor is None else 2 * factor.size
-    return Kernel(outputs, make, "pooling", parameters=parameters)
+    return Kernel(outputs, make, "pooling", parameters=parameters, makes_run=True)
 
 
 @operator("MaxPool")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastpool import runtime, validation
+from fastpool import validation
 from fastpool.arrays import contiguous
 from fastpool.explain import never_read
 from fastpool.layer import layer_for
+from fastpool.plans.chain import Run
 from fastpool.plans.convolution import Form
 from fastpool.plans.depthwise import PlainForm
 from fastpool.plans.winograd import WinogradForm
@@ -30,15 +29,13 @@ class Prepared:
         self.bias = self.layer.no_bias if bias is None else contiguous(bias, self.layer.element)
         self._packed: dict[Form, np.ndarray] = {}
 
-    def task(self, x: np.ndarray, residual: np.ndarray | None, out: np.ndarray) -> Callable[[], object]:
-        """The call on contiguous arrays, which the caller keeps alive."""
+    def task(self, x: np.ndarray, residual: np.ndarray | None, out: np.ndarray) -> Run:
+        """The call on contiguous arrays."""
         bound = self.layer.bind(x, residual is not None)
         packed = self._packed.get(bound.form)
         if packed is None:
             packed = self._packed[bound.form] = self.layer.pack(self.weight, bound.form)
-        find = runtime.engine().address
-        added = 0 if residual is None else find(residual)
-        return partial(bound.plan.run, find(x), find(packed), find(self.bias), added, find(out), 0, find(self.weight))
+        return Run(bound.plan, x, packed, self.bias, residual, out, None, self.weight)
 
     def shape(self, x: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the result for one of x."""

@@ -1,0 +1,85 @@
+"""Chains of plans: the same results as one by one, in one launch, on any number of threads."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import fastpool
+from fastpool import runtime
+from fastpool.kernels.calls import ALONE, HEAD
+from fastpool.onnx.ops.prepared import Prepared
+from fastpool.plans.chain import Chain
+
+
+def noise(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def layers(shape, count):
+    """Give runs of convolutions that feed one another, of all sizes and algorithms, and the arrays between them."""
+    arrays, runs = [noise(0, *shape)], []
+    for seed in range(1, count + 1):
+        taps = (1, 3, 5)[seed % 3]
+        channels, into = arrays[-1].shape[1], (40, 8, 24)[seed % 3]
+        weight = noise(seed, into, channels, taps, taps) / channels
+        made = Prepared(weight, noise(-seed % 100, into), 1, taps // 2, 1, 1, "zeros", (0.0, None), "auto")
+        arrays.append(np.zeros((shape[0], into, *shape[2:]), np.float32))
+        runs.append(made.task(arrays[-2], None, arrays[-1]))
+    return runs, arrays
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 16, 31, 29), (1, 8, 80, 64)])
+def test_a_chain_is_its_runs_one_by_one(shape):
+    runs, arrays = layers(shape, 7)
+    for run in runs:
+        run()
+    wanted = [array.copy() for array in arrays[1:]]
+    chain = Chain(runs)
+    for threads in range(1, runtime.engine().maximum + 1):
+        for array in arrays[1:]:
+            array[...] = np.nan
+        with fastpool.threads(threads):
+            chain()
+        for found, array in zip(arrays[1:], wanted, strict=True):
+            np.testing.assert_array_equal(found, array)
+
+
+def test_small_steps_are_not_shared_and_large_ones_are():
+    small, large = Chain(layers((1, 3, 2, 2), 1)[0]), Chain(layers((1, 8, 80, 64), 2)[0])
+    assert small._steps[:, ALONE].all()
+    assert not large._steps[:, ALONE].any()
+
+
+@pytest.mark.parametrize("place", range(7))
+def test_addresses_stand_where_kernels_read_them(place):
+    names = "x", "weights", "bias", "residual", "out", "indices", "filters"
+    chain = Chain(layers((1, 8, 9, 9), 2)[0])
+    before = chain._steps.copy()
+    chain.place(1, place, 4711)
+    (changed,) = np.unique(np.nonzero(before != chain._steps)[1])
+    assert changed == list(HEAD).index(names[place])
+
+
+def test_chains_of_several_callers():
+    chains = [layers((1, 16, 40, 40), 5) for _ in range(4)]
+    for runs, _ in chains:
+        for run in runs:
+            run()
+    wanted, met, wrong = chains[0][1][-1].copy(), threading.Barrier(4), []
+
+    def call(runs, arrays):
+        chain = Chain(runs)
+        met.wait(60)
+        for _ in range(50):
+            arrays[-1][...] = np.nan
+            chain()
+            if not np.array_equal(arrays[-1], wanted):
+                wrong.append(1)
+
+    callers = [threading.Thread(target=call, args=made) for made in chains]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
