@@ -108,6 +108,8 @@ SHARED_BYTES = 2 * 1024 * 1024
 SCRATCH_LIMIT = 16 * 1024 * 1024
 #: More than this is never taken for the shared copy: tiles may read a little beyond its end.
 SHARED_LIMIT = SCRATCH_LIMIT - 4096
+#: Threads that a call may use at most.
+THREADS = int(config.NUMBA_NUM_THREADS)
 #: Tasks that a plan aims at: enough that eight threads end together (the last task of one costs 1/8 of its share).
 TASKS = 64
 #: Bytes of transformed tiles and products that a task of the Winograd convolution keeps in the level-2 cache.
@@ -116,10 +118,9 @@ WINOGRAD_PRIVATE_BYTES = 640 * 1024
 CACHED_INPUT_BYTES = 16 * 1024 * 1024
 #: Tasks of a direct convolution, four a thread: 1x1 64->256 on 56x56 takes 1046 us in 64 tasks and 802 in 8, as a task
 #: reads its pixels from memory in strips of the channels, which the hardware foresees the better the longer they are.
-DIRECT_TASKS = max(8, 4 * config.NUMBA_NUM_THREADS)
+DIRECT_TASKS = max(8, 4 * THREADS)
 
 
 def even_shares(tasks: int) -> float:
     """Factor by which the time grows because equal tasks cannot be shared evenly among the threads."""
-    threads = int(config.NUMBA_NUM_THREADS)
-    return -(-tasks // threads) * threads / tasks
+    return -(-tasks // THREADS) * THREADS / tasks

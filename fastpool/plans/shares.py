@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastpool.kernels.tiles import TASKS
+from fastpool.kernels.tiles import TASKS, THREADS
+from fastpool.plans.problem import ceil_div
 
 #: Elements that a task reads, or taps that it brings, at least: 10 us, many times what taking a task costs.
 TASK_WORK = 16 * 1024
@@ -13,4 +14,6 @@ def shares(planes: int, rows: int, work: int) -> tuple[int, int]:
     if work >= 4 * TASK_WORK and planes < TASKS:
         pieces = min(rows, -(-TASKS // planes), work // TASK_WORK)
         return 1, -(-rows // pieces)
-    return max(1, min(-(-TASK_WORK // work), planes), planes // (4 * TASKS)), rows
+    tasks = -(-planes // max(1, min(-(-TASK_WORK // work), planes), planes // (4 * TASKS)))
+    # As many for each thread: 7 tasks on two threads take as long as 8 of the same size, which would be smaller.
+    return -(-planes // min(planes, ceil_div(tasks, THREADS) * THREADS)), rows
