@@ -244,7 +244,7 @@ def smallest_parameters(suite_class: type) -> list[tuple[str, ...]]:
     """Return the smallest case of each kind, with all other parameters that are not skipped."""
     names, *others = suite_class.params
     if names[0] not in all_cases():  # inputs of every operation
-        return list(itertools.product(names, *others))[:: 1 if len(others[0]) == 1 else 37]
+        return list(itertools.product(names, *others))[:: 1 if len(others[0]) == 1 else 61]
     smallest: dict[str, Case] = {}
     for case in sorted((all_cases()[name] for name in names), key=lambda case: case.flops):
         smallest.setdefault(case.kind, case)

@@ -12,8 +12,9 @@ import fastpool
 from fastpool import oracle_extras
 from fastpool.blocks import REDUCTIONS
 
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
+#: Medians have code of their own for each size of a block and each dtype: one tells of the others.
+OF_DTYPES = [(reduction, dtype) for reduction in REDUCTIONS for dtype in DTYPES[: 1 if reduction == "median" else None]]
 
 
 def check(x, block, reduction):
@@ -25,8 +26,7 @@ def check(x, block, reduction):
     return result
 
 
-@every_dtype
-@every_reduction
+@pytest.mark.parametrize(("reduction", "dtype"), OF_DTYPES)
 @pytest.mark.parametrize("rank", range(1, 7))
 def test_every_rank(rank, reduction, dtype):
     """Blocks of all axes, and of each choice of them, dividing the array or not, and larger than it."""
@@ -70,11 +70,10 @@ def test_strides_alignment_and_byte_order(layout, reduction):
 
 @pytest.mark.parametrize(
     ("dtype", "reduction"),
-    # Medians have code of their own for each size of a block and each dtype: two tell of the others.
     [
         pair
         for pair in itertools.product(["i1", "u1", "i4", "u8", "i8", "?"], REDUCTIONS)
-        if pair[1] != "median" or pair[0] in ("i1", "u8")
+        if pair[1] != "median" or pair[0] == "u8"
     ],
 )
 def test_integers(dtype, reduction):
@@ -103,8 +102,9 @@ def test_large_arrays(reduction):
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.data(), st.integers(0, 2**32 - 1), st.sampled_from(REDUCTIONS), st.sampled_from(DTYPES))
-def test_anything_equals_the_oracle(data, seed, reduction, dtype):
+@given(st.data(), st.integers(0, 2**32 - 1), st.sampled_from(OF_DTYPES))
+def test_anything_equals_the_oracle(data, seed, reduction_of_dtype):
+    reduction, dtype = reduction_of_dtype
     shape = tuple(data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=5)))
     block = tuple(data.draw(st.integers(1, 4)) for _ in shape)
     make = data.draw(st.sampled_from([noise, integers, with_ties_and_nan]))

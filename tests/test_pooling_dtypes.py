@@ -1,5 +1,6 @@
 """Poolings of integers, bool, float16 and bfloat16 against the oracle, and the machine code of their kernels."""
 
+import functools
 import itertools
 import re
 import sys
@@ -43,7 +44,7 @@ WHOLE = (*INTEGERS, np.bool_)
 DTYPES = (*WHOLE, *HALVES)
 name_of = lambda dtype: np.dtype(dtype).name  # noqa: E731
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
-some_dtypes = pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.bool_, *HALVES], ids=name_of)
+some_dtypes = pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.bool_, *HALVES], ids=name_of)
 every_rank = pytest.mark.parametrize("rank", RANKS)
 EXTREMA = ("max", "max and where", "min", "min and where")
 
@@ -73,6 +74,10 @@ WINDOWS = (
 )
 #: Sums and norms of these integers are compiled here: the others are widened by the same code.
 SUMMED = (np.int8, np.uint16, np.int64, np.uint64, np.bool_, *HALVES)
+#: Minima of these: the others differ from maxima in the comparison alone.
+MINIMA = (np.int8, np.uint16, np.uint64, np.bool_, *HALVES)
+#: Norms of these: elements are widened as they are for means, and what is combined is a float.
+NORMED = (np.int8, np.float16)
 
 
 def at_every_width(rank, dtype, step=1):
@@ -88,11 +93,20 @@ def at_every_width(rank, dtype, step=1):
 # ---------------------------------------------------------------------------------------------------------- results
 
 
+def dtypes_of(reduction, rank):
+    """Dtypes in which a reduction is computed here."""
+    # Ranks differ in their windows, not in what elements are: one integer and one 16-bit float tell of the others.
+    if rank != 2 or reduction[0] == "L":
+        return NORMED
+    if reduction in EXTREMA:
+        return MINIMA if reduction == "min" else DTYPES
+    return SUMMED
+
+
 CASES = [
     (reduction, rank, dtype)
     for reduction, rank in itertools.product(REDUCTIONS, RANKS)
-    # Ranks differ in their windows, not in what elements are: one integer and one 16-bit float tell of the others.
-    for dtype in ((np.int8, np.float16) if rank != 2 else DTYPES if reduction in EXTREMA else SUMMED)
+    for dtype in dtypes_of(reduction, rank)
 ]
 
 
@@ -112,7 +126,7 @@ def test_every_reduction(reduction, rank, dtype):
 
 
 @some_dtypes
-@pytest.mark.parametrize("reduction", ["max", "min", "sum", "mean"])
+@pytest.mark.parametrize("reduction", ["max", "sum", "mean"])
 def test_every_width_and_stride(reduction, dtype):
     for x, windows in at_every_width(2, dtype):
         for stride in (1, 2, 3):
@@ -121,9 +135,15 @@ def test_every_width_and_stride(reduction, dtype):
             assert_close(reduce(fastpool, 2, reduction, surrounded(x[:1, :2]), **options), expected)
 
 
-@pytest.mark.parametrize("dtype", SUMMED, ids=name_of)
-@every_rank
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    ("name", "rank", "dtype"),
+    [
+        (name, rank, dtype)
+        for name, rank in itertools.product(OTHERS, RANKS)
+        for dtype in (SUMMED if rank == 2 and " L" not in name else NORMED)
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_adaptive_and_global(name, rank, dtype):
     for seed, sizes in enumerate([(1, 1, 1), (2, 7, 9), (3, 2, 70), (1, 40, 70), (2, 1, 2100)]):
         x = values(seed, (2, 5, *sizes[-rank:]), dtype)
@@ -131,21 +151,31 @@ def test_adaptive_and_global(name, rank, dtype):
             assert_close(OTHERS[name](fastpool, rank, part), OTHERS[name](oracle, rank, np.array(part)))
 
 
-@every_dtype
+@functools.cache
+def of_layouts(dtype):
+    """Give x, and reductions of it with their arguments and results."""
+    x, found = values(1, (2, 3, 7, 70), dtype), []
+    for reduction, windows in itertools.product(("max", "min and where", "sum"), WINDOWS[1:4]):
+        options = {key: per_axis(value, 2) for key, value in windows.items()}
+        found.append((reduction, options, reduce(oracle, 2, reduction, x, **options)))
+    return x, found
+
+
+@pytest.mark.parametrize("dtype", SUMMED, ids=name_of)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_strides_alignment_and_byte_order(layout, dtype):
     if "byte" in layout and dtype not in (*WHOLE, np.float16):
         pytest.skip("other packages' dtypes have one byte order")
-    x = values(1, (2, 3, 7, 70), dtype)
-    for reduction, windows in itertools.product(("max", "min and where", "sum"), WINDOWS[1:4]):
-        options = {key: per_axis(value, 2) for key, value in windows.items()}
-        expected = reduce(oracle, 2, reduction, x, **options)
+    x, found = of_layouts(dtype)
+    for reduction, options, expected in found:
         assert_close(reduce(fastpool, 2, reduction, LAYOUTS[layout](x), **options), expected)
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.data(), st.sampled_from(RANKS), st.sampled_from(SUMMED), st.sampled_from(sorted(REDUCTIONS)))
-def test_anything_equals_the_oracle(data, rank, dtype, reduction):
+@given(st.data(), st.sampled_from(RANKS), st.sampled_from(sorted(REDUCTIONS)))
+def test_anything_equals_the_oracle(data, rank, reduction):
+    dtype = data.draw(st.sampled_from(NORMED if reduction[0] == "L" else SUMMED))
+
     def numbers(low, high):
         return tuple(data.draw(st.tuples(*[st.integers(low, high)] * rank)))
 
@@ -163,7 +193,7 @@ def test_anything_equals_the_oracle(data, rank, dtype, reduction):
 def check_guarded_memory(name):
     """Require results of arrays that begin or end at a forbidden page."""
     dtype = next(dtype for dtype in DTYPES if name_of(dtype) == name)
-    for reduction in ("max", "max and where", "min", "sum", "mean", "L2", "L3"):
+    for reduction in ("max", "max and where", "sum", "mean"):
         for index, (x, windows) in enumerate(at_every_width(2, dtype, 1 if reduction == "max" else 3)):
             memory, at_end = GuardedMemory(), index % 2 == 0
             expected = reduce(oracle, 2, reduction, x, **windows)
@@ -189,11 +219,12 @@ def test_not_a_byte_beyond_any_array_is_touched(dtype):
 @every_dtype
 def test_dtypes_are_those_of_numpy(dtype):
     x, windows = np.ones((1, 2, 4, 5), dtype), ((2, 3), 2)
-    assert fastpool.max_pool2d(x, *windows).dtype == fastpool.min_pool2d(x, *windows).dtype == x.max().dtype == dtype
-    assert fastpool.global_max_pool2d(x).dtype == fastpool.adaptive_max_pool2d(x, 2).dtype == dtype
+    none = x[:0]  # which needs no code
+    assert fastpool.max_pool2d(none, *windows).dtype == fastpool.min_pool2d(none, *windows).dtype == x.max().dtype
+    assert fastpool.global_max_pool2d(none).dtype == fastpool.adaptive_max_pool2d(none, 2).dtype == dtype
     mean = np.dtype(np.float64 if dtype in WHOLE else dtype)
-    assert fastpool.avg_pool2d(x, *windows).dtype == fastpool.adaptive_avg_pool2d(x, 2).dtype == mean
-    assert fastpool.lp_pool2d(x, 2, *windows).dtype == fastpool.global_avg_pool2d(x).dtype == mean
+    assert fastpool.avg_pool2d(none, *windows).dtype == fastpool.adaptive_avg_pool2d(none, 2).dtype == mean
+    assert fastpool.lp_pool2d(none, 2, *windows).dtype == fastpool.global_avg_pool2d(none).dtype == mean
     total = fastpool.sum_pool2d(x, *windows)
     assert total.dtype == (x.sum().dtype if dtype in WHOLE else dtype)
     np.testing.assert_array_equal(total, np.full((1, 2, 2, 2), 6, total.dtype))
@@ -287,11 +318,10 @@ def check_processor(bits):
     """Require right results with vectors of so many bits."""
     assert fastpool.info()["vector_bits"] == bits
     check_roundings()
-    for dtype in (np.uint8, np.int16, *HALVES):
-        for reduction in ("max", "sum"):
-            for x, windows in at_every_width(2, dtype, 7):
-                expected = reduce(oracle, 2, reduction, x, **windows)
-                assert_close(reduce(fastpool, 2, reduction, surrounded(x), **windows), expected)
+    for dtype, reduction in zip((np.uint8, np.int16, *HALVES), itertools.cycle(("max", "sum")), strict=False):
+        for x, windows in at_every_width(2, dtype, 7):
+            expected = reduce(oracle, 2, reduction, x, **windows)
+            assert_close(reduce(fastpool, 2, reduction, surrounded(x), **windows), expected)
 
 
 def test_sums_are_carried_in_float32():

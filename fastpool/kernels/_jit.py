@@ -151,7 +151,7 @@ def routine(layout: Layout, *arguments: Any) -> Any:
 
 def device(function: Any) -> Any:
     """A function that routines call; compiled and inlined with them."""
-    return numba.njit(function, error_model="numpy", boundscheck=False)
+    return numba.njit(function, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def launcher(function: Any) -> Any:

@@ -66,6 +66,7 @@ def _small_windows(operations: Sequence[str]) -> list[Shape]:
         for step in sorted({1, min(2, window[0]), window[0]})
         for stride in (1, 2)
         for group in groups_in_registers(window[1], stride)
+        if group > 1 or step == 1  # a row alone has no next
         for narrow in (False, True)
     ]
 

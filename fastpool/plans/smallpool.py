@@ -98,8 +98,8 @@ def plan_small(problem: Pooling) -> Plan:
     row_tasks = -(-height.out // rows_per_task)
     lanes, narrow = _vector_of(problem, width)
     stores = -(-width.out // lanes)
-    step = min(height.stride, height.kernel)
     group = _group_of(problem, height, width, height.out // row_tasks, stores)
+    step = min(height.stride, height.kernel) if group > 1 else 1  # a row alone has no next: one code for all
     variant = variant_of(problem.variant, group, step, stride, narrow)
     code = Code(small_pool, element, (variant, height.kernel, width.kernel))
     padded = range((height.out - 1) * height.stride + height.kernel)
