@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 
 from bench.operations import INPUTS, OPERATIONS, Run, prepare
-from bench.suite import DTYPES, THREADS, WARM_UP, thread_count
+from bench.suite import ALL, DTYPES, THREADS, WARM_UP, thread_count
 from bench.timing import measure_call
 
 _TINY, *_LAYERS = INPUTS
+_CHOSEN = (_LAYERS, DTYPES, THREADS) if os.environ.get(ALL) else (_LAYERS[-1:], DTYPES, THREADS[:1])
 
 
 @lru_cache(maxsize=1)
@@ -22,9 +24,9 @@ def _warmed_up(operation: str, input_name: str, dtype: str, threads: str) -> Run
 
 
 class Operation:
-    """Operations on the inputs of two layers; results in new arrays."""
+    """Operations on the input of a layer, or of two; results in new arrays."""
 
-    params = (list(OPERATIONS), _LAYERS, DTYPES, THREADS)
+    params = (list(OPERATIONS), *_CHOSEN)
     param_names = ("operation", "input", "dtype", "threads")
     timeout = 300.0
     skip_params = ()

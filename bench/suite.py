@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 
-from bench.cases import Case, all_cases, make_arrays
+from bench.cases import Case, all_cases, make_arrays, representatives
 from bench.engines import ENGINES, Run
 from bench.limits import Limits, Meter
 from bench.machine import cpu_count
@@ -23,6 +23,7 @@ DTYPES = ["float32", "float64"]
 THREADS = ["all", "1"]
 CHEAP_FLOPS, CHEAP_BYTES = 150e6, 8e6  # cases above either are measured in float32 and on all threads only
 CHEAP_ONLY = "FASTPOOL_BENCH_CHEAP_ONLY"  # environment variable: leave out the costly cases altogether
+ALL = "FASTPOOL_BENCH_ALL"  # environment variable: every layer, not only the first of each kind
 WARM_UP = 0.03  # seconds
 ROUNDS = 3
 
@@ -54,6 +55,11 @@ def limits(dtype: str, threads: str) -> Limits:
 def cheap(case: Case) -> bool:
     """Tell whether a case is measured in both dtypes."""
     return case.flops <= CHEAP_FLOPS and case.bytes("float64") <= CHEAP_BYTES
+
+
+def figure(value: float) -> float:
+    """Round to four digits: asv prints all that a tracked value has, and no measurement has more."""
+    return float(f"{value:.4g}")
 
 
 class Suite(ABC):
@@ -91,11 +97,11 @@ class RateSuite(_Rated):
 
     def track_gflops(self, case: str, dtype: str, threads: str) -> float:
         """Operations by definition."""
-        return 1e-9 * self.rate(all_cases()[case].flops)
+        return figure(1e-9 * self.rate(all_cases()[case].flops))
 
     def track_gbytes(self, case: str, dtype: str, threads: str) -> float:
         """Bytes of input, weights and output, each once."""
-        return 1e-9 * self.rate(all_cases()[case].bytes(dtype))
+        return figure(1e-9 * self.rate(all_cases()[case].bytes(dtype)))
 
     track_gflops.unit = "GFLOP/s"  # type: ignore[attr-defined]
     track_gbytes.unit = "GB/s"  # type: ignore[attr-defined]
@@ -111,11 +117,11 @@ class PeakSuite(_Rated):
 
     def track_percent_of_peak(self, case: str, dtype: str, threads: str) -> float:
         """Share of the machine's fused multiply-adds; above 100 where Winograd carries out fewer."""
-        return 100 * self.rate(all_cases()[case].flops) / self.limits.flops
+        return figure(100 * self.rate(all_cases()[case].flops) / self.limits.flops)
 
     def track_percent_of_copy(self, case: str, dtype: str, threads: str) -> float:
         """Share of what the machine copies from memory to memory; above 100 where data stay in a cache."""
-        return 100 * self.rate(all_cases()[case].bytes(dtype)) / self.limits.copy
+        return figure(100 * self.rate(all_cases()[case].bytes(dtype)) / self.limits.copy)
 
     track_percent_of_peak.unit = track_percent_of_copy.unit = "%"  # type: ignore[attr-defined]
 
@@ -135,7 +141,7 @@ class RatioSuite(Suite):
         """Measure in turns and return the median of the rounds' ratios."""
         blocks = {name: lambda run=run: measure_call(run) for name, run in self.runs.items()}
         times = measure_in_turns(blocks, ROUNDS)
-        return median_ratio(times["numpy"], times["fastpool"])
+        return figure(median_ratio(times["numpy"], times["fastpool"]))
 
 
 class MemorySuite(Suite):
@@ -154,8 +160,12 @@ class MemorySuite(Suite):
 def parameters(
     cases: Iterable[Case], threads: Sequence[str] = THREADS
 ) -> tuple[list[list[str]], list[tuple[str, ...]]]:
-    """Return asv's `params` and `skip_params`: costly cases in float32 on all threads only, or not at all."""
-    cases = [case for case in cases if cheap(case) or not os.environ.get(CHEAP_ONLY)]
+    """Return asv's `params` and `skip_params`, of the first layer of each kind unless all are asked for.
+
+    Costly cases are measured in float32 on all threads only, or not at all.
+    """
+    chosen = all_cases() if os.environ.get(ALL) else {case.id for case in representatives()}
+    cases = [case for case in cases if case.id in chosen and (cheap(case) or not os.environ.get(CHEAP_ONLY))]
     skipped = [
         (case.id, dtype, count)
         for case in cases

@@ -17,14 +17,14 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# Compiling makes millions of objects and no garbage worth going through all the tests for, an eighth of the time.
-gc.set_threshold(50_000, 20, 20)
-
 import fastpool
 from fastpool import layer, oracle, runtime
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct, private, smallpool
+
+# Compiling makes millions of objects and no garbage worth going through all the tests for, an eighth of the time.
+gc.set_threshold(50_000, 20, 20)
 
 #: Largest error of a result, as a part of its largest element.
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12, np.dtype(np.float16): 2.0**-10}

@@ -1,7 +1,7 @@
 """The benchmarks: their cases, baselines and engines are right, and every one of them still runs."""
 
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 import itertools
 import json
@@ -29,6 +29,7 @@ from bench.cases import (
     make_arrays,
     output_size,
     pool_cases,
+    representatives,
 )
 from bench.engines import ENGINES
 from bench.peers import UnsupportedError
@@ -229,14 +230,21 @@ def test_every_engine_equals_the_oracle(name, dtype, monkeypatch):
 PREFIXES = ("time_", "track_", "timeraw_", "peakmem_")
 
 
-def benchmarks() -> list[tuple[type, str]]:
+def benchmarks(everything: bool = True) -> list[tuple[type, str]]:
     """Find what asv finds: methods of the classes in ``bench/benchmark_*.py`` whose names begin as asv wants it."""
     found = []
-    for module in pkgutil.iter_modules(bench.__path__):
-        if module.name.startswith("benchmark_"):
-            for item in vars(importlib.import_module(f"bench.{module.name}")).values():
-                if isinstance(item, type) and not inspect.isabstract(item):
-                    found += [(item, name) for name in dir(item) if name.startswith(PREFIXES)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(suite.CHEAP_ONLY, raising=False)
+        patch.setenv(suite.ALL, "1" if everything else "")
+        for module in pkgutil.iter_modules(bench.__path__):
+            if module.name.startswith("benchmark_"):
+                # A copy of the module, as its parameters are those of the environment.
+                spec = importlib.util.find_spec(f"bench.{module.name}")
+                copy = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(copy)
+                for item in vars(copy).values():
+                    if isinstance(item, type) and not inspect.isabstract(item):
+                        found += [(item, name) for name in dir(item) if name.startswith(PREFIXES)]
     return found
 
 
@@ -270,10 +278,16 @@ def test_every_benchmark_runs(suite_class, method, monkeypatch):
             assert 0 < value < float("inf")
 
 
+def measured_by(found) -> set[str]:
+    """Layers and operations that benchmarks measure."""
+    return {name for item, _ in found if hasattr(item, "params") for name in item.params[0]}
+
+
 def test_benchmarks_cover_every_case_and_every_public_operation():
-    measured = {name for item, _ in benchmarks() if hasattr(item, "params") for name in item.params[0]}
     public = {name for name in dir(fastpool) if not name.startswith("_") and callable(getattr(fastpool, name))}
-    assert measured == set(all_cases()) | public - {"info", "threads", "get_num_threads", "set_num_threads"}
+    operations = public - {"info", "threads", "get_num_threads", "set_num_threads"}
+    assert measured_by(benchmarks()) == set(all_cases()) | operations
+    assert measured_by(benchmarks(everything=False)) == {case.id for case in representatives()} | operations
 
 
 def test_what_benchmarks_share_is_no_benchmark():
