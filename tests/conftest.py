@@ -19,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import fastpool
 from fastpool import layer, oracle, runtime
+from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct, private, smallpool
@@ -397,6 +398,12 @@ def always_parallel(monkeypatch):
 def rows_alone(monkeypatch):
     """Let small windows do a row at a time: each size of a group is code of its own, `test_small_windows` has all."""
     monkeypatch.setattr(smallpool, "groups_in_registers", lambda *_: [1])
+
+
+@pytest.fixture
+def whole_vectors(monkeypatch):
+    """Let small windows never take half vectors, which are code of their own: tests of every width have them."""
+    monkeypatch.setattr(smallpool, "_vector_of", lambda problem, width: (lanes_for(problem.element), False))
 
 
 @pytest.fixture(scope="module")

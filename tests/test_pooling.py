@@ -156,6 +156,7 @@ GRID = list(
 )
 
 
+@pytest.mark.usefixtures("whole_vectors")
 @every_dtype
 @every_reduction
 def test_every_argument(reduction, dtype):
@@ -178,6 +179,7 @@ def test_every_argument(reduction, dtype):
     assert count > 80
 
 
+@pytest.mark.usefixtures("whole_vectors")
 @every_dtype
 @every_reduction
 def test_windows_that_see_no_input(reduction, dtype):

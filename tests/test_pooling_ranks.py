@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import fastpool
 from fastpool import oracle
 
-pytestmark = pytest.mark.usefixtures("rows_alone")
+pytestmark = pytest.mark.usefixtures("rows_alone", "whole_vectors")
 
 RANKS = (1, 2, 3)
 SIZES = (5, 6, 19)  #: of depth, height and width
