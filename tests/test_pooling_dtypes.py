@@ -72,7 +72,7 @@ WINDOWS = (
     {"kernel_size": (2, 1, 11), "stride": 2, "padding": "same_lower"},
     {"kernel_size": (2, 2, 3), "stride": (2, 2, 3), "dilation": (1, 2, 3), "padding": "same"},
 )
-#: Sums and norms of these integers are compiled here: the others are widened by the same code.
+#: Sums and means of these integers are compiled here: the others are widened by the same code.
 SUMMED = (np.int8, np.uint16, np.int64, np.uint64, np.bool_, *HALVES)
 #: Minima of these: the others differ from maxima in the comparison alone.
 MINIMA = (np.int8, np.uint16, np.uint64, np.bool_, *HALVES)

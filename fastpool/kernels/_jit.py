@@ -150,7 +150,7 @@ def routine(layout: Layout, *arguments: Any) -> Any:
 
 
 def device(function: Any) -> Any:
-    """A function that routines call; compiled and inlined with them."""
+    """A function that routines call; compiled and inlined with them, and with no way in from Python or C."""
     return numba.njit(function, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
