@@ -19,6 +19,7 @@ from fastpool.kernels.ceilings import ACCUMULATORS, peak, stream_copy, stream_re
 from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
 from fastpool.kernels.direct import direct, row_of_tiles
 from fastpool.kernels.fractional import fractional, fractional_indices
+from fastpool.kernels.gemv import COLUMN_ROWS, ROW_VECTORS, ROWS, gemv
 from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
 from fastpool.kernels.pack import pack_channel, pack_input, pack_weights
 from fastpool.kernels.pool import VARIANTS, pool
@@ -102,6 +103,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "fractional": (fractional, (("max", 1, 1),)),
     "fractional_indices": (fractional_indices, (("max", 1, 1),)),
     "unpool": (unpool, _ANY),
+    "gemv": (gemv, (("rows", ROW_VECTORS, ROWS), ("columns", COLUMN_ROWS, 1))),
     "sorted_median": (
         sorted_median,
         tuple((source, 1, taps) for source in _SOURCES for taps in range(1, LARGEST_SORTED + 1)),

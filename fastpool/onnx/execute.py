@@ -13,6 +13,7 @@ from fastpool.onnx.limits import check_shape
 from fastpool.onnx.ops import OPERATORS, Kernel, Value
 from fastpool.onnx.ops.fallback import ALGORITHM, evaluate, fallback
 from fastpool.onnx.ops.operator import Inputs
+from fastpool.onnx.ops.prepared import Packed
 
 
 def bind(node: Node, inputs: Inputs, limit: int, may_fall_back: bool = True) -> Kernel | None:
@@ -61,7 +62,10 @@ def compute(node: Node, given: Sequence[Any], limit: int, may_fall_back: bool = 
         return evaluate(node, {name: array for name, array in feeds.items() if name})
     results = [np.empty(value.shape, value.dtype) if value.data is None else value.data for value in kernel.outputs]
     scratch = [np.empty(value.shape, value.dtype) for value in kernel.scratch]
-    ready = [None if array is None else np.ascontiguousarray(array).reshape(array.shape) for array in given]
+    ready = [
+        array if array is None or isinstance(array, Packed) else np.ascontiguousarray(array).reshape(array.shape)
+        for array in given
+    ]
     if any(value.data is None for value in kernel.outputs):
         task = kernel.make(ready, [*results, *scratch])
         if task is not None:

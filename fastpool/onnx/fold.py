@@ -13,6 +13,8 @@ from fastpool.onnx.execute import compute
 from fastpool.onnx.graph import Graph, Node, changed, users_of, without_unused
 from fastpool.onnx.ops.normalisation import check_inference, folded
 from fastpool.onnx.ops.pooling import has_constant_divisor
+from fastpool.onnx.ops.prepared import handed_over
+from fastpool.onnx.tensors import empty
 
 #: Bytes of computed constants, as a multiple of those they come from, that are kept rather than computed in each plan.
 _GROWTH = 4
@@ -26,6 +28,17 @@ def fold(graph: Graph, may_fall_back: bool) -> None:
     _drop_identities(graph)
     _fold_into_weights(graph)
     without_unused(graph)
+    _hand_over(graph)
+
+
+def _hand_over(graph: Graph) -> None:
+    """Let convolutions have their weights for themselves, which they need not keep as they are once they are packed."""
+    users = users_of(graph.nodes, graph.outputs)
+    for node in graph.nodes:
+        name = node.inputs[1] if node.op == "Conv" and not node.domain and len(node.inputs) > 1 else ""
+        array = graph.constants.get(name)
+        if array is not None and users[name] == 1 and array.dtype in FLOATS and 3 <= array.ndim <= 5:
+            graph.constants[name] = handed_over(array)
 
 
 def _compute_constants(graph: Graph, may_fall_back: bool) -> None:
@@ -120,10 +133,10 @@ def _scaled(graph: Graph, conv: Node, node: Node, users: Counter[str]) -> Node |
     if transposed:
         parts = weight.reshape(groups, -1, *weight.shape[1:])
         by = factor.reshape(groups, 1, -1, *(1,) * (weight.ndim - 2))
-        scaled = np.multiply(parts, by, dtype=np.float64).astype(weight.dtype).reshape(weight.shape)
+        scaled = _product(parts, by).reshape(weight.shape)
     else:
         by = factor.reshape(-1, *(1,) * (weight.ndim - 1))
-        scaled = np.multiply(weight, by, dtype=np.float64).astype(weight.dtype)
+        scaled = _product(weight, by)
     added = summand if bias is None else bias.astype(np.float64) * factor + summand
     names = _fresh(graph, node.outputs[0])
     if np.all(factor == 1):
@@ -143,6 +156,13 @@ def _scaled(graph: Graph, conv: Node, node: Node, users: Counter[str]) -> Node |
         merged=(*conv.merged, node.op),
         state={},
     )
+
+
+def _product(weight: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Multiply in float64, without a whole array of these: only NumPy's small buffers are as wide."""
+    out = empty(weight.shape, weight.dtype)
+    np.multiply(weight, factor, out=out, dtype=np.float64, casting="unsafe")
+    return out
 
 
 def _fresh(graph: Graph, name: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from fastpool.onnx.limits import check_bytes
 from fastpool.onnx.memory import ARENA, GIVEN, Step, lay_out
 from fastpool.onnx.ops.fallback import ALGORITHM
 from fastpool.onnx.ops.operator import OPERATORS, Kernel, Task, Value
+from fastpool.onnx.ops.prepared import Packed
 from fastpool.onnx.program import Program
 
 #: Bytes of a value that is computed while the plan is made.
@@ -266,6 +267,6 @@ def _within(memory: np.ndarray, offset: int, value: Value) -> np.ndarray:
 
 def _ready(array: np.ndarray) -> np.ndarray:
     """The array, or a copy, as kernels take it: contiguous and aligned."""
-    if array.flags.c_contiguous and array.flags.aligned:
+    if (array.flags.c_contiguous and array.flags.aligned) or isinstance(array, Packed):
         return array
     return np.array(array, order="C")

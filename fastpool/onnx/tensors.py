@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import stat
 from math import prod
@@ -15,6 +17,8 @@ from onnx import TensorProto, numpy_helper
 from fastpool.onnx.errors import ModelError
 from fastpool.onnx.limits import check_shape
 
+#: Bytes of an array from which it has pages of its own.
+_OWN_PAGES = 1 << 18
 #: Element types that are stored byte by byte as NumPy has them.
 _PLAIN = {
     TensorProto.FLOAT: "float32",
@@ -99,9 +103,25 @@ def _external(
         raise ModelError(f"{what}: cannot read {path}: {error.strerror or error}") from None
 
 
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """Uninitialised array. A large one has pages of its own, which the system gets back when it is dropped.
+
+    What the C library has in its heap it keeps, and fills only with what fits between what is still in use.
+    """
+    count = prod(shape)
+    if count * dtype.itemsize < _OWN_PAGES:
+        return np.empty(shape, dtype)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    pages = mmap.mmap(-1, count * dtype.itemsize, **private)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype).reshape(shape)
+
+
 def read_array(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """Read an array from where a file stands; its size was checked."""
-    array = np.empty(prod(shape), dtype)
+    array = empty((prod(shape),), dtype)
     if array.size and file.readinto(array.view(np.uint8).data) != array.nbytes:
         raise ModelError("the file became shorter while it was read")
     if np.little_endian:

@@ -45,6 +45,8 @@ def conv(node: Node, inputs: Inputs) -> Kernel:
     x, weight = required(node, inputs, "X", "W")
     bias = optional(inputs, 2)
     axes = checked(node, x, weight)
+    if weight.dtype != x.dtype:
+        raise ModelError(f"{node.label}: x and its weights must have the same dtype, got {x.dtype} and {weight.dtype}")
     if x.dtype not in FLOATS:
         return _half(node, inputs)
     window = window_of(node, axes, weight.shape[2:])

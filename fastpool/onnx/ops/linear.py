@@ -1,7 +1,8 @@
 """Gemm and MatMul.
 
-With constant weights they are convolutions of 1x1, whose pixels are the rows. NumPy's BLAS has threads of its own,
-which spin on for some milliseconds after their work and take the cores from the kernels that follow.
+One row times constant weights reads these as they lie. Of more rows they are convolutions of 1x1, whose pixels are the
+rows. NumPy's BLAS has threads of its own, which spin on for some milliseconds after their work and take the cores from
+the kernels that follow.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from fastpool import validation
 from fastpool.dtypes import FLOATS
 from fastpool.onnx.errors import ModelError, Unsupported
 from fastpool.onnx.graph import Node
 from fastpool.onnx.ops.elementwise import broadcast
-from fastpool.onnx.ops.operator import Arrays, Inputs, Kernel, Task, Value, operator, optional, required
+from fastpool.onnx.ops.operator import Arrays, Inputs, Kernel, Task, Value, operator, optional, planned, required
 from fastpool.onnx.ops.prepared import Prepared
+from fastpool.plans.linear import plan_gemv
 
 
 @operator("Gemm")
@@ -43,6 +46,8 @@ def gemm(node: Node, inputs: Inputs) -> Kernel:
     parameters = sum(prod(v.shape) for v in (b, c) if v is not None and v.data is not None)
     bias: Any = c.data if c is not None else np.zeros(columns, a.dtype)
     if b.data is not None and not turn_a and a.size and b.size and bias is not None and bias.shape[:-1] in ((), (1,)):
+        if rows == 1 and alpha == 1:
+            return _one_row(node, a, b, turn_b, bias * a.dtype.type(beta), shape, parameters)
         weight = b.data if turn_b else b.data.T
         if alpha != 1:
             weight = weight * b.dtype.type(alpha)
@@ -66,6 +71,20 @@ def gemm(node: Node, inputs: Inputs) -> Kernel:
         return task
 
     return Kernel([Value(shape, a.dtype)], make, "BLAS", rows * columns * inner, parameters)
+
+
+def _one_row(
+    node: Node, x: Value, weight: Value, by_rows: bool, bias: np.ndarray, shape: tuple[int, ...], parameters: int
+) -> Kernel:
+    """One row of x times a constant weight, which is (output, input) or (input, output)."""
+    low, high = validation.activation(node.bounds)
+    plan = plan_gemv(FLOATS[x.dtype], shape[-1], x.size, by_rows, low, high)
+    summand = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), shape[-1:]))
+
+    def make(arrays: Arrays, outputs: Arrays) -> Task:
+        return planned(plan, arrays[0], outputs[0], arrays[1], summand)
+
+    return Kernel([Value(shape, x.dtype)], make, "matrix times vector", shape[-1] * x.size, parameters)
 
 
 def _by_pixels(
@@ -94,6 +113,7 @@ def _by_pixels(
         result, turned, product = outputs
         task = found.task(turned.reshape(1, inner, 1, rows), None, product.reshape(1, columns, 1, rows))
         source, target = arrays[0].reshape(rows, inner).T, result.reshape(rows, columns)
+        assert task is not None
 
         def whole() -> None:
             np.copyto(turned, source)
@@ -119,6 +139,8 @@ def matmul(node: Node, inputs: Inputs) -> Kernel:
     shape = (*batch, *a.shape[-2:-1], *(b.shape[-1:] if b.rank > 1 else ()))
     parameters = prod(b.shape) if b.data is not None else 0
     if b.data is not None and b.rank == 2 and a.rank >= 2 and a.dtype in FLOATS and a.size and b.size:
+        if a.size == a.shape[-1]:
+            return _one_row(node, a, b, False, np.zeros(b.shape[1], a.dtype), shape, parameters)
         return _by_pixels(node, a, b.data.T, None, shape, b.data, parameters)
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:

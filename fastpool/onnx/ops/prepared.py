@@ -1,41 +1,109 @@
-"""Convolutions whose weights are constants: packed once for each form that a plan reads, called by address."""
+"""Convolutions whose weights are constants: packed once for each form that a plan reads, called by address.
+
+A network's weights are most of its memory. They are kept as plans read them; as they were given, only where a plan
+reads them so, or where nothing else tells them: Winograd's transforms cannot be undone to the last bit, and tiles with
+an infinity or NaN are computed from the filters themselves.
+"""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastpool import validation
 from fastpool.arrays import contiguous
+from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.explain import never_read
-from fastpool.layer import layer_for
+from fastpool.kernels import lanes
+from fastpool.kernels.tiles import TileShape
+from fastpool.layer import Layer, layer_for
 from fastpool.plans.chain import Run
 from fastpool.plans.convolution import Form
 from fastpool.plans.depthwise import PlainForm
+from fastpool.plans.linear import plan_gemv
 from fastpool.plans.winograd import WinogradForm
 
 #: Bounds of an activation, None for an open end.
 Bounds = tuple[float | None, float | None] | None
 
 
+class Weights:
+    """Constant weights of one convolution, in each form that a plan has asked for."""
+
+    def __init__(self, array: np.ndarray):
+        self.shape, self.dtype = array.shape, array.dtype
+        self._given: np.ndarray | None = array  # until there is a form that tells them, too
+        self._forms: dict[Form, tuple[np.ndarray, np.ndarray | None]] = {}
+
+    def given(self, layer: Layer) -> np.ndarray:
+        """Weights as they were given, contiguous."""
+        if self._given is not None:
+            return contiguous(self._given, layer.element)
+        form, (packed, filters) = next(iter(self._forms.items()))
+        if isinstance(form, TileShape):
+            return unpacked(packed, form, self.shape, layer.groups)
+        return packed if filters is None else filters
+
+    def packed(self, layer: Layer, form: Form) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights in a form, and as they were given where its plan needs them, too."""
+        found = self._forms.get(form)
+        if found is None:
+            array = self.given(layer)
+            found = layer.pack(array, form), array if isinstance(form, WinogradForm) else None
+            self._forms[form] = found
+            self._given = None
+        return found
+
+
+def unpacked(packed: np.ndarray, tile: TileShape, shape: tuple[int, ...], groups: int) -> np.ndarray:
+    """Weights as they were before they were packed for a register tile: (group, block, reduction, channel)."""
+    reduction = prod(shape[1:])
+    block = tile.block(lanes(ELEMENT_TYPES[packed.dtype]))
+    blocks = packed.reshape(groups, -1, reduction, block).transpose(0, 1, 3, 2)
+    return blocks.reshape(groups, -1, reduction)[:, : shape[0] // groups].reshape(shape)
+
+
+class Packed(np.ndarray):
+    """In place of an array of weights that has been handed over: its shape and dtype, without memory, and `weights`."""
+
+    weights: Weights
+
+
+def handed_over(array: np.ndarray) -> Packed:
+    """Give what stands for an array from now on. It reads as NaN: whoever reads it has not looked at what it is."""
+    found = np.broadcast_to(np.full((), np.nan, array.dtype), array.shape).view(Packed)
+    found.weights = Weights(array)
+    return found
+
+
 class Prepared:
     """A convolution of constant weights. Unlike `fastpool.Conv2d` it copies no weights that kernels can take."""
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray | None, *options: Any):
-        self.layer = layer_for(weight, weight.ndim - 2, *options, True)
         self.source = weight
-        self.weight = contiguous(weight, self.layer.element)
+        self.layer = layer_for(weight, weight.ndim - 2, *options, True)
+        self.weights = weight.weights if isinstance(weight, Packed) else Weights(weight)
         self.bias = self.layer.no_bias if bias is None else contiguous(bias, self.layer.element)
-        self._packed: dict[Form, np.ndarray] = {}
 
     def task(self, x: np.ndarray, residual: np.ndarray | None, out: np.ndarray) -> Run:
         """The call on contiguous arrays."""
+        if residual is None and self._is_one_window(x.shape):
+            rows = self.weights.packed(self.layer, PlainForm())[0]
+            layer = self.layer
+            plan = plan_gemv(layer.element, out.size, x.size, True, layer.low, layer.high)
+            return Run(plan, x, rows, self.bias, None, out)
         bound = self.layer.bind(x, residual is not None)
-        packed = self._packed.get(bound.form)
-        if packed is None:
-            packed = self._packed[bound.form] = self.layer.pack(self.weight, bound.form)
-        return Run(bound.plan, x, packed, self.bias, residual, out, None, self.weight)
+        packed, given = self.weights.packed(self.layer, bound.form)
+        return Run(bound.plan, x, packed, self.bias, residual, out, None, given)
+
+    def _is_one_window(self, x: tuple[int, ...]) -> bool:
+        """Whether all of x is one window, so that its weights are the rows of a matrix, by which x is multiplied."""
+        if x != (1, *self.weights.shape[1:]) or self.layer.groups != 1:
+            return False
+        axes, _ = self.layer.result_shape(never_read(x, self.layer.element.dtype))
+        return all(axis.out == 1 and axis.pad_begin == 0 and axis.dilation == 1 for axis in axes)
 
     def shape(self, x: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the result for one of x."""
@@ -45,6 +113,8 @@ class Prepared:
 
     def algorithm(self, x: tuple[int, ...], with_residual: bool) -> str:
         """How x is convolved, in a word or two."""
+        if not with_residual and self._is_one_window(x):
+            return "matrix times vector"
         form = self.layer.bind(never_read(x, self.layer.element.dtype), with_residual).form
         if isinstance(form, PlainForm):
             return "depthwise"
