@@ -18,6 +18,7 @@ from fastpool.kernels.blur import blur
 from fastpool.kernels.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
 from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
 from fastpool.kernels.direct import direct, row_of_tiles
+from fastpool.kernels.elementwise import BINARY, SMOOTH, UNARY, elementwise
 from fastpool.kernels.fractional import fractional, fractional_indices
 from fastpool.kernels.gemv import COLUMN_ROWS, ROW_VECTORS, ROWS, gemv
 from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
@@ -55,6 +56,9 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
 _FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
 #: What medians are taken of: the spec's elements, or integers that it widens (to float64).
 _SOURCES = ("", *(f"from {name}" for name in (*(x.numba_name for x in INTEGERS.values()), "uint64")))
+
+
+_TWO_OPERANDS = tuple(f"{name} {second}" for name in BINARY for second in ("plane", "array"))
 
 
 def _small_windows(operations: Sequence[str]) -> list[Shape]:
@@ -103,6 +107,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "fractional": (fractional, (("max", 1, 1),)),
     "fractional_indices": (fractional_indices, (("max", 1, 1),)),
     "unpool": (unpool, _ANY),
+    "elementwise": (elementwise, tuple((name, 1, 1) for name in (*UNARY, *SMOOTH, *_TWO_OPERANDS))),
     "gemv": (gemv, (("rows", ROW_VECTORS, ROWS), ("columns", COLUMN_ROWS, 1))),
     "sorted_median": (
         sorted_median,

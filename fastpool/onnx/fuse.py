@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fastpool.dtypes import FLOATS
 from fastpool.onnx.graph import Node, changed, users_of
-from fastpool.onnx.ops.elementwise import are_ordered, bounds_of
+from fastpool.onnx.ops.activation import are_ordered, bounds_of
 from fastpool.onnx.ops.operator import Value
 
 #: Operators that take an activation on their way to memory.

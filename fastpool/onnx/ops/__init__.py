@@ -1,6 +1,7 @@
 """Operators: a file for each family; importing this package enters them all in one table."""
 
 from fastpool.onnx.ops import (
+    activation,
     convolution,
     elementwise,
     linear,
@@ -17,6 +18,7 @@ __all__ = [
     "OPERATORS",
     "Kernel",
     "Value",
+    "activation",
     "convolution",
     "elementwise",
     "linear",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastpool.dtypes import FLOATS
+from fastpool.kernels.elementwise import SMOOTH
 from fastpool.onnx.errors import ModelError, Unsupported
 from fastpool.onnx.graph import Node
 from fastpool.onnx.ops.operator import (
@@ -18,90 +19,15 @@ from fastpool.onnx.ops.operator import (
     Value,
     constant,
     known,
+    numbers,
     operator,
-    optional,
     required,
+    unary,
 )
-from fastpool.onnx.ops.scaling import scales, scaling
+from fastpool.onnx.ops.pointwise import has_kernel, paired, pointwise
 from fastpool.onnx.tensors import dtype_of
 
 _BOOL = np.dtype(bool)
-
-
-def _numbers(node: Node, x: Value, kinds: str = "iuf") -> None:
-    if x.dtype.kind not in kinds or x.dtype.isbuiltin != 1:
-        raise Unsupported(f"elements of {x.dtype}")
-
-
-def _unary(x: Value, function: Callable[[np.ndarray, np.ndarray], object], **fields: Any) -> Kernel:
-    """A kernel of a function (x, out) that may write over x."""
-
-    def make(inputs: Arrays, outputs: Arrays) -> Task:
-        source, out = inputs[0], outputs[0]
-        return lambda: function(source, out)
-
-    return Kernel([Value(x.shape, x.dtype)], make, overwrites=(0,), **fields)
-
-
-def bounds_of(node: Node, inputs: Inputs) -> tuple[float | None, float | None] | None:
-    """Bounds of a Relu or a Clip, None if they are computed."""
-    if node.op == "Relu":
-        return 0.0, None
-    if node.version < 11:
-        low, high = (node.attributes.number(name, default) for name, default in (("min", -np.inf), ("max", np.inf)))
-        limit = float(np.finfo(np.float32).max)
-        return (None if low <= -limit else low), (None if high >= limit else high)
-    found: list[float | None] = []
-    for index in (1, 2):
-        value = optional(inputs, index)
-        if value is not None and value.data is None:
-            return None
-        if value is not None and value.size != 1:
-            raise ModelError(f"{node.label}: its bounds must be single numbers, got shape {value.shape}")
-        found.append(None if value is None else value.data.reshape(()).item())  # type: ignore[union-attr]
-    return found[0], found[1]
-
-
-@operator("Relu", "Clip")
-def clip(node: Node, inputs: Inputs) -> Kernel:
-    """Bounded elements."""
-    x = required(node, inputs, "X")[0]
-    _numbers(node, x)
-    bounds = bounds_of(node, inputs)
-    if bounds is None:
-
-        def make(arrays: Arrays, outputs: Arrays) -> Task:
-            source, *limits = arrays
-            out = outputs[0]
-
-            def task() -> None:
-                np.copyto(out, source)
-                for limit, ufunc in zip(limits, (np.maximum, np.minimum), strict=False):
-                    if limit is not None:
-                        ufunc(out, limit.reshape(()), out=out)
-
-            return task
-
-        return Kernel([Value(x.shape, x.dtype)], make)
-    low, high = bounds
-    if scales(x) and are_ordered(bounds):
-        return Kernel([Value(x.shape, x.dtype)], scaling(x, None, None, bounds, False), "depthwise 1x1")
-
-    def function(x: np.ndarray, out: np.ndarray) -> None:
-        if low is not None:
-            x = np.maximum(x, low, out=out, casting="unsafe")
-        if high is not None:
-            np.minimum(x, high, out=out, casting="unsafe")
-        elif low is None:
-            np.copyto(out, x)
-
-    return _unary(x, function)
-
-
-def are_ordered(bounds: tuple[float | None, float | None]) -> bool:
-    """Whether a kernel takes these bounds: no NaN, the lower one first."""
-    low, high = bounds
-    return (-np.inf if low is None else low) <= (np.inf if high is None else high)
 
 
 def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
@@ -134,79 +60,17 @@ _OF_NUMBERS = ("Neg", "Abs", "Sign")
 
 
 @operator(*_FUNCTIONS)
-def unary(node: Node, inputs: Inputs) -> Kernel:
+def function(node: Node, inputs: Inputs) -> Kernel:
     """A function of each element."""
     x = required(node, inputs, "X")[0]
     if node.op in _OF_NUMBERS:
-        _numbers(node, x)
+        numbers(node, x)
     elif x.dtype not in FLOATS:
         raise Unsupported(f"elements of {x.dtype}")
-    return _unary(x, _FUNCTIONS[node.op])
-
-
-@operator("HardSigmoid", "HardSwish")
-def hard_sigmoid(node: Node, inputs: Inputs) -> Kernel:
-    """A sigmoid of straight lines, and x times it."""
-    x = required(node, inputs, "X")[0]
-    if x.dtype not in FLOATS:
-        raise Unsupported(f"elements of {x.dtype}")
-    is_swish = node.op == "HardSwish"
-    alpha = 1 / 6 if is_swish else node.attributes.number("alpha", 0.2)
-    beta = 0.5 if is_swish else node.attributes.number("beta", 0.5)
-
-    def make(inputs: Arrays, outputs: Arrays) -> Task:
-        source, out = inputs[0], outputs[0]
-
-        def task() -> None:
-            np.multiply(source, alpha, out=out)
-            np.add(out, beta, out=out)
-            np.maximum(out, 0, out=out)
-            np.minimum(out, 1, out=out)
-            if is_swish:
-                np.multiply(out, source, out=out)
-
-        return task
-
-    return Kernel([Value(x.shape, x.dtype)], make, overwrites=() if is_swish else (0,))
-
-
-@operator("LeakyRelu", "PRelu", "ThresholdedRelu", "Elu")
-def leaky(node: Node, inputs: Inputs) -> Kernel:
-    """Another function of the elements below zero."""
-    x = required(node, inputs, "X")[0]
-    if x.dtype not in FLOATS:
-        raise Unsupported(f"elements of {x.dtype}")
-    output = Value(x.shape, x.dtype)
-    if node.op == "PRelu":
-        slope = required(node, inputs, "X", "slope")[1]
-        shape = slope.shape
-        if node.version < 7 and slope.rank == 1 and x.rank > 1:
-            shape = (-1, *(1,) * (x.rank - 2))
-        elif np.broadcast_shapes(shape, x.shape) != x.shape:
-            raise ModelError(f"{node.label}: slope must broadcast to {x.shape}, got {shape}")
-    alpha = node.attributes.number("alpha", {"LeakyRelu": 0.01}.get(node.op, 1.0))
-
-    def make(arrays: Arrays, outputs: Arrays) -> Task:
-        source, (out, below) = arrays[0], outputs
-        slopes = arrays[1].reshape(shape) if node.op == "PRelu" else alpha
-
-        def task() -> None:
-            if node.op == "ThresholdedRelu":
-                np.copyto(out, source)
-                np.copyto(out, 0, where=np.less_equal(source, alpha, out=below))
-                return
-            np.less(source, 0, out=below)
-            if node.op == "Elu":
-                np.minimum(source, 0, out=out)
-                np.expm1(out, out=out)
-                np.multiply(out, alpha, out=out)
-            else:
-                np.multiply(source, slopes, out=out)
-            np.copyto(out, source, where=np.logical_not(below, out=below))
-
-        return task
-
-    return Kernel([output], make, scratch=[Value(x.shape, _BOOL)])
+    name = node.op.lower()
+    if name in SMOOTH and has_kernel(x, name):
+        return pointwise(x, name)
+    return unary(x, _FUNCTIONS[node.op])
 
 
 def _quotient(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
@@ -237,6 +101,10 @@ _BINARY: dict[str, tuple[Callable[..., object], bool, str]] = {
 }
 
 
+#: Those that the kernel has.
+_PAIRED = ("Add", "Sub", "Mul", "Div")
+
+
 def broadcast(node: Node, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of several that are broadcast."""
     try:
@@ -250,15 +118,17 @@ def binary(node: Node, inputs: Inputs) -> Kernel:
     """A function of two elements, and the activation that was merged into an addition."""
     a, b = required(node, inputs, "A", "B")
     function, is_truth, kinds = _BINARY[node.op]
-    _numbers(node, a, kinds)
-    _numbers(node, b, kinds)
+    numbers(node, a, kinds)
+    numbers(node, b, kinds)
     if a.dtype != b.dtype and node.op != "Pow":
         raise ModelError(f"{node.label}: its inputs must have the same dtype, got {a.dtype} and {b.dtype}")
     turned = _legacy_shape(node, a, b)
     shape = broadcast(node, a.shape, turned)
     output = Value(shape, _BOOL if is_truth else a.dtype)
-    if node.op == "Add" and a.shape == turned == shape and node.bounds is not None and scales(a):
-        return Kernel([output], scaling(a, None, None, node.bounds, True), "depthwise 1x1")
+    if node.op in _PAIRED:
+        kernel = paired(node.op.lower(), a, b, turned, shape, node.bounds, node.op in ("Add", "Mul"))
+        if kernel is not None:
+            return kernel
     reshapes = turned != b.shape
     low, high = node.bounds or (None, None)
 
@@ -299,10 +169,14 @@ def several(node: Node, inputs: Inputs) -> Kernel:
     if not values:
         raise ModelError(f"{node.label} has no inputs")
     for value in values:
-        _numbers(node, value)
+        numbers(node, value)
         if value.dtype != values[0].dtype:
             raise ModelError(f"{node.label}: its inputs must have the same dtype, got {values[0].dtype}, {value.dtype}")
     shape = broadcast(node, *(value.shape for value in values))
+    if node.op == "Sum" and len(values) == 2:
+        kernel = paired("add", values[0], values[1], values[1].shape, shape, None, True)
+        if kernel is not None:
+            return kernel
     ufunc: Any = {"Max": np.maximum, "Min": np.minimum}.get(node.op, np.add)
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:
@@ -327,15 +201,15 @@ def several(node: Node, inputs: Inputs) -> Kernel:
 def logical_not(node: Node, inputs: Inputs) -> Kernel:
     """Negation."""
     x = required(node, inputs, "X")[0]
-    _numbers(node, x, "b")
-    return _unary(x, lambda x, out: np.logical_not(x, out=out))
+    numbers(node, x, "b")
+    return unary(x, lambda x, out: np.logical_not(x, out=out))
 
 
 @operator("Where")
 def where(node: Node, inputs: Inputs) -> Kernel:
     """One of two elements."""
     condition, x, y = required(node, inputs, "condition", "X", "Y")
-    _numbers(node, condition, "b")
+    numbers(node, condition, "b")
     if x.dtype != y.dtype or x.dtype.isbuiltin != 1:
         raise Unsupported(f"elements of {x.dtype} and {y.dtype}")
     shape = broadcast(node, condition.shape, x.shape, y.shape)
@@ -359,7 +233,7 @@ def cast(node: Node, inputs: Inputs) -> Kernel:
     if node.version < 6:
         raise Unsupported("a type by name")
     dtype = dtype_of(node.attributes.integer("to", 0), node.label)
-    _numbers(node, x, "iufb")
+    numbers(node, x, "iufb")
     if dtype.isbuiltin != 1 or dtype.kind not in "iufb":
         raise Unsupported(f"{x.dtype} to {dtype}")
     if x.data is not None:

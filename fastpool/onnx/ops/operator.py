@@ -172,3 +172,19 @@ def moved(output: Value, view: Callable[[np.ndarray], np.ndarray], **fields: Any
 def known(*arrays: np.ndarray) -> Kernel:
     """A kernel whose outputs are known already."""
     return Kernel([Value.of(array) for array in arrays], lambda inputs, outputs: None)
+
+
+def numbers(node: Node, x: Value, kinds: str = "iuf") -> None:
+    """Leave elements of other kinds to the fallback."""
+    if x.dtype.kind not in kinds or x.dtype.isbuiltin != 1:
+        raise Unsupported(f"elements of {x.dtype}")
+
+
+def unary(x: Value, function: Callable[[np.ndarray, np.ndarray], object], **fields: Any) -> Kernel:
+    """A kernel of a function (x, out) that may write over x."""
+
+    def make(inputs: Arrays, outputs: Arrays) -> Task:
+        source, out = inputs[0], outputs[0]
+        return lambda: function(source, out)
+
+    return Kernel([Value(x.shape, x.dtype)], make, overwrites=(0,), **fields)

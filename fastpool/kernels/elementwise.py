@@ -1,0 +1,121 @@
+"""Functions of each element, of one array or of two, in one pass.
+
+The first array is planes of as many elements as the result's. Of the second, each plane has as many, or one number, or
+all planes have the same.
+"""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastpool.kernels import functions, simd
+from fastpool.kernels._jit import kernel
+from fastpool.kernels.calls import Layout
+from fastpool.kernels.simd import clamp, lanes_of, load, masked_load, masked_store, range_mask, scalar, splat, store
+
+ELEMENTWISE = Layout(
+    "elementwise",
+    {
+        "planes": "integer",
+        "length": "integer",  # elements of a plane
+        "planes_per_task": "integer",
+        "piece": "integer",  # elements of a plane that a task takes, whole vectors
+        "pieces": "integer",
+        "period": "integer",  # planes after which the numbers of the second array begin anew
+        "pitch": "integer",  # elements of the second array from one plane's to the next's, or 0
+        "alpha": "number",
+        "beta": "number",
+        "low": "number",
+        "high": "number",
+    },
+)
+
+#: Functions of one element, with alpha and beta.
+UNARY = ("clip", "leaky", "hardsigmoid", "hardswish")
+#: The same of float32 only.
+SMOOTH = ("sigmoid", "swish", "tanh")
+#: Functions of two elements, the second of an array of its own or the same in a plane.
+BINARY = ("add", "sub", "mul", "div", "prelu")
+
+
+def _words(spec):
+    name, _, operand = spec.variant.partition(" ")
+    return name, operand
+
+
+def _unary_ir(builder, name, x, alpha, beta):
+    zero = ir.Constant(x.type, None)
+    if name == "leaky":
+        return builder.select(builder.fcmp_ordered("<", x, zero), builder.fmul(x, alpha), x)
+    if name.startswith("hard"):
+        one = ir.Constant(x.type, [ir.Constant(x.type.element, 1.0)] * x.type.count)
+        part = simd.clamp_ir(builder, builder.fadd(builder.fmul(x, alpha), beta), zero, one)
+        return builder.fmul(x, part) if name == "hardswish" else part
+    return x if name == "clip" else getattr(functions, f"{name}_ir")(builder, x)
+
+
+def _binary_ir(builder, name, x, y):
+    if name == "prelu":
+        below = builder.fcmp_ordered("<", x, ir.Constant(x.type, None))
+        return builder.select(below, builder.fmul(x, y), x)
+    return getattr(builder, f"f{name}")(x, y)
+
+
+@intrinsic
+def _apply(typingctx, spec, x, y, alpha, beta):
+    """The function of one vector, or of two."""
+
+    def codegen(context, builder, sig, args):
+        _, x, y, alpha, beta = args
+        name, operand = _words(spec)
+        return _binary_ir(builder, name, x, y) if operand else _unary_ir(builder, name, x, alpha, beta)
+
+    return x(spec, x, y, alpha, beta), codegen
+
+
+@intrinsic
+def _reads(typingctx, spec, pointer, mask, other):
+    """A vector of the second array where it has one for each of the first; else `other`."""
+
+    def codegen(context, builder, sig, args):
+        _, pointer, mask, other = args
+        if _words(spec)[1] != "array":
+            return other
+        return simd.masked_load_ir(builder, pointer, simd.vector_ir(spec), mask, other, spec.size)
+
+    return other(spec, pointer, mask, other), codegen
+
+
+@intrinsic
+def _by_plane(typingctx, spec):
+    """Whether the second array has one number for each plane."""
+    is_it = int(_words(spec)[1] == "plane")
+    return types.boolean(spec), lambda context, builder, sig, args: ir.Constant(simd.I1, is_it)
+
+
+@kernel(ELEMENTWISE)
+def elementwise(call, task, thread):
+    """A piece of some planes."""
+    simd.align_stack()
+    spec = call.spec
+    lanes, length = lanes_of(spec), call.length
+    alpha, beta = splat(spec, call.alpha), splat(spec, call.beta)
+    low, high = splat(spec, call.low), splat(spec, call.high)
+    first = (task // call.pieces) * call.planes_per_task
+    begin = (task % call.pieces) * call.piece
+    end = min(begin + call.piece, length)
+    whole = end - (end - begin) % lanes
+    every, rest = range_mask(spec, 0, lanes), range_mask(spec, 0, end - whole)
+    other = splat(spec, 1.0)  # a number that no function fails on, in the lanes that are not there
+    for plane in range(first, min(first + call.planes_per_task, call.planes)):
+        source, target = call.x + plane * length, call.out + plane * length
+        second = call.weights + plane * call.pitch
+        if _by_plane(spec):
+            other = splat(spec, scalar(spec, call.weights[plane % call.period]))
+        for i in range(begin, whole, lanes):
+            value = _apply(spec, load(spec, source + i), _reads(spec, second + i, every, other), alpha, beta)
+            store(spec, target + i, clamp(value, low, high))
+        if whole < end:
+            x = masked_load(spec, source + whole, rest, splat(spec, 1.0))
+            value = _apply(spec, x, _reads(spec, second + whole, rest, other), alpha, beta)
+            masked_store(spec, target + whole, clamp(value, low, high), rest)
