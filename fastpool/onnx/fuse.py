@@ -12,6 +12,11 @@ from fastpool.onnx.ops.operator import Value
 #: Operators that take an activation on their way to memory.
 _ACTIVATED = ("Conv", "BatchNormalization", "Add", "Gemm")
 
+#: Operators whose product with their input is one, too: what a sigmoid becomes, and one of straight lines.
+_GATED = {"Sigmoid": "Swish", "HardSigmoid": "HardSwish"}
+#: Of 1/6 as a float32.
+_ROUNDING = 1e-7
+
 Values = Mapping[str, Value | None]
 
 
@@ -25,6 +30,8 @@ def fuse(nodes: Sequence[Node], values: Values, outputs: Sequence[str]) -> list[
             place = _addend(node, fused, places, values, users)
         elif not node.domain and node.op in ("Relu", "Clip"):
             place = _activated(node, fused, places, values, users)
+        elif not node.domain and node.op == "Mul":
+            place = _gated(node, fused, places, values, users)
         else:
             place = None
         if place is None:
@@ -41,6 +48,9 @@ def fuse(nodes: Sequence[Node], values: Values, outputs: Sequence[str]) -> list[
 
 
 def _merged(before: Node, node: Node, values: Values) -> Node:
+    if node.op == "Mul":
+        op = _GATED[before.op]
+        return changed(before, op=op, outputs=node.outputs, merged=(*before.merged, "Mul"), state={})
     if node.op == "Add":
         other = node.inputs[1] if node.inputs[0] == before.outputs[0] else node.inputs[0]
         inputs = (*before.inputs, "")[:3]
@@ -72,6 +82,24 @@ def _addend(
         if weight.dtype in FLOATS and places.get(other, -1) < place:
             candidates.append(place)
     return max(candidates, default=None)
+
+
+def _gated(
+    node: Node, fused: Sequence[Node | None], places: Mapping[str, int], values: Values, users: Mapping[str, int]
+) -> int | None:
+    """Place of the sigmoid that this multiplies by what it was computed from."""
+    for own, other in (node.inputs, node.inputs[::-1]) if len(node.inputs) == 2 else ():
+        place = places.get(own)
+        before = None if place is None else fused[place]
+        if before is None or before.domain or before.op not in _GATED or users[own] != 1:
+            continue
+        x = values.get(other)
+        if before.inputs[0] != other or x is None or x.dtype not in FLOATS:
+            continue
+        slope, middle = (before.attributes.number(name, default) for name, default in (("alpha", 0.2), ("beta", 0.5)))
+        if before.op == "Sigmoid" or (abs(slope - 1 / 6) < _ROUNDING and middle == 0.5):
+            return place
+    return None
 
 
 def _activated(
