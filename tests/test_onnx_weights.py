@@ -13,7 +13,8 @@ from fastpool.arrays import address
 from fastpool.dtypes import FLOATS
 from fastpool.kernels.tiles import TARGET, TILE_SHAPES
 from fastpool.layer import layer_for
-from fastpool.onnx.ops.prepared import Packed, Prepared, unpacked
+from fastpool.onnx.ops.prepared import Packed, Prepared
+from fastpool.plans.convolution import unpack_weights
 from fastpool.plans.linear import plan_gemv
 
 
@@ -26,7 +27,7 @@ def noise(*shape, dtype=np.float32, seed=0):
 def test_packed_weights_give_back_what_was_packed(tile, shape, groups):
     weight = noise(*shape)
     layer = layer_for(weight, 2, 1, 0, 1, groups, "zeros", None, "auto", True)
-    np.testing.assert_array_equal(unpacked(layer.pack(weight, tile), tile, shape, groups), weight)
+    np.testing.assert_array_equal(unpack_weights(layer.pack(weight, tile), tile, shape, groups), weight)
 
 
 CONVOLUTION = """(float[1, 32, H, W] x) => (float[1, 32, H, W] y) { y = Conv <pads = [1, 1, 1, 1]> (x, w) }"""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from math import prod
 
-from fastpool.dtypes import ElementType
+import numpy as np
+
+from fastpool.dtypes import ELEMENT_TYPES, ElementType
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.pack import pack_weights
 from fastpool.kernels.tiles import TileShape
@@ -74,3 +76,14 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
         step = Step(Code(winograd_weights, element, form.shape), fields)
         plans.append((Plan((step,), 0, 0, element, 4 * cycles), form.products * pitch))
     return plans
+
+
+def unpack_weights(packed: np.ndarray, form: Form, shape: tuple[int, ...], groups: int) -> np.ndarray:
+    """Weights as they were before they were prepared; Winograd's transforms cannot be undone to the last bit."""
+    if isinstance(form, WinogradForm):
+        raise TypeError("form must be one that only moves weights, got Winograd's")
+    if isinstance(form, PlainForm):
+        return packed
+    reduction, block = prod(shape[1:]), form.block(lanes_for(ELEMENT_TYPES[packed.dtype]))
+    blocks = packed.reshape(groups, -1, reduction, block).transpose(0, 1, 3, 2)  # to (group, block, channel, reduction)
+    return blocks.reshape(groups, -1, reduction)[:, : shape[0] // groups].reshape(shape)

@@ -44,6 +44,11 @@ class Operands:
     pitch: int = 0
 
 
+def is_computed(name: str, element: ElementType) -> bool:
+    """Whether the kernel has a function of such elements."""
+    return name not in SMOOTH or element.numba_name == "float32"
+
+
 @lru_cache(maxsize=1024)
 def plan_elementwise(element: ElementType, function: Function, operands: Operands) -> Plan:
     """Plan of ``clip(function(x, weights), low, high)``; `out` may be x, or the second array where that has as many."""

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fastpool.dtypes import FLOATS
-from fastpool.kernels.elementwise import SMOOTH
 from fastpool.onnx.errors import ModelError, Unsupported
 from fastpool.onnx.graph import Node
 from fastpool.onnx.ops.operator import (
@@ -56,6 +55,7 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
     "Abs": lambda x, out: np.abs(x, out=out),
     "Sign": lambda x, out: np.sign(x, out=out),
 }
+_SMOOTH = ("sigmoid", "tanh")
 _OF_NUMBERS = ("Neg", "Abs", "Sign")
 
 
@@ -68,7 +68,7 @@ def function(node: Node, inputs: Inputs) -> Kernel:
     elif x.dtype not in FLOATS:
         raise Unsupported(f"elements of {x.dtype}")
     name = node.op.lower()
-    if name in SMOOTH and has_kernel(x, name):
+    if name in _SMOOTH and has_kernel(x, name):
         return pointwise(x, name)
     return unary(x, _FUNCTIONS[node.op])
 

@@ -17,8 +17,9 @@ from fastpool.dtypes import FLOATS
 from fastpool.onnx.errors import ModelError, Unsupported
 from fastpool.onnx.graph import Node
 from fastpool.onnx.ops.elementwise import broadcast
-from fastpool.onnx.ops.operator import Arrays, Inputs, Kernel, Task, Value, operator, optional, planned, required
+from fastpool.onnx.ops.operator import Arrays, Inputs, Kernel, Task, Value, operator, optional, required
 from fastpool.onnx.ops.prepared import Prepared
+from fastpool.plans.chain import Run
 from fastpool.plans.linear import plan_gemv
 
 
@@ -82,9 +83,10 @@ def _one_row(
     summand = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), shape[-1:]))
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:
-        return planned(plan, arrays[0], outputs[0], arrays[1], summand)
+        return Run(plan, arrays[0], arrays[1], summand, None, outputs[0])
 
-    return Kernel([Value(shape, x.dtype)], make, "matrix times vector", shape[-1] * x.size, parameters)
+    work = shape[-1] * x.size
+    return Kernel([Value(shape, x.dtype)], make, "matrix times vector", work, parameters, makes_run=True)
 
 
 def _by_pixels(
@@ -113,7 +115,6 @@ def _by_pixels(
         result, turned, product = outputs
         task = found.task(turned.reshape(1, inner, 1, rows), None, product.reshape(1, columns, 1, rows))
         source, target = arrays[0].reshape(rows, inner).T, result.reshape(rows, columns)
-        assert task is not None
 
         def whole() -> None:
             np.copyto(turned, source)

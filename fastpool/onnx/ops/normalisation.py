@@ -56,7 +56,7 @@ def batch_normalization(node: Node, inputs: Inputs) -> Kernel:
     if scales(x) and all(array is not None for array in arrays):
         factor, summand = (array.astype(x.dtype) for array in folded(node, *arrays))
         make = scaling(x, factor, summand, node.bounds, False)
-        return Kernel([output], make, "depthwise 1x1", x.size, parameters)
+        return Kernel([output], make, "depthwise 1x1", x.size, parameters, makes_run=True)
     last = (-1, *(1,) * (x.rank - 2))
 
     def function(x: np.ndarray, *vectors: np.ndarray) -> np.ndarray:

@@ -10,8 +10,6 @@ import numpy as np
 
 from fastpool.onnx.errors import ModelError, Unsupported
 from fastpool.onnx.graph import Node
-from fastpool.plans.chain import Run
-from fastpool.plans.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -129,18 +127,6 @@ def axes_of(node: Node, axes: Sequence[int], rank: int) -> list[int]:
     if len(set(found)) < len(found):
         raise ModelError(f"{node.label}: axes must not name one twice, got {list(axes)}")
     return found
-
-
-def planned(
-    plan: Plan,
-    x: np.ndarray,
-    out: np.ndarray,
-    weights: np.ndarray | None = None,
-    bias: np.ndarray | None = None,
-    residual: np.ndarray | None = None,
-) -> Task:
-    """A plan's call on arrays."""
-    return Run(plan, x, weights, bias, residual, out)
 
 
 def computed(outputs: list[Value], function: Callable[..., Any], **fields: Any) -> Kernel:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from fastpool import validation
 from fastpool.dtypes import FLOATS
-from fastpool.kernels.elementwise import SMOOTH
-from fastpool.onnx.ops.operator import Arrays, Kernel, Task, Value, planned
+from fastpool.onnx.ops.operator import Arrays, Kernel, Task, Value
 from fastpool.onnx.ops.prepared import Bounds
-from fastpool.plans.elementwise import Function, Operands, plan_elementwise
+from fastpool.plans.chain import Run
+from fastpool.plans.elementwise import Function, Operands, is_computed, plan_elementwise
 
 
 def has_kernel(x: Value, name: str) -> bool:
     """Whether the kernel has a function of x's elements."""
-    return x.dtype in FLOATS and (x.dtype == np.float32 or name not in SMOOTH)
+    return x.dtype in FLOATS and is_computed(name, FLOATS[x.dtype])
 
 
 def pointwise(x: Value, name: str, alpha: float = 0.0, beta: float = 0.0, bounds: Bounds = None) -> Kernel:
@@ -28,9 +26,9 @@ def pointwise(x: Value, name: str, alpha: float = 0.0, beta: float = 0.0, bounds
     def make(arrays: Arrays, outputs: Arrays) -> Task:
         if not x.size:
             return None
-        return planned(plan_elementwise(FLOATS[x.dtype], function, operands), arrays[0], outputs[0])
+        return Run(plan_elementwise(FLOATS[x.dtype], function, operands), arrays[0], out=outputs[0])
 
-    return Kernel([Value(x.shape, x.dtype)], make, "elementwise", overwrites=(0,))
+    return Kernel([Value(x.shape, x.dtype)], make, "elementwise", overwrites=(0,), makes_run=True)
 
 
 def operands_of(shape: tuple[int, ...], second: tuple[int, ...]) -> Operands | None:
@@ -73,7 +71,7 @@ def paired(
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:
         x, y = (arrays[index] for index in order)
-        return planned(plan, x, outputs[0], y)
+        return Run(plan, x, y, out=outputs[0])
 
     places: Any = tuple(i for i, value in enumerate((a, b)) if value.shape == shape and value.data is None)
-    return Kernel([Value(shape, a.dtype)], make, "elementwise", overwrites=places)
+    return Kernel([Value(shape, a.dtype)], make, "elementwise", overwrites=places, makes_run=True)

@@ -7,20 +7,16 @@ an infinity or NaN are computed from the filters themselves.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastpool import validation
 from fastpool.arrays import contiguous
-from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.explain import never_read
-from fastpool.kernels import lanes
-from fastpool.kernels.tiles import TileShape
 from fastpool.layer import Layer, layer_for
 from fastpool.plans.chain import Run
-from fastpool.plans.convolution import Form
+from fastpool.plans.convolution import Form, unpack_weights
 from fastpool.plans.depthwise import PlainForm
 from fastpool.plans.linear import plan_gemv
 from fastpool.plans.winograd import WinogradForm
@@ -42,9 +38,7 @@ class Weights:
         if self._given is not None:
             return contiguous(self._given, layer.element)
         form, (packed, filters) = next(iter(self._forms.items()))
-        if isinstance(form, TileShape):
-            return unpacked(packed, form, self.shape, layer.groups)
-        return packed if filters is None else filters
+        return unpack_weights(packed, form, self.shape, layer.groups) if filters is None else filters
 
     def packed(self, layer: Layer, form: Form) -> tuple[np.ndarray, np.ndarray | None]:
         """Weights in a form, and as they were given where its plan needs them, too."""
@@ -55,14 +49,6 @@ class Weights:
             self._forms[form] = found
             self._given = None
         return found
-
-
-def unpacked(packed: np.ndarray, tile: TileShape, shape: tuple[int, ...], groups: int) -> np.ndarray:
-    """Weights as they were before they were packed for a register tile: (group, block, reduction, channel)."""
-    reduction = prod(shape[1:])
-    block = tile.block(lanes(ELEMENT_TYPES[packed.dtype]))
-    blocks = packed.reshape(groups, -1, reduction, block).transpose(0, 1, 3, 2)
-    return blocks.reshape(groups, -1, reduction)[:, : shape[0] // groups].reshape(shape)
 
 
 class Packed(np.ndarray):
