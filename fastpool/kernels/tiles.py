@@ -96,6 +96,9 @@ TILE_SHAPES = {
     + tuple(TileShape("pixels", *shape) for shape in _NARROW[1]),
 }
 
+#: Outputs of a depthwise run with lanes on channels: an accumulator each, and a register for the weights.
+RUNS = {32: (14, 8, 7, 4), 16: (8, 7, 4)}[TARGET.registers]
+
 #: Bytes of packed input that a task keeps for itself: half of a 1 MB L2, beside the weights that stream past it.
 PRIVATE_BYTES = 512 * 1024
 #: The same of one row, which is cut into columns beyond that. More than half of an L2, as each of the pieces reads all

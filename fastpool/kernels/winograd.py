@@ -29,8 +29,8 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd, transforms
 from fastpool.kernels._jit import device, kernel, routine
 from fastpool.kernels.calls import Layout, invoke
-from fastpool.kernels.epilogue import write_channels_ir
-from fastpool.kernels.simd import I64, Tile, Vector, lanes_of, scalar, splat, store, width_of
+from fastpool.kernels.channels import masked_vector, transpose_in, transpose_out
+from fastpool.kernels.simd import I64, Tile, lanes_of, scalar, splat, store, width_of
 
 WINOGRAD = Layout(
     "winograd",
@@ -104,32 +104,6 @@ def outputs_of(typingctx, spec):
     return types.intp(spec), lambda context, builder, sig, args: I64(spec.vectors)
 
 
-@intrinsic
-def _transpose_in(typingctx, spec, source, pitch, channels, first, last, target):
-    """Columns first..last of a row of `channels` channels, `pitch` apart: one vector of channels a column, else 0.
-
-    Lanes beyond the channels repeat the last one; weights that are zero await them.
-    """
-
-    def codegen(context, builder, sig, args):
-        _, source, pitch, channels, first, last, target = args
-        vector = simd.vector_ir(spec)
-        zero = ir.Constant(vector, None)
-        inside = simd.range_mask_ir(builder, first, last, spec.lanes)
-        rows = []
-        for lane in range(spec.lanes):
-            last_one = builder.sub(channels, I64(1))
-            channel = builder.select(builder.icmp_signed("<", I64(lane), channels), I64(lane), last_one)
-            place = builder.gep(source, [builder.mul(pitch, channel)])
-            rows.append(simd.masked_load_ir(builder, place, vector, inside, zero, spec.size))
-        for column, value in enumerate(simd.transpose_ir(builder, rows)):
-            simd.store_ir(builder, value, builder.gep(target, [I64(column * spec.lanes)]), spec.size)
-        return context.get_dummy_value()
-
-    number = types.intp
-    return types.void(spec, source, number, number, number, number, target), codegen
-
-
 #: Tiles between the one that is transformed and the one whose lines of V are fetched for writing. Other cores have read
 #: them since, and waiting for each line to be given back costs more than the products: 3x3 stride 2, 128 channels on
 #: 56x56, 1.07 ms without, 0.70 with.
@@ -196,37 +170,6 @@ def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pit
 
 
 @intrinsic
-def _transpose_out(typingctx, spec, source, out, residual, flags, pitch, channels, columns, low, high):
-    """`columns` vectors of channels as rows of `channels` channels, `pitch` apart, with residual and activation."""
-
-    def codegen(context, builder, sig, args):
-        _, source, out, residual, flags, pitch, channels, columns, low, high = args
-        flags = [builder.extract_value(flags, i) for i in range(2)]
-        lanes, vector = spec.lanes, simd.vector_ir(spec)
-        low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
-        mask = simd.range_mask_ir(builder, I64(0), columns, lanes)
-        rows = [simd.load_ir(builder, builder.gep(source, [I64(t * lanes)]), vector, spec.size) for t in range(lanes)]
-        values = [[(value, 0, mask)] for value in simd.transpose_ir(builder, rows)]
-        write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, (low, high))
-        return context.get_dummy_value()
-
-    number, one = types.intp, spec.dtype
-    return types.void(spec, source, out, residual, flags, number, number, number, one, one), codegen
-
-
-@intrinsic
-def _masked_vector(typingctx, spec, pointer, count):
-    """First `count` elements at `pointer`, then zeros."""
-
-    def codegen(context, builder, sig, args):
-        vector = simd.vector_ir(spec)
-        mask = simd.range_mask_ir(builder, I64(0), args[2], spec.lanes)
-        return simd.masked_load_ir(builder, args[1], vector, mask, ir.Constant(vector, None), spec.size)
-
-    return Vector(spec.dtype, spec.lanes)(spec, pointer, types.intp), codegen
-
-
-@intrinsic
 def _has_nan(typingctx, value):
     """Whether any lane is NaN."""
 
@@ -259,7 +202,7 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
             row = plane + source * call.x_row
             for p in range(0, columns, lanes):
                 w = start + p
-                _transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
+                transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
     for t in range(tiles):
         place, phase_pitch = strip + t * step * lanes, call.channel_blocks * call.v_block
         _transform_in(spec, place, pitch, target + t * lanes, call.v_product, phase_pitch)
@@ -365,7 +308,7 @@ def finish_rows(call, m, pixels, out_block, image, tile_row, first_tile, tiles):
         channel = (2 * out_block + half) * lanes
         channels = min(lanes, call.out_channels - channel)
         if channels > 0:
-            bias = _masked_vector(spec, call.bias + channel, channels)
+            bias = masked_vector(spec, call.bias + channel, channels)
             check = splat(spec, 0.0)
             for t in range(tiles):
                 source = m + (2 * t + half) * lanes
@@ -381,7 +324,7 @@ def finish_rows(call, m, pixels, out_block, image, tile_row, first_tile, tiles):
             for i in range(rows_here):
                 place = channel * plane + (tile_row * outputs + i) * call.out_columns + first_tile * outputs
                 for j in range(0, columns_here, lanes):
-                    _transpose_out(
+                    transpose_out(
                         spec,
                         pixels + (i * pitch + j * lanes),
                         call.out + (image * call.out_batch + place + j),

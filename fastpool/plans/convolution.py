@@ -10,7 +10,8 @@ from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.pack import pack_weights
 from fastpool.kernels.tiles import TileShape
 from fastpool.kernels.winograd import winograd_weights
-from fastpool.plans.depthwise import PlainForm, is_depthwise, plan_depthwise
+from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_channelwise
+from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
 from fastpool.plans.direct import plan_direct
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
@@ -23,8 +24,8 @@ Form = TileShape | WinogradForm | PlainForm
 @lru_cache(maxsize=1024)
 def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     """Plan of the convolution, and the form of the weights that it reads."""
-    if is_depthwise(problem) and problem.algorithm != "winograd":
-        return plan_depthwise(problem), PlainForm()
+    if problem.algorithm != "winograd" and (is_depthwise(problem) or is_channelwise(problem)):
+        return _plan_depthwise(problem), PlainForm()
     direct, tile = plan_direct(problem)
     forms = forms_for(problem) if problem.algorithm != "direct" else ()
     if not forms:
@@ -34,6 +35,15 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     if problem.algorithm == "winograd" or cycles < direct.cycles:
         return plan_winograd(problem, best), best
     return direct, tile
+
+
+def _plan_depthwise(problem: Convolution) -> Plan:
+    """Lanes on columns, or on channels where that is faster, or all that can be."""
+    if not is_depthwise(problem):
+        return plan_channelwise(problem)
+    if is_channelwise(problem) and channelwise_cycles(problem) < depthwise_cycles(problem):
+        return plan_channelwise(problem)
+    return plan_depthwise(problem)
 
 
 def _preparation(problem: Convolution, form: WinogradForm) -> float:
