@@ -5,7 +5,7 @@ Here a task takes one vector of channels: it transposes their pixels into vector
 padding as ``[row][column][lane]``, sums a run of outputs in registers, tap by tap, each tap one vector of weights and a
 whole, aligned vector of input for each output, and transposes the results back. Filters of any size and dilation are a
 table of offsets, and no lane is idle whatever the width. The transposes cost about as much as 3x3 taps, so that it pays
-for more taps than that on small maps: 5x5 over 960 channels of 7x7 takes 30 us against 37. Dilated ones it always takes.
+for more taps than that on small maps: 5x5 over 960 channels of 7x7 takes 30 us against 37. It takes all dilated ones.
 """
 
 from llvmlite import ir

@@ -81,6 +81,33 @@ def _inside(call, shift):
     return low, max(low, min(count, (call.width - 1 - shift) // stride + 1))
 
 
+@intrinsic
+def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, target_pitch, width):
+    """Rows x columns of `source` (at most lanes each), transposed, into `width` columns of `target`; else zero."""
+    source_type = source.dtype
+
+    def codegen(context, builder, sig, args):
+        _, source, row_pitch, rows, columns, target, target_pitch, width = args
+        vector = simd.vector_ir(spec)
+        zero = simd.ir.Constant(vector, None)
+        inside = simd.range_mask_ir(builder, simd.I64(0), columns, spec.lanes)
+        nothing = simd.ir.Constant(inside.type, None)
+        loaded = []
+        for r in range(spec.lanes):
+            mask = builder.select(builder.icmp_signed("<", simd.I64(r), rows), inside, nothing)
+            row = builder.gep(source, [builder.mul(row_pitch, simd.I64(r))])
+            loaded.append(simd.widening_load_ir(builder, spec, source_type, row, mask, zero))
+        kept = simd.range_mask_ir(builder, simd.I64(0), width, spec.lanes)
+        for c, column in enumerate(simd.transpose_ir(builder, loaded)):
+            mask = builder.select(builder.icmp_signed("<", simd.I64(c), columns), kept, nothing)
+            place = builder.gep(target, [builder.mul(target_pitch, simd.I64(c))])
+            simd.masked_store_ir(builder, column, place, mask, spec.size)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(spec, source, number, number, number, target, number, number), codegen
+
+
 @device
 def _pack_row(spec, call, source, target, phase_pitch, first_column):
     """One source row, from an output column on, into its column phases, `phase_pitch` apart."""
@@ -121,6 +148,42 @@ def _pack_row(spec, call, source, target, phase_pitch, first_column):
                 masked_store(spec, target + q, even_lanes(a, b), mask)
             if has_odd:
                 masked_store(spec, odd_target + q, odd_lanes(a, b), mask)
+    elif stride == 4 and call.x_column == 1:
+        # Four vectors, taken apart twice: even lanes of even ones are phase 0, odd lanes of even ones phase 2.
+        for q in range(0, count, lanes):
+            first = 4 * q - pad
+            a = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            first += lanes
+            b = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            first += lanes
+            c = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            first += lanes
+            d = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            even_a, even_b, odd_a, odd_b = even_lanes(a, b), even_lanes(c, d), odd_lanes(a, b), odd_lanes(c, d)
+            mask = range_mask(spec, 0, count - q)
+            for p in range(phase_count):
+                line, phase = target + (p * phase_pitch + q), phases[p]
+                if phase == 0:
+                    masked_store(spec, line, even_lanes(even_a, even_b), mask)
+                elif phase == 1:
+                    masked_store(spec, line, even_lanes(odd_a, odd_b), mask)
+                elif phase == 2:
+                    masked_store(spec, line, odd_lanes(even_a, even_b), mask)
+                else:
+                    masked_store(spec, line, odd_lanes(odd_a, odd_b), mask)
+    elif call.x_column == 1 and lanes // 2 <= stride <= lanes and phase_count == stride:
+        # Neighbours are of different phases: those of as many columns as a vector has lanes are transposed.
+        low, _ = _inside(call, -pad)
+        _, end = _inside(call, stride - 1 - pad)  # columns low..end are within the input in all phases
+        for p in range(phase_count):
+            row, shift = target + p * phase_pitch, p - pad
+            for q in range(count):
+                if q < low or q >= end:
+                    column = q * stride + shift
+                    row[q] = source[column] if column >= 0 and column < width else simd.scalar(spec, 0.0)
+        for q in range(low, end, lanes):
+            block = source + (q * stride - pad)
+            _transpose_block(spec, block, stride, end - q, stride, target + q, phase_pitch, end - q)
     else:
         column = call.x_column
         for p in range(phase_count):
@@ -157,6 +220,14 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
     column_phase_count = call.column_phase_count
     row_phase_count = call.row_phase_count
     depth_map, row_map = call.depth_map, call.row_map
+    # Rows of a vector at most: masks are the same for all, and would take longer to make than the rows to copy.
+    stride, lanes = call.stride_column, lanes_of(spec)
+    is_short = columns <= lanes and stride <= 2 and call.x_column == 1 and not call.pads_with_data
+    first = first_column * stride - call.pad_left
+    second, phases = first + lanes, call.column_phases
+    inside, further = range_mask(spec, -first, call.width - first), range_mask(spec, -second, call.width - second)
+    kept, zero = range_mask(spec, 0, columns), splat(spec, 0.0)
+    has_even, has_odd = phases[0] == 0, stride == 2 and phases[column_phase_count - 1] == 1
     for i in range(call.depth_phase_count):
         for d in range(depths):
             source_depth = depth_map[call.depth_begins[i] + first_depth + d]
@@ -167,9 +238,20 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
                     if source_depth < 0 or source_row < 0:
                         for p in range(column_phase_count):
                             _zero_row(spec, block + (p * plane + r * columns), columns)
-                    else:
-                        row = source + (source_depth * call.x_depth + source_row * call.x_row)
+                        continue
+                    row = source + (source_depth * call.x_depth + source_row * call.x_row)
+                    if not is_short:
                         _pack_row(spec, call, row, block + r * columns, plane, first_column)
+                        continue
+                    line, a = block + r * columns, masked_load(spec, row + first, inside, zero)
+                    if stride == 1:
+                        masked_store(spec, line, a, kept)
+                        continue
+                    b = masked_load(spec, row + second, further, zero)
+                    if has_even:
+                        masked_store(spec, line, even_lanes(a, b), kept)
+                    if has_odd:
+                        masked_store(spec, line + (column_phase_count - 1) * plane, odd_lanes(a, b), kept)
 
 
 @kernel(
@@ -190,32 +272,6 @@ def pack_input(call, task, thread):
     image, channel = task // call.channels, task % call.channels
     plane = image * call.x_batch + channel * call.x_channel
     invoke(call.pack_channel, call.packing, call.x, plane, call.scratch + task * call.packed_channel, 0, 0, 0)
-
-
-@intrinsic
-def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, target_pitch, width):
-    """Rows x columns of `source` (at most lanes each), transposed, into `width` columns of `target`; else zero."""
-
-    def codegen(context, builder, sig, args):
-        _, source, row_pitch, rows, columns, target, target_pitch, width = args
-        vector = simd.vector_ir(spec)
-        zero = simd.ir.Constant(vector, None)
-        inside = simd.range_mask_ir(builder, simd.I64(0), columns, spec.lanes)
-        nothing = simd.ir.Constant(inside.type, None)
-        loaded = []
-        for r in range(spec.lanes):
-            mask = builder.select(builder.icmp_signed("<", simd.I64(r), rows), inside, nothing)
-            row = builder.gep(source, [builder.mul(row_pitch, simd.I64(r))])
-            loaded.append(simd.masked_load_ir(builder, row, vector, mask, zero, spec.size))
-        kept = simd.range_mask_ir(builder, simd.I64(0), width, spec.lanes)
-        for c, column in enumerate(simd.transpose_ir(builder, loaded)):
-            mask = builder.select(builder.icmp_signed("<", simd.I64(c), columns), kept, nothing)
-            place = builder.gep(target, [builder.mul(target_pitch, simd.I64(c))])
-            simd.masked_store_ir(builder, column, place, mask, spec.size)
-        return context.get_dummy_value()
-
-    number = types.intp
-    return types.void(spec, source, number, number, number, target, number, number), codegen
 
 
 @kernel(
