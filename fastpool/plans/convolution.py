@@ -50,7 +50,8 @@ def _preparation(problem: Convolution, form: WinogradForm) -> float:
     """Cycles to transform the weights, where that is part of every call: about one store of a vector each."""
     if problem.prepared:
         return 0.0
-    return 2.0 * form.products * form.phases * problem.channels * problem.out_channels / lanes_for(problem.element)
+    weights = problem.channels // problem.groups * problem.out_channels
+    return 2.0 * form.products * form.phases * weights / lanes_for(problem.element)
 
 
 @lru_cache(maxsize=1024)
@@ -73,12 +74,13 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
     cycles = elements * element.size * 0.75
     plans = [(Plan((Step(Code(pack_weights, element), fields),), 0, 0, element, cycles), elements)]
     if isinstance(form, WinogradForm):
-        pitch = u_product(form, shape[1], shape[0], element.size, lanes)
+        channel_blocks = ceil_div(shape[1], lanes)
+        pitch = u_product(form, channel_blocks, groups * blocks, element.size, lanes)
         fields = {
-            "tasks": blocks,
+            "tasks": groups * blocks,
             "channels": shape[1],
-            "padded_channels": ceil_div(shape[1], lanes) * lanes,
-            "out_blocks": blocks,
+            "padded_channels": channel_blocks * lanes,
+            "out_blocks": groups * blocks,
             "u_product": pitch,
         }
         step = Step(Code(winograd_weights, element, form.shape), fields)
