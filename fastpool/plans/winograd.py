@@ -256,7 +256,7 @@ def _shared_traffic(tiling: Tiling) -> float:
 
 def _fused_traffic(tiling: Tiling) -> float:
     group = max(1, _group_tiles(tiling))
-    groups = max(ceil_div(tiling.tiles, group), 4 * tiling.problem.images)
+    groups = max(ceil_div(tiling.tiles, group), tiling.problem.images * _least_tasks(tiling.problem))
     return groups * tiling.u_bytes if tiling.u_bytes > _CACHED_BYTES * tiling.problem.groups else tiling.u_bytes
 
 
@@ -269,11 +269,15 @@ def schedule_traffic(tiling: Tiling) -> dict[str, float]:
     return {"shared": _shared_traffic(tiling), "fused": _fused_traffic(tiling)}
 
 
+def _least_tasks(problem: Convolution) -> int:
+    """Fused tasks of an image and group: four, unless there are many of these, so that threads end together."""
+    return 4 if problem.images * problem.groups < 8 else 1
+
+
 def _fused_group(tiling: Tiling) -> tuple[int, int]:
     """Rows and columns of tiles of a fused task: near the wanted number, near a multiple of the register tile."""
     wanted = max(1, _group_tiles(tiling))
-    # At least four tasks an image, so that threads end together.
-    wanted = min(wanted, max(1, tiling.tile_rows * tiling.tile_columns // 4)) if tiling.problem.images < 8 else wanted
+    wanted = min(wanted, max(1, tiling.tile_rows * tiling.tile_columns // _least_tasks(tiling.problem)))
     best, best_cost = (1, 1), float("inf")
     for rows in range(1, tiling.tile_rows + 1):
         columns = max(min(tiling.tile_columns, wanted // rows), tiling.least_columns)
