@@ -88,6 +88,7 @@ _NARROW = (
 #: rows that a wide tile does not divide and for few channels.
 TILE_SHAPES = {
     32: tuple(TileShape("channels", 2, width) for width in (14, 12, 10, 8, 7))
+    + (TileShape("channels", 4, 1), TileShape("channels", 4, 4))
     + tuple(
         TileShape("pixels", *shape)
         for shape in ((3, 8), (2, 8), (1, 8), (3, 6), (4, 4), (4, 3), (4, 2), (4, 1), (2, 1), (1, 1))
