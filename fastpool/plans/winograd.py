@@ -30,6 +30,10 @@ from fastpool.plans.problem import Convolution, apart, ceil_div
 
 #: A shared V up to this size is read from the level-2 cache again and again for nothing.
 _CACHED_BYTES = 1024 * 1024
+#: Bytes a cycle of one core at which U and V pass, partly behind the products: 32x96->96 stride 2 at 32x32 streams its
+#: 3 MB of weights at 25 bytes a cycle and core; memory gives about 5. With 48 in place of 32, 256 channels on 4x4 would
+#: go by F(2,3), which takes 183 us (466 with all weights from memory) where the direct sum takes 136 (395).
+_CACHED_RATE, _MEMORY_RATE = 32, 10
 #: More than what the ends of products, tiles and strips add to scratch.
 _ENDS_BYTES = 256 * 1024
 #: Groups of tiles that a plan aims at, for all out blocks together.
@@ -230,9 +234,7 @@ def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
     transform_in = form.phases * (2.5 * form.products + form.size * form.outputs * (lanes.bit_length() + 1))
     transform_out = 2.5 * form.products + form.outputs**2 * (lanes.bit_length() + 3)
     transforms = tiling.tiles * (tiling.channel_blocks * transform_in + 2 * tiling.out_blocks * transform_out)
-    # 32x96->96 stride 2 at 32x32 streams its 3 MB of weights at 25 bytes a cycle and core, half of it behind the
-    # products; memory gives about 5.
-    rate = 48 if tiling.u_bytes <= 1.5 * CACHED_INPUT_BYTES else 10
+    rate = _CACHED_RATE if tiling.u_bytes <= 1.5 * CACHED_INPUT_BYTES else _MEMORY_RATE
     return problem.groups * (multiply_cycles + transforms) + _traffic(tiling) / rate
 
 
