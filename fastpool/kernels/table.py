@@ -54,7 +54,7 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
 )
 #: The same with dilated columns, for what meets columns.
 _DILATED: tuple[Shape, ...] = tuple(
-    (f"{variant} dilated", *size) for variant, *size in WINOGRAD_SHAPES if variant.endswith(" 1")
+    (f"{variant} dilated", outputs, taps) for variant, outputs, taps in WINOGRAD_SHAPES if variant.endswith(" 1")
 )
 _FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
 #: What medians are taken of: the spec's elements, or integers that it widens (to float64).

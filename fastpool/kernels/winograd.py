@@ -162,7 +162,7 @@ def _transform_in(typingctx, spec, strip, row_pitch, step, target, product_pitch
 
 @intrinsic
 def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pitch, step, check):
-    """One tile of products: A^T M A + bias into rows of pixels, `step` apart; `check` becomes NaN if one is not finite."""
+    """One tile of products: A^T M A + bias to rows of pixels, `step` apart; `check` is NaN if one is not finite."""
 
     def codegen(context, builder, sig, args):
         _, source, product_pitch, bias, target, row_pitch, step, check = args

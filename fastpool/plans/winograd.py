@@ -31,13 +31,10 @@ from fastpool.plans.problem import Convolution, apart, ceil_div
 #: A shared V up to this size is read from the level-2 cache again and again for nothing.
 _CACHED_BYTES = 1024 * 1024
 #: Bytes a cycle of one core at which U and V pass, partly behind the products: 32x96->96 stride 2 at 32x32 streams its
-#: 3 MB of weights at 25 bytes a cycle and core; memory gives about 5. With 48 in place of 32, 256 channels on 4x4 would
-#: go by F(2,3), which takes 183 us (466 with all weights from memory) where the direct sum takes 136 (395).
-_CACHED_RATE, _MEMORY_RATE = 32, 10
+#: 3 MB of weights at 25 bytes a cycle and core; memory gives about 5.
+_CACHED_RATE, _MEMORY_RATE = 48, 10
 #: More than what the ends of products, tiles and strips add to scratch.
 _ENDS_BYTES = 256 * 1024
-#: Groups of tiles that a plan aims at, for all out blocks together.
-_TASKS = 16
 
 
 @dataclass(frozen=True)
@@ -258,7 +255,8 @@ def _shared_traffic(tiling: Tiling) -> float:
 
 def _fused_traffic(tiling: Tiling) -> float:
     group = max(1, _group_tiles(tiling))
-    groups = max(ceil_div(tiling.tiles, group), tiling.problem.images * _least_tasks(tiling.problem))
+    problem = tiling.problem
+    groups = max(ceil_div(tiling.tiles, group), problem.images * (4 if problem.groups == 1 else _least_tasks(problem)))
     return groups * tiling.u_bytes if tiling.u_bytes > _CACHED_BYTES * tiling.problem.groups else tiling.u_bytes
 
 
@@ -300,6 +298,25 @@ def _fused_group(tiling: Tiling) -> tuple[int, int]:
     return best
 
 
+def _shared_rows(tiling: Tiling) -> int:
+    """Rows of tiles of a task that takes one out block: products fit the cache, and register tiles are well filled."""
+    problem, columns = tiling.problem, tiling.tile_columns
+    most = problem.images * tiling.tile_rows
+    budget = WINOGRAD_PRIVATE_BYTES // (tiling.form.products * 2 * tiling.lanes * problem.element.size)
+    others = problem.groups * tiling.out_blocks
+
+    def cost(rows: int) -> float:
+        tile, row_groups = product_tile(rows * columns), ceil_div(most, rows)
+        work = row_groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1)
+        tasks = row_groups * others
+        # Threads end the more closely together the more tasks there are: 256 channels on 4x4 take 183 us in 16 tasks of
+        # 2 tiles, which fill register tiles as 4 do, and 99 in 8.
+        # But each reads the weights: 192 channels on 32 images of 16x16 take 10 % more in tasks of 8 tiles than of 128.
+        return work * even_shares(tasks) * (1 + 0.5 / tasks) * (1 + 1 / (rows * columns))
+
+    return min(range(1, max(1, min(most, budget // columns)) + 1), key=cost)
+
+
 def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     """Plan of the convolution by `form`."""
     element, tiling = problem.element, Tiling(problem, form)
@@ -310,9 +327,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     rows_of_tiles = problem.images * tiling.tile_rows
     if shared:
         columns = tiling.tile_columns
-        budget = WINOGRAD_PRIVATE_BYTES // (form.products * block * size)
-        rows = max(1, min(rows_of_tiles, budget // columns))
-        rows = min(rows, max(1, rows_of_tiles * problem.groups * tiling.out_blocks // _TASKS))
+        rows = _shared_rows(tiling)
         row_groups, column_groups = ceil_div(rows_of_tiles, rows), 1
         rows = ceil_div(rows_of_tiles, row_groups)
     else:
@@ -403,5 +418,5 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
 
 
 def u_product(form: WinogradForm, channel_blocks: int, out_blocks: int, size: int, lanes: int) -> int:
-    """Elements of U from one product to the next, with so many blocks of input channels, and of output channels in all."""
+    """Elements of U from one product to the next: channel blocks are those of a group, out blocks those of all."""
     return apart(form.phases * channel_blocks * out_blocks * 2 * lanes**2, size)
