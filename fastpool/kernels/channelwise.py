@@ -13,9 +13,9 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import kernel
+from fastpool.kernels._jit import device, kernel
 from fastpool.kernels.calls import Layout
-from fastpool.kernels.channels import masked_vector, transpose_in, transpose_out
+from fastpool.kernels.channels import masked_vector, transpose_out
 from fastpool.kernels.columns import stride_of
 from fastpool.kernels.simd import I64, Tile, lanes_of, scalar, splat, store, width_of
 
@@ -29,6 +29,7 @@ CHANNELWISE = Layout(
         "height": "integer",
         "width": "integer",
         "places": "integers",  # of the pixels of a plane, in the padded one; further on, beyond the last one
+        "in_order": "integers",  # places of vectors one after the other
         "padded_columns": "integer",
         "pad_top": "integer",
         "pad_left": "integer",
@@ -131,6 +132,12 @@ def _column_stride(typingctx, spec):
     return types.intp(spec), lambda context, builder, sig, args: I64(stride_of(spec))
 
 
+@device
+def _scatter(spec, source, pitch, channels, count, target, places):
+    """A function of its own, called for pixels and filters: transposes are most of what is to be compiled."""
+    _scatter_in(spec, source, pitch, channels, count, target, places)
+
+
 @kernel(CHANNELWISE)
 def channelwise(call, task, thread):
     """Some output rows of a vector of channels of one image."""
@@ -149,7 +156,7 @@ def channelwise(call, task, thread):
 
     weights = call.weights + first_channel * taps
     for tap in range(0, taps, lanes):
-        transpose_in(spec, weights + tap, taps, channels, 0, taps - tap, filters + tap * lanes)
+        _scatter(spec, weights + tap, taps, channels, taps - tap, filters + tap * lanes, call.in_order)
 
     # The padded rows that the outputs see; those outside the input, and the ends of the others, are zero.
     pitch, pad = call.padded_columns, call.pad_left
@@ -171,7 +178,7 @@ def channelwise(call, task, thread):
     target = scratch + -((begin + call.pad_top) * pitch * lanes)
     for pixel in range(low_row * width, high_row * width, lanes):
         left = height * width - pixel
-        _scatter_in(spec, plane + pixel, call.x_channel, channels, left, target, call.places + pixel)
+        _scatter(spec, plane + pixel, call.x_channel, channels, left, target, call.places + pixel)
 
     bias = masked_vector(spec, call.bias + first_channel, channels)
     step, last = _column_stride(spec) * lanes, max(0, columns - group)

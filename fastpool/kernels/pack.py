@@ -81,33 +81,6 @@ def _inside(call, shift):
     return low, max(low, min(count, (call.width - 1 - shift) // stride + 1))
 
 
-@intrinsic
-def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, target_pitch, width):
-    """Rows x columns of `source` (at most lanes each), transposed, into `width` columns of `target`; else zero."""
-    source_type = source.dtype
-
-    def codegen(context, builder, sig, args):
-        _, source, row_pitch, rows, columns, target, target_pitch, width = args
-        vector = simd.vector_ir(spec)
-        zero = simd.ir.Constant(vector, None)
-        inside = simd.range_mask_ir(builder, simd.I64(0), columns, spec.lanes)
-        nothing = simd.ir.Constant(inside.type, None)
-        loaded = []
-        for r in range(spec.lanes):
-            mask = builder.select(builder.icmp_signed("<", simd.I64(r), rows), inside, nothing)
-            row = builder.gep(source, [builder.mul(row_pitch, simd.I64(r))])
-            loaded.append(simd.widening_load_ir(builder, spec, source_type, row, mask, zero))
-        kept = simd.range_mask_ir(builder, simd.I64(0), width, spec.lanes)
-        for c, column in enumerate(simd.transpose_ir(builder, loaded)):
-            mask = builder.select(builder.icmp_signed("<", simd.I64(c), columns), kept, nothing)
-            place = builder.gep(target, [builder.mul(target_pitch, simd.I64(c))])
-            simd.masked_store_ir(builder, column, place, mask, spec.size)
-        return context.get_dummy_value()
-
-    number = types.intp
-    return types.void(spec, source, number, number, number, target, number, number), codegen
-
-
 @device
 def _pack_row(spec, call, source, target, phase_pitch, first_column):
     """One source row, from an output column on, into its column phases, `phase_pitch` apart."""
@@ -171,19 +144,6 @@ def _pack_row(spec, call, source, target, phase_pitch, first_column):
                     masked_store(spec, line, odd_lanes(even_a, even_b), mask)
                 else:
                     masked_store(spec, line, odd_lanes(odd_a, odd_b), mask)
-    elif call.x_column == 1 and lanes // 2 <= stride <= lanes and phase_count == stride:
-        # Neighbours are of different phases: those of as many columns as a vector has lanes are transposed.
-        low, _ = _inside(call, -pad)
-        _, end = _inside(call, stride - 1 - pad)  # columns low..end are within the input in all phases
-        for p in range(phase_count):
-            row, shift = target + p * phase_pitch, p - pad
-            for q in range(count):
-                if q < low or q >= end:
-                    column = q * stride + shift
-                    row[q] = source[column] if column >= 0 and column < width else simd.scalar(spec, 0.0)
-        for q in range(low, end, lanes):
-            block = source + (q * stride - pad)
-            _transpose_block(spec, block, stride, end - q, stride, target + q, phase_pitch, end - q)
     else:
         column = call.x_column
         for p in range(phase_count):
@@ -272,6 +232,32 @@ def pack_input(call, task, thread):
     image, channel = task // call.channels, task % call.channels
     plane = image * call.x_batch + channel * call.x_channel
     invoke(call.pack_channel, call.packing, call.x, plane, call.scratch + task * call.packed_channel, 0, 0, 0)
+
+
+@intrinsic
+def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, target_pitch, width):
+    """Rows x columns of `source` (at most lanes each), transposed, into `width` columns of `target`; else zero."""
+
+    def codegen(context, builder, sig, args):
+        _, source, row_pitch, rows, columns, target, target_pitch, width = args
+        vector = simd.vector_ir(spec)
+        zero = simd.ir.Constant(vector, None)
+        inside = simd.range_mask_ir(builder, simd.I64(0), columns, spec.lanes)
+        nothing = simd.ir.Constant(inside.type, None)
+        loaded = []
+        for r in range(spec.lanes):
+            mask = builder.select(builder.icmp_signed("<", simd.I64(r), rows), inside, nothing)
+            row = builder.gep(source, [builder.mul(row_pitch, simd.I64(r))])
+            loaded.append(simd.masked_load_ir(builder, row, vector, mask, zero, spec.size))
+        kept = simd.range_mask_ir(builder, simd.I64(0), width, spec.lanes)
+        for c, column in enumerate(simd.transpose_ir(builder, loaded)):
+            mask = builder.select(builder.icmp_signed("<", simd.I64(c), columns), kept, nothing)
+            place = builder.gep(target, [builder.mul(target_pitch, simd.I64(c))])
+            simd.masked_store_ir(builder, column, place, mask, spec.size)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(spec, source, number, number, number, target, number, number), codegen
 
 
 @kernel(

@@ -135,7 +135,7 @@ def plan_channelwise(problem: Convolution) -> Plan:
         for i in range(height.kernel)
         for j in range(width.kernel)
     ]
-    tables: list[Any] = [table(places), table(offsets)]
+    tables: list[Any] = [table(places), table(offsets), table(np.arange(lanes) * lanes)]
     row_tasks = ceil_div(height.out, rows)
     fields: dict[str, Any] = {
         "tasks": problem.images * sizes.blocks * row_tasks,
@@ -146,6 +146,7 @@ def plan_channelwise(problem: Convolution) -> Plan:
         "height": height.size,
         "width": width.size,
         "places": address(tables[0]),
+        "in_order": address(tables[2]),
         "padded_columns": pitch,
         "pad_top": height.pad_begin,
         "pad_left": width.pad_begin,
