@@ -18,6 +18,7 @@ from fastpool import runtime, validation
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels import spec_for
+from fastpool.kernels.channelwise import channelwise
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.kernels.tiles import (
     PRIVATE_BYTES,
@@ -27,7 +28,9 @@ from fastpool.kernels.tiles import (
     TileShape,
 )
 from fastpool.layer import Layer
+from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import plan_weights
+from fastpool.plans.depthwise import depthwise_cycles, is_depthwise
 from fastpool.plans.direct import plan_direct, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
@@ -189,7 +192,7 @@ class Explanation:
         return "\n".join(rows).replace("\u00a0", " ")
 
     def _tile_text(self) -> str:
-        if self.algorithm == "depthwise":
+        if self.algorithm == "depthwise" and self.role == "pixels":
             return f"{self.vectors} rows of {self.lanes} {self.role}"
         other = "tiles" if self.filtering else "pixels" if self.role == "channels" else "channels"
         return f"{self.vectors} vectors of {self.lanes} {self.role} x {self.width} {other}"
@@ -224,7 +227,9 @@ def explain(name: str, layer: Layer, shape: Sequence[int], dtype: Any = None) ->
     if isinstance(form, WinogradForm):
         decided = _winograd(problem, plan, form)
     else:
-        decided = _direct(problem, plan, form) if isinstance(form, TileShape) else _depthwise(problem, plan)
+        by_channels = plan.steps[-1].kernel.routine is channelwise
+        depthwise = _channelwise if by_channels else _depthwise
+        decided = _direct(problem, plan, form) if isinstance(form, TileShape) else depthwise(problem, plan)
     reasons = Reasons(**decided.pop("why"), threads=_why_threads(plan, threads))
     kernel = "x".join(map(str, layer.kernel))
     channels = f"{problem.channels} -> {problem.out_channels} channels"
@@ -333,8 +338,9 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
     if not forms:
         taps, strides = (" or ".join(map(str, sorted(set(values)))) for values in zip(*FORMS, strict=True))
         return (
-            f"Winograd needs a square filter of {taps} taps a side, stride {strides}, one group, no dilation, "
-            f"zeros for padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
+            f"Winograd needs a square filter of {taps} taps a side, stride {strides}, no dilation but at stride 1, "
+            f"groups of a vector of channels, zeros for padding, and no tile of all channels above "
+            f"{bytes_text(problem.workspace_limit)}"
         )
     cycles, best = min(((winograd_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
     winograd = _filtering_text((best.outputs, best.taps), best.phases)
@@ -439,6 +445,44 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _channelwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
+    fields, sizes = plan.steps[-1].fields, Channelwise(problem)
+    _, height, width = problem.axes
+    runs = ceil_div(width.out, sizes.run)
+    done = problem.images * sizes.blocks * sizes.lanes * height.out * runs * sizes.run * problem.taps
+    if is_depthwise(problem):
+        cycles, other = map(round, (plan.cycles, depthwise_cycles(problem)))
+        role = f"{_cycles_text(cycles)} of one core estimated, with lanes on pixels {count_text(other)}"
+    else:
+        role = "a filter that is dilated or large"
+    rows = fields["rows_per_task"]
+    padded = bytes_text(sizes.padded_rows(rows) * sizes.pitch * sizes.lanes * problem.element.size)
+    return {
+        "algorithm": "depthwise",
+        "filtering": None,
+        "phases": 1,
+        "role": "channels",
+        "vectors": 1,
+        "width": sizes.run,
+        "lanes": sizes.lanes,
+        "source": "packed per task",
+        "schedule": None,
+        "parts": 1,
+        "rows_per_task": rows,
+        "tiles_per_task": rows * runs,
+        "blocks": problem.images * problem.channels,
+        "blocks_per_task": sizes.lanes,
+        "multiply_adds_done": done,
+        "waste": 1 - problem.multiply_adds / done,
+        "why": {
+            "algorithm": "a group has one input channel: nothing is summed over channels",
+            "tile": role,
+            "source": "pixels are transposed, so that a vector has one of each of its channels",
+            "blocking": f"a task's padded rows take {padded}",
+        },
+    }
+
+
 # ---------------------------------------------------------------------------------------------------------- Winograd
 
 
@@ -448,9 +492,10 @@ def _winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str,
     shared = fields["shared"] > 0
     # A block of output channels of a run of tiles is one product, whose last tiles overlap those before.
     run = sum(ceil_div(tiles, width) * width for tiles in _runs(problem, fields, shared))
-    channels = tiling.channel_blocks * tiling.lanes * tiling.out_blocks * vectors * tiling.lanes
+    channels = problem.groups * tiling.channel_blocks * tiling.lanes * tiling.out_blocks * vectors * tiling.lanes
     done = run * form.multiplications * channels
-    exact = problem.images * problem.pixels / form.outputs**2 * problem.channels * problem.out_channels
+    weights = problem.channels // problem.groups * problem.out_channels
+    exact = problem.images * problem.pixels / form.outputs**2 * weights
     group = fields["group_rows"] * fields["group_columns"]
     full = ceil_div(group, width)
     step = TileShape("channels", vectors, width).step_cycles()

@@ -20,6 +20,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import fastpool
 from fastpool import layer, oracle, runtime
 from fastpool.kernels import lanes as lanes_for
+from fastpool.kernels.channelwise import channelwise
+from fastpool.kernels.depthwise import depthwise
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct, private, smallpool
@@ -361,10 +363,17 @@ class Planner:
         """Let all further plans take this tile, and this source unless the input can be read in place."""
         if tile is not None or source is not None:
             self._patch.setattr(plans, "is_depthwise", lambda problem: False)
+            self._patch.setattr(plans, "is_channelwise", lambda problem: False)
         if tile is not None:
             self._patch.setattr(direct, "choose_tile", lambda problem, grid: tile)
         for name, value in LIMITS.get(source, {}).items():
             self._patch.setattr(direct if name.startswith("SHARED") else private, name, value)
+        self.forget()
+
+    def take_depthwise(self, routine):
+        """Let all further plans of depthwise convolutions take this routine, be the other one faster or not."""
+        other = {depthwise: "is_channelwise", channelwise: "is_depthwise"}[routine]
+        self._patch.setattr(plans, other, lambda problem: False)
         self.forget()
 
     def assert_taken(self, tile=None, source=None):

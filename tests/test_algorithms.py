@@ -25,6 +25,7 @@ from fastpool import oracle, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.kernels import lanes as lanes_for
+from fastpool.kernels.channelwise import channelwise
 from fastpool.kernels.depthwise import depthwise
 from fastpool.kernels.winograd import winograd_fused, winograd_output
 from fastpool.plans import winograd
@@ -203,14 +204,60 @@ def test_winograd_is_bit_identical_for_any_number_of_threads(forms, form, schedu
     forms.assert_chosen(form, schedule)
 
 
+#: Groups, channels of each, and dilation of filters at stride 1.
+PARTED = [(2, 20, (1, 1)), (1, 5, (2, 3)), (2, 16, (4, 1))]
+
+
+@every_form
+@every_schedule
+def test_winograd_in_groups_and_dilated(forms, form, schedule):
+    """Some widths with every remainder of a dilation, and an infinity in one of the groups."""
+    forms.choose(form, schedule)
+    dtype = {"shared": np.float32, "fused": np.float64}[schedule]
+    for groups, channels, dilation in PARTED:
+        channels = max(channels, lanes_of(dtype)) if groups > 1 else channels
+        weight = integers(30, (groups * 19, channels, form.kernel, form.kernel), dtype, 2) + 3
+        bias = noise(31, groups * 19, dtype)
+        step = dilation if form.stride == 1 else (1, 1)
+        options = {"stride": form.stride, "padding": (form.kernel - 1, 3), "dilation": step, "groups": groups}
+        least = (form.kernel - 1) * step[1] + 1 - 6
+        for index in range(4):
+            shape = (
+                1 + index % 2,
+                groups * channels,
+                7 + 3 * index % 8 + step[0] * form.kernel,
+                max(1, least) + 5 * index,
+            )
+            x = between(integers(32 + index, shape, dtype, 4) + 5, WRONG)
+            expected = oracle.conv2d(x, weight, bias, **options)
+            residual = integers(33, expected.shape, dtype)
+            assert_close(fastpool.conv2d(x, weight, bias, residual=residual, **options), expected + residual)
+        x[0, channels - 1, shape[2] // 2, shape[3] // 3] = np.inf
+        assert_close(fastpool.conv2d(x, weight, bias, **options), oracle.conv2d(x, weight, bias, **options))
+    forms.assert_chosen(form, schedule)
+
+
+@needs_threads
+@pytest.mark.usefixtures("always_parallel")
+@every_schedule
+def test_winograd_in_groups_and_dilated_is_bit_identical_for_any_number_of_threads(forms, schedule):
+    forms.choose(FORMS[0], schedule)
+    x, weight, results = noise(34, (2, 40, 31, 29), np.float32), noise(35, (80, 20, 3, 3), np.float32), set()
+    for threads in (1, 2, 2, 1):
+        with fastpool.threads(threads):
+            results.add(fastpool.conv2d(x, weight, None, 1, 2, 2, 2).tobytes())
+    assert len(results) == 1
+    forms.assert_chosen(FORMS[0], schedule)
+
+
 @every_dtype
 def test_winograd_is_asked_for_where_it_is_impossible(dtype):
-    """Other strides, dilations, groups, shapes and paddings are computed all the same."""
+    """Other strides, dilations, small groups, shapes and paddings are computed all the same."""
     x, weight = integers(12, (2, 4, 9, 20), dtype), integers(13, (6, 4, 3, 3), dtype, 4)
     for options in (
         {"stride": 3},
         {"stride": (1, 2)},
-        {"dilation": 2},
+        {"dilation": 2, "stride": 2},
         {"padding": 1, "padding_mode": "reflect"},
         {"groups": 2, "weight": weight[:, :2]},
         {"groups": 4, "weight": weight[:4, :1]},
@@ -233,45 +280,60 @@ def test_winograd_is_asked_for_where_it_is_impossible(dtype):
 FILTERS = [(1, 7), (3, 3), (6, 4), (7, 7)]
 every_filter = pytest.mark.parametrize("kernel", FILTERS, ids=lambda kernel: f"{kernel[0]}x{kernel[1]}")
 every_stride = pytest.mark.parametrize("stride", [1, 2])
+ROUTINES = {"columns": depthwise, "channels": channelwise}
+every_routine = pytest.mark.parametrize("lanes_on", ROUTINES)
 
 
-def depthwise_parts(kernel, stride, dtype):
-    """Give problems, and parts (channels, rows, columns) of them: every width up to two vectors and two, all rows."""
-    widths = 2 * lanes_of(dtype) + 2
-    for multiplier, begin in [(1, (0, 0)), (3, (kernel[0] - 1, kernel[1] - 1))]:
-        problem = Prefixes(dtype, 3, 1, multiplier, (9, widths), kernel, (stride, stride), begin)
+def depthwise_parts(kernel, stride, dtype, lanes_on):
+    """Give problems, and parts (channels, rows, columns) of them: every width up to two vectors and two, all rows.
+
+    With lanes on columns, channels have up to three outputs; with lanes on channels, there is a vector and some more.
+    """
+    lanes = lanes_of(dtype)
+    widths, last_tap = 2 * lanes + 2, (kernel[0] - 1, kernel[1] - 1)
+    problems = [(3, 1, (0, 0)), (3, 3, last_tap)] if lanes_on == "columns" else [(lanes + 3, 1, last_tap)]
+    for groups, multiplier, begin in problems:
+        problem = Prefixes(dtype, groups, 1, multiplier, (9, widths), kernel, (stride, stride), begin)
         for columns in range(1, widths + 1):
             yield problem, (1 + columns % multiplier, 1 + columns % 9, columns)
 
 
-def is_depthwise(plan):
-    """Whether the depthwise kernel carries out the plan."""
-    return plan.steps[-1].kernel.routine is depthwise
+def assert_depthwise(planner, lanes_on):
+    """Require that this routine carries out all plans."""
+    assert planner.plans
+    assert all(plan.steps[-1].kernel.routine is ROUTINES[lanes_on] for plan in planner.plans)
 
 
 @every_dtype
 @every_stride
 @every_filter
-def test_depthwise_at_every_remainder(planner, kernel, stride, dtype):
+@every_routine
+def test_depthwise_at_every_remainder(planner, lanes_on, kernel, stride, dtype):
+    planner.take_depthwise(ROUTINES[lanes_on])
     frames = []
 
     def place_out(shape):
         frames.append(Frame(shape, dtype, contiguous=len(frames) % 4 != 3))
         return frames[-1].array
 
-    for problem, part in depthwise_parts(kernel, stride, dtype):
+    for problem, part in depthwise_parts(kernel, stride, dtype, lanes_on):
         problem.check(*part, lambda a: between(a, np.nan), place_out)
-    assert all(map(is_depthwise, planner.plans))
-    assert len(frames) > 4 * lanes_of(dtype)
+    assert_depthwise(planner, lanes_on)
+    assert len(frames) >= 2 * lanes_of(dtype) + 2
     for frame in frames:
         frame.assert_kept()
 
 
 def check_depthwise_memory(dtype_name):
     """Every filter, with forbidden pages right after or right before each array."""
-    for kernel, stride in itertools.product(FILTERS, (1, 2)):
-        for index, (problem, part) in enumerate(depthwise_parts(kernel, stride, np.dtype(dtype_name).type)):
-            problem.check_guarded(*part, at_end=index % 2 == 0)
+    for lanes_on, kernel, stride in itertools.product(ROUTINES, FILTERS, (1, 2)):
+        with pytest.MonkeyPatch.context() as patch:
+            planner = Planner(patch)
+            planner.take_depthwise(ROUTINES[lanes_on])
+            parts = depthwise_parts(kernel, stride, np.dtype(dtype_name).type, lanes_on)
+            for index, (problem, part) in enumerate(parts):
+                problem.check_guarded(*part, at_end=index % 2 == 0)
+            assert_depthwise(planner, lanes_on)
 
 
 @needs_mprotect
@@ -282,34 +344,60 @@ def test_depthwise_touches_not_a_byte_beyond_any_array(dtype):
 
 @every_dtype
 @every_stride
+@every_routine
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 5, 4, 37), (1, 3, 130, 130), (3, 200, 5, 6), (1, 70, 61, 40)])
-def test_depthwise_layers(planner, shape, stride, dtype):
+def test_depthwise_layers(planner, lanes_on, shape, stride, dtype):
     """Paddings of every form; one large plane, many small ones, and their division into tasks."""
+    planner.take_depthwise(ROUTINES[lanes_on])
+    outputs = 2 * shape[1] if lanes_on == "columns" else shape[1]
     x, weight, bias = (
         integers(14, shape, dtype),
-        integers(15, (2 * shape[1], 1, 3, 3), dtype),
-        noise(16, 2 * shape[1], dtype),
+        integers(15, (outputs, 1, 3, 3), dtype),
+        noise(16, outputs, dtype),
     )
     for padding in (1, (3, 20), ((0, 2), (2, 0)), ((9, 1), (0, 40)), "same", "same_lower"):
         options = {"stride": stride, "padding": padding, "groups": shape[1], "activation": (-30, None)}
         if padding == ((0, 2), (2, 0)) or shape[2] * shape[3] < 10_000:
             assert_close(fastpool.conv2d(x, weight, bias, **options), oracle.conv2d(x, weight, bias, **options))
-    for mode in DATA_PADDING_MODES if shape[3] > 2 else ():  # the columns have no padding
+    for mode in DATA_PADDING_MODES if shape[3] > 2 and lanes_on == "columns" else ():  # which have no padding
         options = {"stride": stride, "padding": ((7, 9), (0, 0)), "groups": shape[1], "padding_mode": mode}
         assert_close(fastpool.conv2d(x[:, :, :20], weight, **options), oracle.conv2d(x[:, :, :20], weight, **options))
-    assert planner.plans
-    assert all(map(is_depthwise, planner.plans))
+    assert_depthwise(planner, lanes_on)
+
+
+@every_dtype
+@every_routine
+def test_the_faster_depthwise_routine_is_taken(planner, lanes_on, dtype):
+    """Lanes are on columns where maps are large, on channels where they are small and see many taps, or are dilated."""
+    cases = {
+        "columns": [((1, 6, 60, 64), 3, 1), ((2, 40, 30, 32), 3, 1)],
+        "channels": [
+            ((1, 40, 7, 7), 5 if dtype == np.float32 else 9, 1),
+            ((1, 20, 40, 44), 3, 2),
+            ((1, 9, 30, 31), (2, 5), (3, 1)),
+            ((1, 5, 20, 9), 9, 1),
+        ],
+    }
+    for shape, size, dilation in cases[lanes_on]:
+        kernel = (size, size) if isinstance(size, int) else size
+        x, weight = integers(23, shape, dtype), integers(24, (shape[1], 1, *kernel), dtype)
+        options = {"padding": 2, "dilation": dilation, "groups": shape[1]}
+        assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
+    assert_depthwise(planner, lanes_on)
 
 
 @every_dtype
 @every_stride
-def test_depthwise_with_nan_and_infinities(planner, stride, dtype):
+@every_routine
+def test_depthwise_with_nan_and_infinities(planner, lanes_on, stride, dtype):
     """In x, weight, bias and residual; a padding of zeros times an infinite weight is NaN."""
+    planner.take_depthwise(ROUTINES[lanes_on])
+    outputs = {"columns": 6, "channels": 3}[lanes_on]
     options = {"stride": stride, "padding": 1, "groups": 3}
     clean = {
         "x": integers(17, (2, 3, 9, 35), dtype, 3),
-        "weight": integers(18, (6, 1, 3, 3), dtype, 3),
-        "bias": integers(19, (6,), dtype),
+        "weight": integers(18, (outputs, 1, 3, 3), dtype, 3),
+        "bias": integers(19, (outputs,), dtype),
     }
     clean["residual"] = integers(20, oracle.conv2d(**clean, **options).shape, dtype)
     for name, value, activation in itertools.product(clean, [np.nan, np.inf, -np.inf], [None, "relu6"]):
@@ -317,13 +405,15 @@ def test_depthwise_with_nan_and_infinities(planner, stride, dtype):
         arrays[name].reshape(-1)[[arrays[name].size // 3, -1]] = value
         expected = oracle.conv2d(**arrays, **options, activation=activation)
         assert_close(fastpool.conv2d(**arrays, **options, activation=activation), expected)
-    assert all(map(is_depthwise, planner.plans))
+    assert_depthwise(planner, lanes_on)
 
 
 @needs_threads
 @pytest.mark.usefixtures("always_parallel")
 @every_dtype
-def test_depthwise_is_bit_identical_for_any_number_of_threads(planner, dtype):
+@every_routine
+def test_depthwise_is_bit_identical_for_any_number_of_threads(planner, lanes_on, dtype):
+    planner.take_depthwise(ROUTINES[lanes_on])
     for shape in [(1, 2, 140, 150), (2, 90, 7, 6)]:
         x, weight = noise(21, shape, dtype), noise(22, (shape[1], 1, 3, 3), dtype)
         conv, results = fastpool.Conv2d(weight, None, 1, 1, groups=shape[1]), set()
@@ -331,7 +421,7 @@ def test_depthwise_is_bit_identical_for_any_number_of_threads(planner, dtype):
             with fastpool.threads(threads):
                 results.add(conv(x).tobytes())
         assert len(results) == 1
-    assert all(map(is_depthwise, planner.plans))
+    assert_depthwise(planner, lanes_on)
 
 
 # -------------------------------------------------------------------------------------------------------- any of them

@@ -388,7 +388,8 @@ def test_the_reason_follows_the_choice():
     assert 'algorithm="direct"' in plain.explain((1, 64, 56, 56)).why.algorithm
     asked = prepared((64, 64, 3, 3), padding=1, algorithm="winograd")
     assert 'algorithm="winograd"' in asked.explain((1, 64, 56, 56)).why.algorithm
-    impossible = prepared((64, 64, 3, 3), padding=1, dilation=2, algorithm="winograd").explain((1, 64, 56, 56))
+    options = {"padding": 1, "stride": 2, "dilation": 2, "algorithm": "winograd"}
+    impossible = prepared((64, 64, 3, 3), **options).explain((1, 64, 56, 56))
     assert impossible.algorithm == "direct"
     assert "Winograd needs" in impossible.why.algorithm
     for options, word in [({"stride": 3}, "stride"), ({"padding": 1}, "padding"), ({}, "shorter")]:

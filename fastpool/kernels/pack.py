@@ -121,6 +121,29 @@ def _pack_row(spec, call, source, target, phase_pitch, first_column):
                 masked_store(spec, target + q, even_lanes(a, b), mask)
             if has_odd:
                 masked_store(spec, odd_target + q, odd_lanes(a, b), mask)
+    elif stride == 4 and call.x_column == 1:
+        # Four vectors, taken apart twice: even lanes of even ones are phase 0, odd lanes of even ones phase 2.
+        for q in range(0, count, lanes):
+            first = 4 * q - pad
+            a = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            first += lanes
+            b = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            first += lanes
+            c = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            first += lanes
+            d = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
+            even_a, even_b, odd_a, odd_b = even_lanes(a, b), even_lanes(c, d), odd_lanes(a, b), odd_lanes(c, d)
+            mask = range_mask(spec, 0, count - q)
+            for p in range(phase_count):
+                line, phase = target + (p * phase_pitch + q), phases[p]
+                if phase == 0:
+                    masked_store(spec, line, even_lanes(even_a, even_b), mask)
+                elif phase == 1:
+                    masked_store(spec, line, even_lanes(odd_a, odd_b), mask)
+                elif phase == 2:
+                    masked_store(spec, line, odd_lanes(even_a, even_b), mask)
+                else:
+                    masked_store(spec, line, odd_lanes(odd_a, odd_b), mask)
     else:
         column = call.x_column
         for p in range(phase_count):
@@ -157,6 +180,14 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
     column_phase_count = call.column_phase_count
     row_phase_count = call.row_phase_count
     depth_map, row_map = call.depth_map, call.row_map
+    # Rows of a vector at most: masks are the same for all, and would take longer to make than the rows to copy.
+    stride, lanes = call.stride_column, lanes_of(spec)
+    is_short = columns <= lanes and stride <= 2 and call.x_column == 1 and not call.pads_with_data
+    first = first_column * stride - call.pad_left
+    second, phases = first + lanes, call.column_phases
+    inside, further = range_mask(spec, -first, call.width - first), range_mask(spec, -second, call.width - second)
+    kept, zero = range_mask(spec, 0, columns), splat(spec, 0.0)
+    has_even, has_odd = phases[0] == 0, stride == 2 and phases[column_phase_count - 1] == 1
     for i in range(call.depth_phase_count):
         for d in range(depths):
             source_depth = depth_map[call.depth_begins[i] + first_depth + d]
@@ -167,9 +198,20 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
                     if source_depth < 0 or source_row < 0:
                         for p in range(column_phase_count):
                             _zero_row(spec, block + (p * plane + r * columns), columns)
-                    else:
-                        row = source + (source_depth * call.x_depth + source_row * call.x_row)
+                        continue
+                    row = source + (source_depth * call.x_depth + source_row * call.x_row)
+                    if not is_short:
                         _pack_row(spec, call, row, block + r * columns, plane, first_column)
+                        continue
+                    line, a = block + r * columns, masked_load(spec, row + first, inside, zero)
+                    if stride == 1:
+                        masked_store(spec, line, a, kept)
+                        continue
+                    b = masked_load(spec, row + second, further, zero)
+                    if has_even:
+                        masked_store(spec, line, even_lanes(a, b), kept)
+                    if has_odd:
+                        masked_store(spec, line + (column_phase_count - 1) * plane, odd_lanes(a, b), kept)
 
 
 @kernel(

@@ -16,6 +16,7 @@ from fastpool.kernels._jit import Routine
 from fastpool.kernels.argpool import argpool
 from fastpool.kernels.blur import blur
 from fastpool.kernels.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
+from fastpool.kernels.channelwise import channelwise
 from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
 from fastpool.kernels.direct import direct, row_of_tiles
 from fastpool.kernels.elementwise import BINARY, SMOOTH, UNARY, elementwise
@@ -27,7 +28,7 @@ from fastpool.kernels.pool import VARIANTS, pool
 from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
 from fastpool.kernels.smallpool import SMALL_WINDOWS, groups_in_registers, small_pool, variant_of
 from fastpool.kernels.stochastic import weighted_draw, weighted_mean
-from fastpool.kernels.tiles import TARGET, TILE_SHAPES
+from fastpool.kernels.tiles import RUNS, TARGET, TILE_SHAPES
 from fastpool.kernels.unpool import unpool
 from fastpool.kernels.winograd import (
     finish_rows,
@@ -52,6 +53,10 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 3 2", 4, 2),
     ("winograd 5 2", 4, 3),
     ("winograd 5 2", 2, 3),
+)
+#: The same with dilated columns, for what meets columns.
+_DILATED: tuple[Shape, ...] = tuple(
+    (f"{variant} dilated", outputs, taps) for variant, outputs, taps in WINOGRAD_SHAPES if variant.endswith(" 1")
 )
 _FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
 #: What medians are taken of: the spec's elements, or integers that it widens (to float64).
@@ -82,12 +87,12 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pack_weights": (pack_weights, _ANY),
     "direct": (direct, _ANY),
     "row_of_tiles": (row_of_tiles, tuple((tile.role, tile.vectors, tile.width) for tile in _TILES)),
-    "transform_rows": (transform_rows, WINOGRAD_SHAPES),
+    "transform_rows": (transform_rows, WINOGRAD_SHAPES + _DILATED),
     "multiply": (
         multiply,
         tuple(("product", 2, tile.width) for tile in _TILES if tile.role == "channels" and tile.vectors == 2),
     ),
-    "finish_rows": (finish_rows, WINOGRAD_SHAPES),
+    "finish_rows": (finish_rows, WINOGRAD_SHAPES + _DILATED),
     "winograd_input": (winograd_input, WINOGRAD_SHAPES),
     "winograd_output": (winograd_output, WINOGRAD_SHAPES),
     "winograd_fused": (winograd_fused, WINOGRAD_SHAPES),
@@ -96,6 +101,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
         depthwise,
         tuple((f"{part}stride {s}", *size) for part in ("", "narrow ") for s in (1, 2) for size in _FILTERS),
     ),
+    "channelwise": (channelwise, tuple((f"stride {s}", 1, run) for s in (1, 2) for run in RUNS)),
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
     "small_pool": (small_pool, tuple(_small_windows(VARIANTS))),
     "reduce_planes": (

@@ -66,8 +66,12 @@ class TileShape:
         return self.width if self.role == "channels" else self.vectors * lanes
 
     def step_cycles(self) -> float:
-        """Cycles of one reduction step: two loads a cycle, and four cycles from one multiply-add to its next."""
-        return max(self.vectors * self.width / TARGET.multiplies, (self.vectors + self.width) / 2, 4.0)
+        """Cycles of one reduction step: two loads a cycle, and four cycles from one multiply-add to its next.
+
+        Weights of channels come from the level-2 cache, at 24 bytes a cycle: tiles of few pixels wait for them.
+        """
+        weights = self.vectors * TARGET.vector_bytes / 24 if self.role == "channels" else 0.0
+        return max(self.vectors * self.width / TARGET.multiplies, (self.vectors + self.width) / 2, 4.0, weights)
 
     def store_cycles(self, lanes: int) -> float:
         """Cycles to begin and finish a tile: 5.5 a stored vector (1x1, 16 to 512 channels: 5.2 to 6, either role)."""
@@ -85,9 +89,11 @@ _NARROW = (
 )
 
 #: Tiles by number of vector registers. 2x14 uses 28 + 2 + 1 of 32; 2x6 uses 12 + 2 + 1 of 16. Narrower ones are for
-#: rows that a wide tile does not divide and for few channels.
+#: rows that a wide tile does not divide and for few channels; four vectors of channels are for maps of few pixels,
+#: where weights are most of what is read (1x1 on one pixel, 2048 -> 1000: 245 us by 2x7, 67 by 4x1).
 TILE_SHAPES = {
     32: tuple(TileShape("channels", 2, width) for width in (14, 12, 10, 8, 7))
+    + tuple(TileShape("channels", 4, width) for width in (1, 4))
     + tuple(
         TileShape("pixels", *shape)
         for shape in ((3, 8), (2, 8), (1, 8), (3, 6), (4, 4), (4, 3), (4, 2), (4, 1), (2, 1), (1, 1))
@@ -95,6 +101,9 @@ TILE_SHAPES = {
     16: tuple(TileShape("channels", 2, width) for width in _NARROW[0])
     + tuple(TileShape("pixels", *shape) for shape in _NARROW[1]),
 }
+
+#: Outputs of a depthwise run with lanes on channels: an accumulator each, and a register for the weights.
+RUNS = {32: (14, 8, 7, 4), 16: (8, 7, 4)}[TARGET.registers]
 
 #: Bytes of packed input that a task keeps for itself: half of a 1 MB L2, beside the weights that stream past it.
 PRIVATE_BYTES = 512 * 1024

@@ -5,14 +5,17 @@ throughout: rows of the input are transposed into vectors of channels, transform
 register tile as in the direct convolution, with tiles for pixels), transformed back and transposed out. With c
 channels in `lanes`-wide blocks, t tiles and P = (m + r - 1)^2 products:
 
-    V [product][phase][channel block][tile][lane]      transformed input
-    U [product][out block][phase][channel][2 * lanes]  transformed weights (`winograd_weights`)
-    M [product][tile][2 * lanes]                       products, of one out block
+    V [product][group][phase][channel block][tile][lane]      transformed input
+    U [product][group][out block][phase][channel][2 * lanes]  transformed weights (`winograd_weights`)
+    M [product][tile][2 * lanes]                              products, of one out block
 
 At stride 2 the input falls into four phases (even and odd rows and columns), each of which a quarter of the filter
 meets at unit stride: their products add up in one domain. The odd phases have a tap less, so that their products at
 infinity are zero and left out: 81 multiplications for 4x4 outputs of a 3x3 filter instead of 144. Lanes being channels,
 a phase is only a step of two columns.
+
+A dilated convolution is one of its own on each of the phases modulo the dilation: its tiles take rows and columns that
+lie so far apart, and tiles of all phases are done together. Groups are convolutions beside each other.
 
 Two schedules. `shared`: all threads transform the whole input into one V, then each takes out blocks: for small maps,
 whose weights are read once in all. `fused`: each task does all for a group of tiles, from scratch of its own: for large
@@ -29,8 +32,8 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd, transforms
 from fastpool.kernels._jit import device, kernel, routine
 from fastpool.kernels.calls import Layout, invoke
-from fastpool.kernels.epilogue import write_channels_ir
-from fastpool.kernels.simd import I64, Tile, Vector, lanes_of, scalar, splat, store, width_of
+from fastpool.kernels.channels import masked_vector, transpose_in, transpose_out
+from fastpool.kernels.simd import I64, Tile, lanes_of, scalar, splat, store, width_of
 
 WINOGRAD = Layout(
     "winograd",
@@ -39,15 +42,19 @@ WINOGRAD = Layout(
         "multiply": "routine",
         "finish_rows": "routine",
         "images": "integer",
-        "channels": "integer",
-        "channel_blocks": "integer",  # of one phase
-        "out_channels": "integer",
+        "groups": "integer",
+        "channels": "integer",  # of a group
+        "channel_blocks": "integer",  # of one phase of a group
+        "out_channels": "integer",  # of a group
         "out_blocks": "integer",
         "x_batch": "integer",
         "x_channel": "integer",
         "x_row": "integer",
         "width": "integer",
-        "row_map": "integers",
+        "row_map": "integers",  # of padded rows to those of x, or -1
+        "row_starts": "integers",  # first output row of each row of tiles
+        "row_dilation": "integer",  # from one output row of a tile to the next
+        "column_dilation": "integer",
         "pad_left": "integer",
         "out_rows": "integer",
         "out_columns": "integer",
@@ -98,36 +105,21 @@ def _stride_of(typingctx, spec):
     return types.intp(spec), lambda context, builder, sig, args: I64(_filter_of(spec)[1])
 
 
+def _is_dilated(spec):
+    """Whether columns of a tile lie further apart than one: that costs an addition for each load and store."""
+    return spec.variant.endswith(" dilated")
+
+
+@intrinsic
+def _column_step_of(typingctx, spec, dilation):
+    """Columns from one of a tile to the next: known ahead, unless they are dilated."""
+    return types.intp(spec, dilation), lambda context, builder, sig, args: args[1] if _is_dilated(spec) else I64(1)
+
+
 @intrinsic
 def outputs_of(typingctx, spec):
     """Outputs of a tile along an axis, m of F(m, r)."""
     return types.intp(spec), lambda context, builder, sig, args: I64(spec.vectors)
-
-
-@intrinsic
-def _transpose_in(typingctx, spec, source, pitch, channels, first, last, target):
-    """Columns first..last of a row of `channels` channels, `pitch` apart: one vector of channels a column, else 0.
-
-    Lanes beyond the channels repeat the last one; weights that are zero await them.
-    """
-
-    def codegen(context, builder, sig, args):
-        _, source, pitch, channels, first, last, target = args
-        vector = simd.vector_ir(spec)
-        zero = ir.Constant(vector, None)
-        inside = simd.range_mask_ir(builder, first, last, spec.lanes)
-        rows = []
-        for lane in range(spec.lanes):
-            last_one = builder.sub(channels, I64(1))
-            channel = builder.select(builder.icmp_signed("<", I64(lane), channels), I64(lane), last_one)
-            place = builder.gep(source, [builder.mul(pitch, channel)])
-            rows.append(simd.masked_load_ir(builder, place, vector, inside, zero, spec.size))
-        for column, value in enumerate(simd.transpose_ir(builder, rows)):
-            simd.store_ir(builder, value, builder.gep(target, [I64(column * spec.lanes)]), spec.size)
-        return context.get_dummy_value()
-
-    number = types.intp
-    return types.void(spec, source, number, number, number, number, target), codegen
 
 
 #: Tiles between the one that is transformed and the one whose lines of V are fetched for writing. Other cores have read
@@ -137,17 +129,17 @@ _AHEAD = 2
 
 
 @intrinsic
-def _transform_in(typingctx, spec, strip, row_pitch, target, product_pitch, phase_pitch):
-    """One tile of the strip: B^T d B of each phase, each product to its place."""
+def _transform_in(typingctx, spec, strip, row_pitch, step, target, product_pitch, phase_pitch):
+    """One tile of the strip, whose columns are `step` apart: B^T d B of each phase, each product to its place."""
 
     def codegen(context, builder, sig, args):
-        _, strip, row_pitch, target, product_pitch, phase_pitch = args
+        _, strip, row_pitch, step, target, product_pitch, phase_pitch = args
         vector, size = simd.vector_ir(spec), spec.vectors + spec.width - 1
         stride = _filter_of(spec)[1]
         for phase, (row_phase, column_phase) in enumerate(PHASES[stride]):
             columns = []
             for j in range(size):
-                place = I64((j * stride + column_phase) * spec.lanes)
+                place = builder.mul(step, I64((j * stride + column_phase) * spec.lanes))
                 rows = [builder.mul(row_pitch, I64(i * stride + row_phase)) for i in range(size)]
                 loaded = [
                     simd.load_ir(builder, builder.gep(strip, [builder.add(row, place)]), vector, spec.size)
@@ -165,15 +157,15 @@ def _transform_in(typingctx, spec, strip, row_pitch, target, product_pitch, phas
         return context.get_dummy_value()
 
     number = types.intp
-    return types.void(spec, strip, number, target, number, number), codegen
+    return types.void(spec, strip, number, number, target, number, number), codegen
 
 
 @intrinsic
-def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pitch, check):
-    """One tile of products: A^T M A + bias into rows of pixels; `check` becomes NaN if a result is not finite."""
+def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pitch, step, check):
+    """One tile of products: A^T M A + bias to rows of pixels, `step` apart; `check` is NaN if one is not finite."""
 
     def codegen(context, builder, sig, args):
-        _, source, product_pitch, bias, target, row_pitch, check = args
+        _, source, product_pitch, bias, target, row_pitch, step, check = args
         vector, size, outputs = simd.vector_ir(spec), spec.vectors + spec.width - 1, spec.vectors
         columns = []
         for j in range(size):
@@ -185,45 +177,16 @@ def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pit
             for j, value in enumerate(transforms.output_ir(builder, outputs, [column[i] for column in columns])):
                 value = builder.fadd(value, bias)
                 values.append(value)
-                place = builder.gep(target, [builder.add(builder.mul(row_pitch, I64(i)), I64(j * spec.lanes))])
+                place = builder.gep(
+                    target, [builder.add(builder.mul(row_pitch, I64(i)), builder.mul(step, I64(j * spec.lanes)))]
+                )
                 simd.store_ir(builder, value, place, spec.size)
         # The sum of all is not finite if one of them is not, or if it overflows: then too many tiles are done again.
         while len(values) > 1:
             values = [builder.fadd(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
         return simd.fma_ir(builder, values[0], ir.Constant(vector, None), check)
 
-    return check(spec, source, types.intp, bias, target, types.intp, check), codegen
-
-
-@intrinsic
-def _transpose_out(typingctx, spec, source, out, residual, flags, pitch, channels, columns, low, high):
-    """`columns` vectors of channels as rows of `channels` channels, `pitch` apart, with residual and activation."""
-
-    def codegen(context, builder, sig, args):
-        _, source, out, residual, flags, pitch, channels, columns, low, high = args
-        flags = [builder.extract_value(flags, i) for i in range(2)]
-        lanes, vector = spec.lanes, simd.vector_ir(spec)
-        low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
-        mask = simd.range_mask_ir(builder, I64(0), columns, lanes)
-        rows = [simd.load_ir(builder, builder.gep(source, [I64(t * lanes)]), vector, spec.size) for t in range(lanes)]
-        values = [[(value, 0, mask)] for value in simd.transpose_ir(builder, rows)]
-        write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, (low, high))
-        return context.get_dummy_value()
-
-    number, one = types.intp, spec.dtype
-    return types.void(spec, source, out, residual, flags, number, number, number, one, one), codegen
-
-
-@intrinsic
-def _masked_vector(typingctx, spec, pointer, count):
-    """First `count` elements at `pointer`, then zeros."""
-
-    def codegen(context, builder, sig, args):
-        vector = simd.vector_ir(spec)
-        mask = simd.range_mask_ir(builder, I64(0), args[2], spec.lanes)
-        return simd.masked_load_ir(builder, args[1], vector, mask, ir.Constant(vector, None), spec.size)
-
-    return Vector(spec.dtype, spec.lanes)(spec, pointer, types.intp), codegen
+    return check(spec, source, types.intp, bias, target, types.intp, types.intp, check), codegen
 
 
 @intrinsic
@@ -245,12 +208,14 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
     lanes, taps, stride = lanes_of(spec), width_of(spec), _stride_of(spec)
     step = outputs_of(spec) * stride  # from one tile of the input to the next
     size = step + (taps - 1) * stride
-    columns = tiles * step + (taps - 1) * stride
+    dilation = _column_step_of(spec, call.column_dilation)
+    columns = ((tiles + dilation - 1) // dilation * step + (taps - 1) * stride) * dilation
     pitch = (columns + lanes - 1) // lanes * lanes * lanes
     start = first_tile * step - call.pad_left
+    first_row = call.row_starts[tile_row] * stride
     zero = splat(spec, 0.0)
     for i in range(size):
-        source = call.row_map[tile_row * step + i]
+        source = call.row_map[first_row + i * call.row_dilation]
         line = strip + i * pitch
         if source < 0:
             for p in range(columns):
@@ -259,10 +224,15 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
             row = plane + source * call.x_row
             for p in range(0, columns, lanes):
                 w = start + p
-                _transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
+                transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
+    phase_pitch = call.channel_blocks * call.v_block
+    begin, phase = 0, 0  # of the tile: tiles of all phases of a dilation stand beside each other
     for t in range(tiles):
-        place, phase_pitch = strip + t * step * lanes, call.channel_blocks * call.v_block
-        _transform_in(spec, place, pitch, target + t * lanes, call.v_product, phase_pitch)
+        place = strip + (begin + phase) * lanes
+        _transform_in(spec, place, pitch, dilation, target + t * lanes, call.v_product, phase_pitch)
+        phase += 1
+        if phase == dilation:
+            begin, phase = begin + step * dilation, 0
 
 
 @intrinsic
@@ -333,55 +303,63 @@ def multiply(call, v, u, m, tiles, products):
 
 
 @device
-def _direct_pixel(spec, call, image, row, column, channel):
-    """One output, by the sum itself."""
+def _direct_pixel(spec, call, image, group, row, column, channel):
+    """One output, by the sum itself; `channel` counts from that of the first group."""
     taps, stride = _kernel_size_of(spec), _stride_of(spec)
     total = scalar(spec, 0.0)
     for c in range(call.channels):
-        plane = call.x + (image * call.x_batch + c * call.x_channel)
+        plane = call.x + (image * call.x_batch + (group * call.channels + c) * call.x_channel)
         filters = call.filters + (channel * call.channels + c) * taps * taps
         for i in range(taps):
-            source = call.row_map[row * stride + i]
+            source = call.row_map[row * stride + i * call.row_dilation]
             for j in range(taps):
-                w = column * stride + j - call.pad_left
+                w = column * stride + j * call.column_dilation - call.pad_left
                 inside = source >= 0 and w >= 0 and w < call.width
                 value = plane[source * call.x_row + w] if inside else scalar(spec, 0.0)
                 total = simd.fma(filters[i * taps + j], value, total)
     return total + call.bias[channel]
 
 
-@routine(WINOGRAD, "elements", "elements", "integer", "integer", "integer", "integer", "integer")
-def finish_rows(call, m, pixels, out_block, image, tile_row, first_tile, tiles):
+@routine(WINOGRAD, "elements", "elements", "integer", "integer", "integer", "integer", "integer", "integer")
+def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, tiles):
     """Transform one row of tiles back, in all channels of an out block; `pixels` is scratch for rows of channels."""
     simd.align_stack()
     spec = call.spec
     lanes, outputs = lanes_of(spec), outputs_of(spec)
-    columns_here = min(tiles * outputs, call.out_columns - first_tile * outputs)
-    rows_here = min(outputs, call.out_rows - tile_row * outputs)
-    pitch = (tiles * outputs + lanes) * lanes
+    dilation = _column_step_of(spec, call.column_dilation)
+    columns = (tiles + dilation - 1) // dilation * outputs * dilation
+    columns_here = min(columns, call.out_columns - first_tile * outputs)
+    first_row, row_step = call.row_starts[tile_row], call.row_dilation
+    rows_here = min(outputs, (call.out_rows - first_row + row_step - 1) // row_step)
+    pitch = (columns + lanes) * lanes
     plane = call.out_rows * call.out_columns
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
     for half in range(2):
         channel = (2 * out_block + half) * lanes
         channels = min(lanes, call.out_channels - channel)
+        channel += group * call.out_channels
         if channels > 0:
-            bias = _masked_vector(spec, call.bias + channel, channels)
+            bias = masked_vector(spec, call.bias + channel, channels)
             check = splat(spec, 0.0)
+            begin, phase = 0, 0
             for t in range(tiles):
                 source = m + (2 * t + half) * lanes
-                target = pixels + t * outputs * lanes
-                check = _transform_out(spec, source, call.m_product, bias, target, pitch, check)
+                target = pixels + (begin + phase) * lanes
+                check = _transform_out(spec, source, call.m_product, bias, target, pitch, dilation, check)
+                phase += 1
+                if phase == dilation:
+                    begin, phase = begin + outputs * dilation, 0
             if _has_nan(check):
                 for i in range(rows_here):
                     for j in range(columns_here):
-                        row, column = tile_row * outputs + i, first_tile * outputs + j
+                        row, column = first_row + i * row_step, first_tile * outputs + j
                         for lane in range(channels):
-                            value = _direct_pixel(spec, call, image, row, column, channel + lane)
+                            value = _direct_pixel(spec, call, image, group, row, column, channel + lane)
                             pixels[i * pitch + j * lanes + lane] = value
             for i in range(rows_here):
-                place = channel * plane + (tile_row * outputs + i) * call.out_columns + first_tile * outputs
+                place = channel * plane + (first_row + i * row_step) * call.out_columns + first_tile * outputs
                 for j in range(0, columns_here, lanes):
-                    _transpose_out(
+                    transpose_out(
                         spec,
                         pixels + (i * pitch + j * lanes),
                         call.out + (image * call.out_batch + place + j),
@@ -395,63 +373,78 @@ def finish_rows(call, m, pixels, out_block, image, tile_row, first_tile, tiles):
                     )
 
 
+@device
+def _group_of_v(spec, call, group):
+    """Elements of V, or of U, before those of a group, in vectors of channels."""
+    return group * phases_of(spec) * call.channel_blocks
+
+
 @kernel(WINOGRAD)
 def winograd_input(call, task, thread):
     """First half of `shared`: transform one row of tiles of one channel block into the common V."""
-    lanes = lanes_of(call.spec)
-    block, row = task % call.channel_blocks, task // call.channel_blocks
+    spec = call.spec
+    lanes = lanes_of(spec)
+    block, row = task % (call.groups * call.channel_blocks), task // (call.groups * call.channel_blocks)
+    group, block = block // call.channel_blocks, block % call.channel_blocks
     image, tile_row = row // call.tile_rows, row % call.tile_rows
-    plane = call.x + (image * call.x_batch + block * lanes * call.x_channel)
+    first_channel, channels = group * call.channels + block * lanes, call.channels - block * lanes
+    plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
     strip = call.scratch + (call.shared + thread * call.scratch_thread + call.strip_offset)
-    target = call.scratch + (block * call.v_block + row * call.tile_columns * lanes)
-    channels = call.channels - block * lanes
+    v_block = (_group_of_v(spec, call, group) + block) * call.v_block
+    target = call.scratch + (v_block + row * call.tile_columns * lanes)
     invoke(call.transform_rows, call, plane, strip, target, channels, tile_row, 0, call.tile_columns)
 
 
 @kernel(WINOGRAD)
 def winograd_output(call, task, thread):
     """Second half of `shared`: one out block for a group of rows of tiles."""
-    lanes = lanes_of(call.spec)
+    spec = call.spec
+    lanes = lanes_of(spec)
     own = call.scratch + (call.shared + thread * call.scratch_thread)
     m, pixels = own + call.m_offset, own + call.strip_offset
-    group, out_block = task % call.row_groups, task // call.row_groups
-    first = group * call.group_rows
+    rows, out_block = task % call.row_groups, task // call.row_groups
+    group, out_block = out_block // call.out_blocks, out_block % call.out_blocks
+    first = rows * call.group_rows
     end = min(first + call.group_rows, call.images * call.tile_rows)
-    products = products_of(call.spec)
+    products = products_of(spec)
     columns = call.tile_columns
-    v = call.scratch + first * columns * lanes
-    u = call.weights + out_block * phases_of(call.spec) * call.channel_blocks * lanes * 2 * lanes
+    v = call.scratch + (_group_of_v(spec, call, group) * call.v_block + first * columns * lanes)
+    blocks = _group_of_v(spec, call, group * call.out_blocks + out_block)
+    u = call.weights + blocks * lanes * 2 * lanes
     invoke(call.multiply, call, v, u, m, (end - first) * columns, products)
     for row in range(first, end):
         image, tile_row = row // call.tile_rows, row % call.tile_rows
         source = m + (row - first) * columns * 2 * lanes
-        invoke(call.finish_rows, call, source, pixels, out_block, image, tile_row, 0, columns)
+        invoke(call.finish_rows, call, source, pixels, out_block, group, image, tile_row, 0, columns)
 
 
 @kernel(WINOGRAD)
 def winograd_fused(call, task, thread):
     """All of a group of tiles, through scratch of this thread."""
-    lanes = lanes_of(call.spec)
-    products = products_of(call.spec)
+    spec = call.spec
+    lanes = lanes_of(spec)
+    products = products_of(spec)
     column_group, rest = task % call.column_groups, task // call.column_groups
-    row_group, image = rest % call.row_groups, rest // call.row_groups
+    row_group, rest = rest % call.row_groups, rest // call.row_groups
+    group, image = rest % call.groups, rest // call.groups
     first_row, first_tile = row_group * call.group_rows, column_group * call.group_columns
     end_row = min(first_row + call.group_rows, call.tile_rows)
     tiles = min(call.group_columns, call.tile_columns - first_tile)
     own = call.scratch + (call.shared + thread * call.scratch_thread)
     v, m, strip = own + call.v_offset, own + call.m_offset, own + call.strip_offset
     for block in range(call.channel_blocks):
-        plane = call.x + (image * call.x_batch + block * lanes * call.x_channel)
+        plane = call.x + (image * call.x_batch + (group * call.channels + block * lanes) * call.x_channel)
         channels = call.channels - block * lanes
         for row in range(first_row, end_row):
             target = v + (block * call.v_block + (row - first_row) * tiles * lanes)
             invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles)
     for out_block in range(call.out_blocks):
-        u = call.weights + out_block * phases_of(call.spec) * call.channel_blocks * lanes * 2 * lanes
+        blocks = _group_of_v(spec, call, group * call.out_blocks + out_block)
+        u = call.weights + blocks * lanes * 2 * lanes
         invoke(call.multiply, call, v, u, m, (end_row - first_row) * tiles, products)
         for row in range(first_row, end_row):
             source = m + (row - first_row) * tiles * 2 * lanes
-            invoke(call.finish_rows, call, source, strip, out_block, image, row, first_tile, tiles)
+            invoke(call.finish_rows, call, source, strip, out_block, group, image, row, first_tile, tiles)
 
 
 WEIGHTS = Layout(

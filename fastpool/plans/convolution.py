@@ -12,7 +12,8 @@ from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.pack import pack_weights
 from fastpool.kernels.tiles import TileShape
 from fastpool.kernels.winograd import winograd_weights
-from fastpool.plans.depthwise import PlainForm, is_depthwise, plan_depthwise
+from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_channelwise
+from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
 from fastpool.plans.direct import plan_direct
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
@@ -25,8 +26,8 @@ Form = TileShape | WinogradForm | PlainForm
 @lru_cache(maxsize=1024)
 def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     """Plan of the convolution, and the form of the weights that it reads."""
-    if is_depthwise(problem) and problem.algorithm != "winograd":
-        return plan_depthwise(problem), PlainForm()
+    if problem.algorithm != "winograd" and (is_depthwise(problem) or is_channelwise(problem)):
+        return _plan_depthwise(problem), PlainForm()
     direct, tile = plan_direct(problem)
     forms = forms_for(problem) if problem.algorithm != "direct" else ()
     if not forms:
@@ -38,11 +39,21 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     return direct, tile
 
 
+def _plan_depthwise(problem: Convolution) -> Plan:
+    """Lanes on columns, or on channels where that is faster, or all that can be."""
+    if not is_depthwise(problem):
+        return plan_channelwise(problem)
+    if is_channelwise(problem) and channelwise_cycles(problem) < depthwise_cycles(problem):
+        return plan_channelwise(problem)
+    return plan_depthwise(problem)
+
+
 def _preparation(problem: Convolution, form: WinogradForm) -> float:
     """Cycles to transform the weights, where that is part of every call: about one store of a vector each."""
     if problem.prepared:
         return 0.0
-    return 2.0 * form.products * form.phases * problem.channels * problem.out_channels / lanes_for(problem.element)
+    weights = problem.channels // problem.groups * problem.out_channels
+    return 2.0 * form.products * form.phases * weights / lanes_for(problem.element)
 
 
 @lru_cache(maxsize=1024)
@@ -65,12 +76,13 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
     cycles = elements * element.size * 0.75
     plans = [(Plan((Step(Code(pack_weights, element), fields),), 0, 0, element, cycles), elements)]
     if isinstance(form, WinogradForm):
-        pitch = u_product(form, shape[1], shape[0], element.size, lanes)
+        channel_blocks = ceil_div(shape[1], lanes)
+        pitch = u_product(form, channel_blocks, groups * blocks, element.size, lanes)
         fields = {
-            "tasks": blocks,
+            "tasks": groups * blocks,
             "channels": shape[1],
-            "padded_channels": ceil_div(shape[1], lanes) * lanes,
-            "out_blocks": blocks,
+            "padded_channels": channel_blocks * lanes,
+            "out_blocks": groups * blocks,
             "u_product": pitch,
         }
         step = Step(Code(winograd_weights, element, form.shape), fields)

@@ -5,7 +5,7 @@ Ranks are lifted to three spatial axes (a 2-D convolution has depth 1), so that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -31,6 +31,10 @@ from fastpool.plans.problem import Convolution, ceil_div
 
 #: Bytes after which addresses fall into the same set of a level-1 cache.
 _ALIAS = 4096
+#: Bytes of the weights of a block that are passed row by row in parts, and of such a part: half of a 1 MB L2 is left to
+#: the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7 over 512
+#: of 7x7 (3.2 MB) 6 % less in four. A part is a step more, and reads and writes the results once more.
+_BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = 512 * 1024, 384 * 1024, 4
 #: For a packed input, no tile needs to begin early.
 _ANYWHERE = 2**62
 
@@ -127,6 +131,18 @@ def _pieces(others: int, most: int) -> int:
     )
 
 
+def _parts_of_weights(problem: Convolution, tile: TileShape) -> tuple[Part, ...]:
+    """Parts of the channels, so that the weights of a block stay in the cache from one row to the next."""
+    group_channels = problem.channels // problem.groups
+    block_bytes = group_channels * problem.taps * tile.block(lanes_for(problem.element)) * problem.element.size
+    count = 1 if block_bytes <= _BLOCK_BYTES else min(_MOST_PARTS, ceil_div(block_bytes, _PART_BYTES))
+    each = ceil_div(group_channels, count)
+    return tuple(
+        Part(replace(problem, channels=min(each, group_channels - first) * problem.groups), first, first * problem.taps)
+        for first in range(0, group_channels, each)
+    )
+
+
 def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     """Plan of the direct convolution, and the tile whose packed weights it reads."""
     element, lanes = problem.element, lanes_for(problem.element)
@@ -152,6 +168,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
         task = cut(problem, tile)
         row_tasks, tile_tasks, parts = ceil_div(grid.rows, task.rows), ceil_div(tiles, task.tiles), task.parts
     elif grid.rows > 1:
+        parts = _parts_of_weights(problem, tile) if blocks_outermost else parts
         row_tasks, tile_tasks = _pieces(others, grid.rows), 1
     else:
         row_tasks, tile_tasks = 1, _pieces(others, tiles)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastpool.arrays import address
-from fastpool.geometry import padding_source
+from fastpool.geometry import Axis, padding_source
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.tiles import (
     CACHED_INPUT_BYTES,
@@ -30,10 +30,11 @@ from fastpool.plans.problem import Convolution, apart, ceil_div
 
 #: A shared V up to this size is read from the level-2 cache again and again for nothing.
 _CACHED_BYTES = 1024 * 1024
+#: Bytes a cycle of one core at which U and V pass, partly behind the products: 32x96->96 stride 2 at 32x32 streams its
+#: 3 MB of weights at 25 bytes a cycle and core; memory gives about 5.
+_CACHED_RATE, _MEMORY_RATE = 48, 10
 #: More than what the ends of products, tiles and strips add to scratch.
 _ENDS_BYTES = 256 * 1024
-#: Groups of tiles that a plan aims at, for all out blocks together.
-_TASKS = 16
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,19 @@ FORMS = {
 
 
 def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
-    """Forms that can compute it: square filters at stride 1 or 2, one group, plain rows, few enough channels."""
+    """Forms that can compute it: square filters at stride 1 or 2, plain rows, few enough channels.
+
+    Dilation needs stride 1. Groups are taken if they have a vector of channels at least: else most lanes are idle.
+    """
     depth, height, width = problem.axes
     padded = problem.padding_mode != "zeros" and (width.pad_begin or width.pad_end)
-    unit = all(axis.dilation == 1 for axis in problem.axes) and height.stride == width.stride
+    unit = height.stride == width.stride and (width.stride == 1 or height.dilation == width.dilation == 1)
     square = height.kernel == width.kernel and depth.is_single
-    if not unit or not square or problem.groups != 1 or problem.x_strides[4] != 1 or padded:
+    wide = problem.groups == 1 or problem.channels // problem.groups >= lanes_for(problem.element)
+    if not unit or not square or not wide or problem.x_strides[4] != 1 or padded:
         return ()
     forms = FORMS.get((width.kernel, width.stride), ())
-    return tuple(form for form in forms if Tiling(problem, form).tile_bytes + _ENDS_BYTES <= problem.workspace_limit)
+    return tuple(form for form in forms if Tiling(problem, form).least_bytes <= problem.workspace_limit)
 
 
 @dataclass(frozen=True)
@@ -122,15 +127,25 @@ class Tiling:
         """Channels of a vector."""
         return lanes_for(self.problem.element)
 
+    def _tiles_along(self, axis: Axis) -> int:
+        """Tiles of all phases of a dilation, each of which has as many as the longest."""
+        return axis.dilation * ceil_div(ceil_div(axis.out, axis.dilation), self.form.outputs)
+
     @property
     def tile_rows(self) -> int:
         """Tiles down an image."""
-        return ceil_div(self.problem.axes[1].out, self.form.outputs)
+        return self._tiles_along(self.problem.axes[1])
 
     @property
     def tile_columns(self) -> int:
         """Tiles across an image."""
-        return ceil_div(self.problem.axes[2].out, self.form.outputs)
+        return self._tiles_along(self.problem.axes[2])
+
+    @property
+    def row_starts(self) -> list[int]:
+        """First output row of each row of tiles: the phases of a tile's place one after the other."""
+        dilation, outputs = self.problem.axes[1].dilation, self.form.outputs
+        return [i // dilation * outputs * dilation + i % dilation for i in range(self.tile_rows)]
 
     @property
     def tiles(self) -> int:
@@ -139,32 +154,45 @@ class Tiling:
 
     @property
     def channel_blocks(self) -> int:
-        """Vectors of input channels."""
-        return ceil_div(self.problem.channels, self.lanes)
+        """Vectors of input channels, of a group."""
+        return ceil_div(self.problem.channels // self.problem.groups, self.lanes)
 
     @property
     def out_blocks(self) -> int:
-        """Pairs of vectors of output channels."""
-        return ceil_div(self.problem.out_channels, 2 * self.lanes)
+        """Pairs of vectors of output channels, of a group."""
+        return ceil_div(self.problem.out_channels // self.problem.groups, 2 * self.lanes)
 
     @property
     def tile_bytes(self) -> int:
-        """Transformed input of a tile."""
+        """Transformed input of a tile, of a group."""
         elements = self.form.products * self.form.phases * self.channel_blocks * self.lanes
         return elements * self.problem.element.size
 
     @property
+    def least_columns(self) -> int:
+        """Tiles beside each other that a task has at least: dilated ones lie among each other, so that it has all."""
+        return self.tile_columns if self.problem.axes[2].dilation > 1 else 1
+
+    @property
+    def least_bytes(self) -> int:
+        """Scratch of a thread without which nothing goes."""
+        columns, size = self.least_columns, self.problem.element.size
+        beside = columns * self.form.products * 2 * self.lanes + self.strip_elements(columns) if columns > 1 else 0
+        return columns * self.tile_bytes + beside * size + _ENDS_BYTES
+
+    @property
     def v_bytes(self) -> int:
         """Transformed input."""
-        return self.tile_bytes * self.tiles
+        return self.tile_bytes * self.tiles * self.problem.groups
 
     def strip_elements(self, columns: int) -> int:
         """Input rows, or output rows, of so many tiles beside each other, while they are transformed."""
-        form, lanes = self.form, self.lanes
-        span = form.stride * (columns * form.outputs + form.taps - 1)
+        form, lanes, dilation = self.form, self.lanes, self.problem.axes[2].dilation
+        outputs = ceil_div(columns, dilation) * form.outputs
+        span = form.stride * (outputs + form.taps - 1) * dilation
         return max(
             form.stride * form.size * ceil_div(span, lanes) * lanes * lanes,
-            form.outputs * (columns * form.outputs + lanes) * lanes + lanes * lanes,
+            form.outputs * (outputs * dilation + lanes) * lanes + lanes * lanes,
         )
 
     @property
@@ -179,7 +207,8 @@ class Tiling:
     def u_bytes(self) -> int:
         """Transformed weights."""
         size = self.problem.element.size
-        return self.form.multiplications * self.channel_blocks * self.out_blocks * 2 * self.lanes**2 * size
+        blocks = self.problem.groups * self.channel_blocks * self.out_blocks
+        return self.form.multiplications * blocks * 2 * self.lanes**2 * size
 
 
 def product_tile(tiles: int) -> TileShape:
@@ -202,10 +231,8 @@ def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
     transform_in = form.phases * (2.5 * form.products + form.size * form.outputs * (lanes.bit_length() + 1))
     transform_out = 2.5 * form.products + form.outputs**2 * (lanes.bit_length() + 3)
     transforms = tiling.tiles * (tiling.channel_blocks * transform_in + 2 * tiling.out_blocks * transform_out)
-    # 32x96->96 stride 2 at 32x32 streams its 3 MB of weights at 25 bytes a cycle and core, half of it behind the
-    # products; memory gives about 5.
-    rate = 48 if tiling.u_bytes <= 1.5 * CACHED_INPUT_BYTES else 10
-    return multiply_cycles + transforms + _traffic(tiling) / rate
+    rate = _CACHED_RATE if tiling.u_bytes <= 1.5 * CACHED_INPUT_BYTES else _MEMORY_RATE
+    return problem.groups * (multiply_cycles + transforms) + _traffic(tiling) / rate
 
 
 def _group_tiles(tiling: Tiling) -> int:
@@ -228,8 +255,9 @@ def _shared_traffic(tiling: Tiling) -> float:
 
 def _fused_traffic(tiling: Tiling) -> float:
     group = max(1, _group_tiles(tiling))
-    groups = max(ceil_div(tiling.tiles, group), 4 * tiling.problem.images)
-    return groups * tiling.u_bytes if tiling.u_bytes > _CACHED_BYTES else tiling.u_bytes
+    problem = tiling.problem
+    groups = max(ceil_div(tiling.tiles, group), problem.images * (4 if problem.groups == 1 else _least_tasks(problem)))
+    return groups * tiling.u_bytes if tiling.u_bytes > _CACHED_BYTES * tiling.problem.groups else tiling.u_bytes
 
 
 def _traffic(tiling: Tiling) -> float:
@@ -241,15 +269,19 @@ def schedule_traffic(tiling: Tiling) -> dict[str, float]:
     return {"shared": _shared_traffic(tiling), "fused": _fused_traffic(tiling)}
 
 
+def _least_tasks(problem: Convolution) -> int:
+    """Fused tasks of an image and group: four, unless there are many of these, so that threads end together."""
+    return 4 if problem.images * problem.groups < 8 else 1
+
+
 def _fused_group(tiling: Tiling) -> tuple[int, int]:
     """Rows and columns of tiles of a fused task: near the wanted number, near a multiple of the register tile."""
     wanted = max(1, _group_tiles(tiling))
-    # At least four tasks an image, so that threads end together.
-    wanted = min(wanted, max(1, tiling.tile_rows * tiling.tile_columns // 4)) if tiling.problem.images < 8 else wanted
+    wanted = min(wanted, max(1, tiling.tile_rows * tiling.tile_columns // _least_tasks(tiling.problem)))
     best, best_cost = (1, 1), float("inf")
     for rows in range(1, tiling.tile_rows + 1):
-        columns = min(tiling.tile_columns, wanted // rows)
-        if columns == 0:
+        columns = max(min(tiling.tile_columns, wanted // rows), tiling.least_columns)
+        if rows * columns > max(wanted, tiling.least_columns):
             break
         columns = ceil_div(tiling.tile_columns, ceil_div(tiling.tile_columns, columns))
         tile = product_tile(rows * columns)
@@ -258,12 +290,31 @@ def _fused_group(tiling: Tiling) -> tuple[int, int]:
         halo = 1 + 0.02 * (1 / rows + 1 / columns)
         cost = groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1) * halo
         # All threads should end together.
-        cost *= even_shares(groups * tiling.problem.images)
+        cost *= even_shares(groups * tiling.problem.images * tiling.problem.groups)
         # Fewer, larger groups read the weights less often.
         cost *= 1 + 4 / (rows * columns)
         if cost < best_cost:
             best, best_cost = (rows, columns), cost
     return best
+
+
+def _shared_rows(tiling: Tiling) -> int:
+    """Rows of tiles of a task that takes one out block: products fit the cache, and register tiles are well filled."""
+    problem, columns = tiling.problem, tiling.tile_columns
+    most = problem.images * tiling.tile_rows
+    budget = WINOGRAD_PRIVATE_BYTES // (tiling.form.products * 2 * tiling.lanes * problem.element.size)
+    others = problem.groups * tiling.out_blocks
+
+    def cost(rows: int) -> float:
+        tile, row_groups = product_tile(rows * columns), ceil_div(most, rows)
+        work = row_groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1)
+        tasks = row_groups * others
+        # Threads end the more closely together the more tasks there are: 256 channels on 4x4 take 183 us in 16 tasks of
+        # 2 tiles, which fill register tiles as 4 do, and 99 in 8.
+        # But each reads the weights: 192 channels on 32 images of 16x16 take 10 % more in tasks of 8 tiles than of 128.
+        return work * even_shares(tasks) * (1 + 0.5 / tasks) * (1 + 1 / (rows * columns))
+
+    return min(range(1, max(1, min(most, budget // columns)) + 1), key=cost)
 
 
 def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
@@ -276,9 +327,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     rows_of_tiles = problem.images * tiling.tile_rows
     if shared:
         columns = tiling.tile_columns
-        budget = WINOGRAD_PRIVATE_BYTES // (form.products * block * size)
-        rows = max(1, min(rows_of_tiles, budget // columns))
-        rows = min(rows, max(1, rows_of_tiles * tiling.out_blocks // _TASKS))
+        rows = _shared_rows(tiling)
         row_groups, column_groups = ceil_div(rows_of_tiles, rows), 1
         rows = ceil_div(rows_of_tiles, row_groups)
     else:
@@ -289,7 +338,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     slack = tile.width * lanes
     v_tiles = tiling.tiles if shared else group
     v_block = v_tiles * lanes
-    v_product = apart(form.phases * tiling.channel_blocks * v_block, size)
+    v_product = apart((problem.groups if shared else 1) * form.phases * tiling.channel_blocks * v_block, size)
     m_product = apart(max(group, tile.width) * block, size)
     v_elements = apart(form.products * v_product + slack, size)
     m_elements = form.products * m_product
@@ -300,24 +349,29 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         padding_source(i - height.pad_begin, height.size, problem.padding_mode)
         if i - height.pad_begin < height.size + height.pad_end
         else -1
-        for i in range(form.stride * (tiling.tile_rows * form.outputs + form.taps))
+        for i in range(form.stride * (tiling.row_starts[-1] + height.dilation * (form.outputs + form.taps)))
     ]
-    tables: list[Any] = [table(source_rows), table(form.segments())]
+    tables: list[Any] = [table(source_rows), table(form.segments()), table(tiling.row_starts)]
     shape = form.shape
+    of_columns = (shape[0] + (" dilated" if width.dilation > 1 else ""), *shape[1:])
     fields: dict[str, Any] = {
-        "transform_rows": Code(transform_rows, element, shape),
+        "transform_rows": Code(transform_rows, element, of_columns),
         "multiply": Code(multiply, element, ("product", 2, tile.width)),
-        "finish_rows": Code(finish_rows, element, shape),
+        "finish_rows": Code(finish_rows, element, of_columns),
         "images": problem.images,
-        "channels": problem.channels,
+        "groups": problem.groups,
+        "channels": problem.channels // problem.groups,
         "channel_blocks": tiling.channel_blocks,
-        "out_channels": problem.out_channels,
+        "out_channels": problem.out_channels // problem.groups,
         "out_blocks": tiling.out_blocks,
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
         "x_row": problem.x_strides[3],
         "width": width.size,
         "row_map": address(tables[0]),
+        "row_starts": address(tables[2]),
+        "row_dilation": height.dilation,
+        "column_dilation": width.dilation,
         "pad_left": width.pad_begin,
         "out_rows": height.out,
         "out_columns": width.out,
@@ -334,7 +388,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "segments": address(tables[1]),
         "v_block": v_block,
         "v_product": v_product,
-        "u_product": u_product(form, problem.channels, problem.out_channels, problem.element.size, lanes),
+        "u_product": u_product(form, tiling.channel_blocks, problem.groups * tiling.out_blocks, size, lanes),
         "m_product": m_product,
         "shared": v_elements if shared else 0,
         "scratch_thread": private,
@@ -347,16 +401,22 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     steps: tuple[Step, ...]
     if shared:
         steps = (
-            Step(Code(winograd_input, element, shape), {"tasks": rows_of_tiles * tiling.channel_blocks} | fields),
-            Step(Code(winograd_output, element, shape), {"tasks": row_groups * tiling.out_blocks} | fields),
+            Step(
+                Code(winograd_input, element, shape),
+                {"tasks": rows_of_tiles * problem.groups * tiling.channel_blocks} | fields,
+            ),
+            Step(
+                Code(winograd_output, element, shape),
+                {"tasks": row_groups * problem.groups * tiling.out_blocks} | fields,
+            ),
         )
     else:
-        tasks = problem.images * row_groups * column_groups
+        tasks = problem.images * problem.groups * row_groups * column_groups
         steps = (Step(Code(winograd_fused, element, shape), {"tasks": tasks} | fields),)
     cycles = winograd_cycles(problem, form)
     return Plan(steps, fields["shared"], private, element, cycles, tuple(tables))
 
 
-def u_product(form: WinogradForm, channels: int, out_channels: int, size: int, lanes: int) -> int:
-    """Elements of U from one product to the next."""
-    return apart(form.phases * ceil_div(channels, lanes) * ceil_div(out_channels, 2 * lanes) * 2 * lanes**2, size)
+def u_product(form: WinogradForm, channel_blocks: int, out_blocks: int, size: int, lanes: int) -> int:
+    """Elements of U from one product to the next: channel blocks are those of a group, out blocks those of all."""
+    return apart(form.phases * channel_blocks * out_blocks * 2 * lanes**2, size)
