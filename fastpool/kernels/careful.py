@@ -4,6 +4,8 @@ NaN would cost as much as the extrema themselves: it is only looked for, and wha
 code of the spec `with_care`.
 """
 
+from typing import Any
+
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -13,13 +15,14 @@ from fastpool.kernels.pool import PLAIN, combine_ir, operation_of
 from fastpool.kernels.simd import I64
 
 
-def loses_nan(spec):
+def loses_nan(spec: Any) -> bool:
     """Whether NaN is looked for: by extrema of floats that are not taken with care."""
     floats = isinstance(spec.dtype, types.Float)
     return floats and operation_of(spec) in ("max", "min", "absmax") and "careful" not in spec.variant
 
 
 def combine_fast_ir(builder, spec, kept, new):
+    """Combine two values, or two vectors; a NaN may be lost where `loses_nan` says so."""
     if not loses_nan(spec):
         return combine_ir(builder, spec, kept, new)
     comparison = "<" if operation_of(spec) == "min" else ">"

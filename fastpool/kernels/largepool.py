@@ -41,6 +41,8 @@ from fastpool.kernels.simd import (
 
 #: Output rows that are done together, where each has one more input row.
 ROWS = 2
+#: Vectors that are taken down the columns together, of few and of more.
+BESIDE = (2, 4)
 
 LARGE_POOL = Layout(
     "large_pool",
@@ -68,6 +70,7 @@ LARGE_POOL = Layout(
         "strip_loads": "integers",  # vectors that the input has in it
         "strip_shift": "integers",  # columns from there to the first window
         "load_masks": "integers",  # lanes within the input, for each vector of each strip
+        "mask_words": "integer",
         "vectors": "integer",  # of a row of the buffer
         "pitch": "integer",
         "lead": "integer",  # neutral elements before each line
@@ -507,7 +510,7 @@ def _pool_group(spec, call, source, x_row, out, out_pitch, group, strip, buffer,
     """Some output rows of a strip, without NaN; whether there is any."""
     lanes, vectors, pitch, loads = lanes_of(spec), call.vectors, call.pitch, call.strip_loads[strip]
     first_column, columns = call.strip_first[strip], call.strip_first[strip + 1] - call.strip_first[strip]
-    masks, shift = call.load_masks + strip * vectors, call.strip_shift[strip]
+    masks, shift = call.load_masks + strip * call.mask_words, call.strip_shift[strip]
     first, end, together = call.group_first[group], call.group_first[group + 1], _rows(spec)
     bottom, rows = source + call.suffix_start[group] * x_row, end - first
     counts, place = call.suffix_rows + (end - 1), buffer + (rows - 1) * pitch
@@ -542,13 +545,10 @@ def _pool_group(spec, call, source, x_row, out, out_pitch, group, strip, buffer,
 @device
 def _pool_marks(spec, call, source, x_row, out, out_pitch, group, strip, buffer):
     """Put NaN wherever a window sees one: where pooling finds marks in place of them."""
-    lanes, vectors, pitch, loads = lanes_of(spec), call.vectors, call.pitch, call.strip_loads[strip]
-    first, end, columns = (
-        call.group_first[group],
-        call.group_first[group + 1],
-        call.strip_first[strip + 1] - call.strip_first[strip],
-    )
-    masks, fill = call.load_masks + strip * vectors, splat(spec, neutral(spec))
+    lanes, pitch, loads = lanes_of(spec), call.pitch, call.strip_loads[strip]
+    first, end = call.group_first[group], call.group_first[group + 1]
+    columns = call.strip_first[strip + 1] - call.strip_first[strip]
+    masks, fill = call.load_masks + strip * call.mask_words, splat(spec, neutral(spec))
     top = max(0, first * call.row_stride + call.last_row + 1 - call.kernel_rows)
     below = min(call.height, (end - 1) * call.row_stride + call.last_row + 1)
     one, marks = scalar(spec, 1.0), _as_source(spec, buffer + call.marks)

@@ -25,8 +25,9 @@ def plan_pooling(problem: Pooling) -> Plan:
     """Plan of a pooling."""
     if is_small(problem):
         return plan_small(problem)
-    if is_large(problem):
-        return plan_large(problem)
+    large = plan_large(problem) if is_large(problem) else None
+    if large is not None:
+        return large
     element, lanes = problem.element, lanes_for(problem.element)
     depth, height, width = problem.axes
     d, h, w = (windows_of(axis) for axis in problem.axes)
