@@ -61,6 +61,8 @@ def shapes_of(name: str) -> list[tuple[str, int, int]]:
         shapes = [shape for shape in shapes if shape[2] == lanes(FLOAT32)]
     if name in ("depthwise", "small_pool", "sorted_median"):  # 3 or 3x3: what networks use
         shapes = [shape for shape in shapes if shape[2] == 3 and shape[1] in (1, 3)]
+    if name == "large_pool":  # windows of one to two vectors, at stride 1
+        shapes = [shape for shape in shapes if shape[0].endswith("step 1 stride 1") and shape[2] == lanes(FLOAT32)]
     variants = [shape[0] for shape in shapes]
     chosen = [[shape for shape in shapes if shape[0] == variant] for variant in (variants[0], variants[-1])]
     return list(dict.fromkeys(of_variant[len(of_variant) // 2] for of_variant in chosen))

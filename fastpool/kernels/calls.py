@@ -136,14 +136,17 @@ class _CallAttributes(AttributeTemplate):
         return call.spec if name == "spec" else type_of(call.layout.words[name], call.spec)
 
 
-@lower_getattr_generic(Call)
-def _call_field(context: Any, builder: Any, call: Call, value: Any, name: str) -> Any:
-    if name == "spec":
-        return context.get_dummy_value()
+def field_ir(context: Any, builder: Any, call: Call, value: Any, name: str) -> Any:
+    """Load the word `name` of the call block at `value`."""
     index = list(call.layout.words).index(name)
     word = builder.gep(value, [I64(index)])
     kind = context.get_value_type(type_of(call.layout.words[name], call.spec))
     return builder.load(builder.bitcast(word, kind.as_pointer()), align=8)
+
+
+@lower_getattr_generic(Call)
+def _call_field(context: Any, builder: Any, call: Call, value: Any, name: str) -> Any:
+    return context.get_dummy_value() if name == "spec" else field_ir(context, builder, call, value, name)
 
 
 @intrinsic

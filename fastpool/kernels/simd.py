@@ -181,6 +181,13 @@ def range_mask_ir(builder, low, high, lanes, start=0):
     return builder.and_(above, builder.icmp_signed("<", index, clamped(high)))
 
 
+def mask_word_ir(builder, masks, index, lanes):
+    """Mask from a table of words, a bit for each lane."""
+    word = builder.load(builder.gep(masks, [index]), align=8)
+    bits = builder.trunc(word, ir.IntType(lanes)) if lanes < 64 else word
+    return builder.bitcast(bits, ir.VectorType(I1, lanes))
+
+
 def _as_vector(builder, pointer, vector):
     return builder.bitcast(pointer, vector.as_pointer())
 
@@ -312,6 +319,20 @@ def align_stack(typingctx):
             line.align = 64
         kind = ir.FunctionType(ir.VoidType(), [line.type])
         builder.asm(kind, "", "r,~{memory}", [line], side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def keep_rolled(typingctx):
+    """Keep the loop around as it is: the compiler unrolls none with an assembler statement, though it be empty.
+
+    Eight turns in a row gain nothing where one is a dozen instructions on vectors, but take long to compile.
+    """
+
+    def codegen(context, builder, sig, args):
+        builder.asm(ir.FunctionType(ir.VoidType(), []), "", "", [], side_effect=True)
         return context.get_dummy_value()
 
     return types.void(), codegen

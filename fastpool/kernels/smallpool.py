@@ -17,8 +17,18 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device, kernel
 from fastpool.kernels.calls import Layout
+from fastpool.kernels.careful import (
+    any_lane,
+    combine_fast_ir,
+    either,
+    finish_code,
+    loses_nan,
+    may_lose,
+    no_lanes,
+    with_care,
+)
 from fastpool.kernels.columns import stride_of
-from fastpool.kernels.pool import DIVIDE, PLAIN, SCALE, SQUARE_ROOT, combine_ir, neutral_of, operation_of, prepare_ir
+from fastpool.kernels.pool import DIVIDE, SCALE, SQUARE_ROOT, neutral_of, operation_of, prepare_ir
 from fastpool.kernels.simd import I64, lanes_of, load, splat
 from fastpool.kernels.tiles import TARGET
 
@@ -95,19 +105,6 @@ def _lag_of(spec):
     return int((spec.width - 1) // stride_of(spec) > 0)
 
 
-def _loses_nan(spec):
-    """Whether NaN is looked for: by extrema of floats that are not taken with care."""
-    floats = isinstance(spec.dtype, types.Float)
-    return floats and operation_of(spec) in ("max", "min", "absmax") and "careful" not in spec.variant
-
-
-def _combine_ir(builder, spec, kept, new):
-    if not _loses_nan(spec):
-        return combine_ir(builder, spec, kept, new)
-    comparison = "<" if operation_of(spec) == "min" else ">"
-    return builder.select(builder.fcmp_ordered(comparison, new, kept), new, kept)
-
-
 def _vectors(spec):
     """Type of a vector for each output row of a group, and at stride 2 for even and for odd columns."""
     return types.UniTuple(simd.Vector(spec.dtype, spec.lanes), _group_of(spec) * stride_of(spec))
@@ -119,13 +116,6 @@ def _outputs(spec):
 
 def _each(builder, packed):
     return [builder.extract_value(packed, i) for i in range(packed.type.count)]
-
-
-def _mask_ir(builder, spec, masks, index):
-    """Mask from a table of words."""
-    word = builder.load(builder.gep(masks, [index]), align=8)
-    bits = builder.trunc(word, ir.IntType(spec.lanes)) if spec.lanes < 64 else word
-    return builder.bitcast(bits, ir.VectorType(simd.I1, spec.lanes))
 
 
 @intrinsic
@@ -175,15 +165,15 @@ def _down_ir(builder, spec, rows):
     suffixes, prefixes = list(rows), list(rows)
     for row in reversed(range(len(rows) - 1)):
         if (row + 1) % size:
-            suffixes[row] = _combine_ir(builder, spec, suffixes[row + 1], rows[row])
+            suffixes[row] = combine_fast_ir(builder, spec, suffixes[row + 1], rows[row])
     for row in range(1, len(rows)):
         if row % size:
-            prefixes[row] = _combine_ir(builder, spec, prefixes[row - 1], rows[row])
+            prefixes[row] = combine_fast_ir(builder, spec, prefixes[row - 1], rows[row])
     found = []
     for first in range(0, _group_of(spec) * step, step):
         total = suffixes[first]
         if first % size:
-            total = _combine_ir(builder, spec, total, prefixes[first + size - 1])
+            total = combine_fast_ir(builder, spec, total, prefixes[first + size - 1])
         found.append(total)
     return found
 
@@ -201,13 +191,15 @@ def _columns(typingctx, spec, rows, column, masks, index):
         fill = ir.Constant(kind, [ir.Constant(kind.element, neutral_of(spec))] * spec.lanes)
         unordered, parts = ir.Constant(ir.VectorType(simd.I1, spec.lanes), None), []
         for part in range(stride):
-            inside = _mask_ir(builder, spec, masks, builder.add(builder.mul(index, I64(stride)), I64(part)))
+            inside = simd.mask_word_ir(
+                builder, masks, builder.add(builder.mul(index, I64(stride)), I64(part)), spec.lanes
+            )
             place = builder.add(column, I64(part * spec.lanes))
             loaded = [
                 simd.widening_load_ir(builder, spec, source, builder.gep(row, [place]), inside, fill)
                 for row in _each(builder, rows)
             ]
-            if _loses_nan(spec):  # one comparison tells of two vectors whether either has a NaN
+            if loses_nan(spec):  # one comparison tells of two vectors whether either has a NaN
                 for a, b in zip(loaded[::2], [*loaded[1::2], loaded[-1]], strict=False):
                     unordered = builder.or_(unordered, builder.fcmp_unordered("uno", a, b))
             parts.append(_down_ir(builder, spec, [prepare_ir(builder, spec, value, None) for value in loaded]))
@@ -235,22 +227,24 @@ def _along_ir(builder, spec, pair, size):
     if size < 7:
         total = pair[0]
         for by in range(1, size):
-            total = _combine_ir(builder, spec, total, _shifted_ir(builder, pair, by))
+            total = combine_fast_ir(builder, spec, total, _shifted_ir(builder, pair, by))
         return total
     doubled = {1: pair}  # windows by their size
     width = 1
     while 2 * width <= size:
         low, high = pair
-        beyond = _combine_ir(builder, spec, high, _shifted_ir(builder, (high, high), width))
-        pair = _combine_ir(builder, spec, low, _shifted_ir(builder, pair, width)), beyond
+        beyond = combine_fast_ir(builder, spec, high, _shifted_ir(builder, (high, high), width))
+        pair = combine_fast_ir(builder, spec, low, _shifted_ir(builder, pair, width)), beyond
         width *= 2
         doubled[width] = pair
     total, seen = pair[0], width
     if operation_of(spec) in ("max", "min", "absmax", "all"):  # which may see an element twice
-        return _combine_ir(builder, spec, total, _shifted_ir(builder, pair, size - width)) if width < size else total
+        return (
+            combine_fast_ir(builder, spec, total, _shifted_ir(builder, pair, size - width)) if width < size else total
+        )
     while seen < size:
         width = 1 << ((size - seen).bit_length() - 1)
-        total = _combine_ir(builder, spec, total, _shifted_ir(builder, doubled[width], seen))
+        total = combine_fast_ir(builder, spec, total, _shifted_ir(builder, doubled[width], seen))
         seen += width
     return total
 
@@ -272,10 +266,10 @@ def _windows(typingctx, spec, state, new):
             even, odd = ((state[row + part * group], new[row + part * group]) for part in range(2))
             total = even[0]
             if size > 1:
-                both = tuple(_combine_ir(builder, spec, *columns) for columns in zip(even, odd, strict=True))
+                both = tuple(combine_fast_ir(builder, spec, *columns) for columns in zip(even, odd, strict=True))
                 total = _along_ir(builder, spec, both, size // 2)
                 if size % 2:
-                    total = _combine_ir(builder, spec, total, _shifted_ir(builder, even, size // 2))
+                    total = combine_fast_ir(builder, spec, total, _shifted_ir(builder, even, size // 2))
             found.append(total)
         return context.make_tuple(builder, sig.return_type, found)
 
@@ -326,7 +320,7 @@ def _store(typingctx, spec, out, columns, values, masks, index):
 
     def codegen(context, builder, sig, args):
         _, out, columns, values, masks, index = args
-        mask = _mask_ir(builder, spec, masks, index)
+        mask = simd.mask_word_ir(builder, masks, index, spec.lanes)
         for row, value in enumerate(_each(builder, values)):
             place = builder.gep(out, [builder.mul(columns, I64(row))])
             simd.masked_store_ir(builder, simd.stored_ir(builder, out_type, value), place, mask, out_type.size)
@@ -346,62 +340,6 @@ def _nothing(typingctx, spec):
         return context.make_tuple(builder, sig.return_type, [fill] * sig.return_type.count)
 
     return _vectors(spec)(spec), codegen
-
-
-@intrinsic
-def _no_lanes(typingctx, spec):
-    """Mask of no lane."""
-    bits = ir.VectorType(simd.I1, spec.lanes)
-    return simd.Mask(spec.lanes)(spec), lambda context, builder, sig, args: ir.Constant(bits, None)
-
-
-@intrinsic
-def _either(typingctx, a, b):
-    """Lanes of two masks."""
-    return a(a, b), lambda context, builder, sig, args: builder.or_(*args)
-
-
-@intrinsic
-def _any_lane(typingctx, mask):
-    """Whether a mask has a lane."""
-
-    def codegen(context, builder, sig, args):
-        bits = builder.bitcast(args[0], ir.IntType(mask.lanes))
-        return builder.icmp_unsigned("!=", bits, bits.type(0))
-
-    return types.boolean(mask), codegen
-
-
-@intrinsic
-def _may_lose(typingctx, spec):
-    """Whether `_pool_rows` has to be asked; where it never loses a NaN the compiler drops the second attempt."""
-    constant = simd.I1(int(_loses_nan(spec)))
-    return types.boolean(spec), lambda context, builder, sig, args: constant
-
-
-@intrinsic
-def _with_care(typingctx, spec):
-    """Spec of the same windows with NaN kept wherever it is; of no effect where none is lost."""
-    careful = spec
-    if _loses_nan(spec):
-        careful = simd.Spec(spec.dtype, spec.lanes, spec.vectors, spec.width, _careful(spec.variant))
-    return careful(spec), lambda context, builder, sig, args: context.get_dummy_value()
-
-
-def _careful(variant):
-    """Variant with the word that says so; the stride stays the last."""
-    head, _, stride = variant.partition(" stride ")
-    return f"{head} careful stride {stride}"
-
-
-@intrinsic
-def _finish(typingctx, spec, code):
-    """What becomes of a combined value; nothing, of extrema, for which the compiler drops the rest."""
-
-    def codegen(context, builder, sig, args):
-        return args[1] if operation_of(spec) in ("sum", "squaresum") else I64(PLAIN)
-
-    return types.intp(spec, types.intp), codegen
 
 
 @intrinsic
@@ -430,13 +368,13 @@ def _pool_rows(spec, call, rows, row, out, weights, biases):
         call.load_masks,
         call.store_masks,
     )
-    divisors, row_divisors, finish = call.column_divisor, call.row_divisor + row, _finish(spec, call.finish)
-    state, found = _nothing(spec), _no_lanes(spec)
+    divisors, row_divisors, finish = call.column_divisor, call.row_divisor + row, finish_code(spec, call.finish)
+    state, found = _nothing(spec), no_lanes(spec)
     for t in range(stores + lag):
         new = _nothing(spec)
         if lag == 0 or t < loads:
             new, unordered = _columns(spec, rows, column, load_masks, t)
-            found = _either(found, unordered)
+            found = either(found, unordered)
         column += _step(spec)
         if t >= lag:
             q = (t - lag) * lanes
@@ -449,7 +387,7 @@ def _pool_rows(spec, call, rows, row, out, weights, biases):
                 values = _rooted(spec, values, weights, biases)
             _store(spec, out + q, columns, values, store_masks, t - lag)
         state = new
-    return _any_lane(found)
+    return any_lane(found)
 
 
 @kernel(SMALL_POOL)
@@ -457,7 +395,7 @@ def small_pool(call, task, thread):
     """Some output rows of one plane, or all of some planes; at least a group of them."""
     simd.align_stack()
     spec = call.spec
-    careful, group = _with_care(spec), _group(spec)
+    careful, group = with_care(spec), _group(spec)
     row_tasks, channels, columns, out_rows = call.row_tasks, call.channels, call.out_columns, call.out_rows
     row_task, plane_task = task % row_tasks, task // row_tasks
     first_row = row_task * out_rows // row_tasks
@@ -476,7 +414,7 @@ def small_pool(call, task, thread):
             out = call.out + (index * out_rows + row) * columns
             rows = _rows(spec, plane, offsets, row_stride, x_row, call.outside)
             lost = _pool_rows(spec, call, rows, row, out, weights, biases)
-            if _may_lose(spec) and lost:
+            if may_lose(spec) and lost:
                 rows = _rows(careful, plane, offsets, row_stride, x_row, call.outside)
                 _pool_rows(careful, call, rows, row, out, weights, biases)
             if row == last:

@@ -22,6 +22,8 @@ from fastpool.kernels.direct import direct, row_of_tiles
 from fastpool.kernels.elementwise import BINARY, SMOOTH, UNARY, elementwise
 from fastpool.kernels.fractional import fractional, fractional_indices
 from fastpool.kernels.gemv import COLUMN_ROWS, ROW_VECTORS, ROWS, gemv
+from fastpool.kernels.largepool import BESIDE, large_pool
+from fastpool.kernels.largepool import variant_of as variant_of_large
 from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
 from fastpool.kernels.pack import pack_channel, pack_input, pack_weights
 from fastpool.kernels.pool import VARIANTS, pool
@@ -81,6 +83,19 @@ def _small_windows(operations: Sequence[str]) -> list[Shape]:
     ]
 
 
+def _large_windows(operations: Sequence[str], lanes: int) -> list[Shape]:
+    """Shapes of `large_pool` for these operations (and what they read)."""
+    return [
+        (variant_of_large(operation, fused, stride), beside, 1 << level)
+        for operation in operations
+        if not operation.startswith("powersum")
+        for fused in (False, True)
+        for stride in (1, 2)
+        for beside in BESIDE
+        for level in range((2 * lanes).bit_length())
+    ]
+
+
 KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pack_channel": (pack_channel, _ANY),
     "pack_input": (pack_input, _ANY),
@@ -104,6 +119,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "channelwise": (channelwise, tuple((f"stride {s}", 1, run) for s in (1, 2) for run in RUNS)),
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
     "small_pool": (small_pool, tuple(_small_windows(VARIANTS))),
+    "large_pool": (large_pool, tuple(_large_windows(VARIANTS, TARGET.vector_bytes // 4))),
     "reduce_planes": (
         reduce_planes,
         tuple((operation, 1, TARGET.vector_bytes // size) for operation in ("max", "min", "sum") for size in (4, 8)),
@@ -172,6 +188,7 @@ def _widening(routine: str) -> dict[str, tuple[Shape, ...]]:
                 "argpool": [(variant, 1, 1)] if operation in extrema else [],
                 "reduce_planes": [(variant, 1, count if count <= MOST_PLANES else 1)] if operation in reduced else [],
                 "small_pool": _small_windows([variant]),
+                "large_pool": _large_windows([variant], count),
             }[routine]
         )
     return {computed: tuple(of_type) for computed, of_type in shapes.items() if of_type}
@@ -179,5 +196,5 @@ def _widening(routine: str) -> dict[str, tuple[Shape, ...]]:
 
 #: The same for poolings of integers and of 16-bit floats: routine -> type that is computed in -> shapes.
 POOLING_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
-    name: _widening(name) for name in ("pool", "small_pool", "reduce_planes", "argpool")
+    name: _widening(name) for name in ("pool", "small_pool", "large_pool", "reduce_planes", "argpool")
 }

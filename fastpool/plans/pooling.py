@@ -13,6 +13,7 @@ from fastpool.kernels.argpool import argpool
 from fastpool.kernels.pool import pool
 from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
 from fastpool.kernels.tiles import TASKS
+from fastpool.plans.largepool import is_large, plan_large
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import TASK_WORK, shares
 from fastpool.plans.smallpool import is_small, plan_small
@@ -24,6 +25,9 @@ def plan_pooling(problem: Pooling) -> Plan:
     """Plan of a pooling."""
     if is_small(problem):
         return plan_small(problem)
+    large = plan_large(problem) if is_large(problem) else None
+    if large is not None:
+        return large
     element, lanes = problem.element, lanes_for(problem.element)
     depth, height, width = problem.axes
     d, h, w = (windows_of(axis) for axis in problem.axes)

@@ -66,7 +66,7 @@ def _group_of(problem: Pooling, height: Axis, width: Axis, rows: int, stores: in
     return min(fitting or [1], key=cycles)
 
 
-def _words(width: int, first: int, lanes: int, count: int) -> list[int]:
+def mask_words(width: int, first: int, lanes: int, count: int) -> list[int]:
     """Masks of `count` vectors, the first of which begins at column `first`: a bit for each column below `width`."""
     found = []
     for start in range(first, first + count * lanes, lanes):
@@ -79,7 +79,7 @@ def _words(width: int, first: int, lanes: int, count: int) -> list[int]:
 _INFINITY = {"float16": 0x7C00, "bfloat16": 0x7F80}
 
 
-def _outside(problem: Pooling, spec: Any, width: int) -> np.ndarray:
+def outside_row(problem: Pooling, spec: Any, width: int) -> np.ndarray:
     """Row that changes no window."""
     neutral, name = neutral_of(spec), problem.source.numba_name
     if name not in _INFINITY:
@@ -108,9 +108,9 @@ def plan_small(problem: Pooling) -> Plan:
     loads = -(-((width.out - 1) * stride + width.kernel) // (lanes * stride))
     tables: list[Any] = [
         table(offsets),
-        _outside(problem, code.spec, width.size),
-        table(_words(width.size, -width.pad_begin, lanes, loads * stride)),
-        table(_words(width.out, 0, lanes, stores)),
+        outside_row(problem, code.spec, width.size),
+        table(mask_words(width.size, -width.pad_begin, lanes, loads * stride)),
+        table(mask_words(width.out, 0, lanes, stores)),
     ]
     names = ("row_offsets", "outside", "load_masks", "store_masks")
     fields: dict[str, Any] = {
