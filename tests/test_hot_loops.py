@@ -28,7 +28,7 @@ SCALAR = {"argpool", "fractional_indices", "median_in_place", "unpool"}
 #: They move and compute nothing.
 MOVING = {"pack_channel", "pack_weights"}
 #: Sums of products.
-FUSED = {"row_of_tiles", "multiply", "depthwise", "blur", "gemv", "winograd_weights", "peak"}
+FUSED = {"row_of_tiles", "multiply", "depthwise", "channelwise", "blur", "gemv", "winograd_weights", "peak"}
 #: More vectors are alive at once than there are registers: 6x6 elements of a transformed tile.
 CROWDED = {"transform_rows", "finish_rows", "winograd_weights"}
 #: Few registers hold no 3x3 filter beside its columns and sums; constants of a finish that few ask for stay in memory.

@@ -13,6 +13,7 @@ from conftest import DTYPES, GuardedMemory, assert_close, integers, run_apart
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+from test_gemv import test_a_matrix_times_a_vector
 
 import fastpool
 from fastpool import oracle
@@ -232,6 +233,8 @@ def check_processor(bits, has_fma):
         test_clamp_keeps_nan_and_what_is_within(dtype, -1, 1)
         test_extrema_let_nan_win_on_either_side(dtype, "max")
         test_arithmetic(dtype)
+        for by_rows in (False, True):
+            test_a_matrix_times_a_vector(np.dtype(dtype), by_rows)
 
 
 @on_x86

@@ -320,3 +320,62 @@ def test_layers_that_follow_one_another_go_in_one_launch():
         np.testing.assert_allclose(model(x), wanted, rtol=1e-4, atol=1e-4)
     (part,) = model._plan({"x": x})._program
     assert isinstance(part, _Linked)
+
+
+def test_results_of_the_tail_are_new_arrays():
+    text = """(float[2, 3] x, int64[2] s) => (float[A, B] y, float[A, B] z) {
+        y = Reshape (x, s)
+        z = Reshape (w, s)
+    }"""
+    weight = noise(2, 3)
+    model = fastpool.onnx.load(model_of(text, w=weight))
+    x = noise(2, 3, seed=1)
+    for _ in range(2):
+        found = model.run({"x": x, "s": np.array([3, 2])})
+        np.testing.assert_array_equal(found["y"], x.reshape(3, 2))
+        np.testing.assert_array_equal(found["z"], weight.reshape(3, 2))
+        assert not np.shares_memory(found["y"], x)
+        found["z"][...] = 0  # the caller's own
+
+
+def test_pooling_of_bfloat16():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    text = """(bfloat16[1, 2, 4, 4] x) => (bfloat16[1, 2, 2, 2] y) {
+        y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+    }"""
+    x = noise(1, 2, 4, 4).astype(bfloat16)
+    y = fastpool.onnx.load(model_of(text, opset=22), fallback=False)(x)
+    np.testing.assert_array_equal(y, x.reshape(1, 2, 2, 2, 2, 2).astype(np.float32).max((3, 5)).astype(bfloat16))
+
+
+def test_a_masked_array_is_refused_whatever_was_run_before(residual):
+    x = noise(1, 3, 12, 11)
+    residual.run({"x": x})
+    with pytest.raises(TypeError, match="plain NumPy array"):
+        residual.run({"x": np.ma.masked_less(x, 0)})
+
+
+def fork_while_a_model_runs():
+    import os
+    import signal
+
+    text = """(float[1, 2, 4, 4] x) => (float[1, 2, 2, 2] y) {
+        y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+    }"""
+    model = fastpool.onnx.load(model_of(text))
+    x = noise(1, 2, 4, 4)
+    model(x)
+    with model._lock, model._plan({"x": x})._lock:  # as if another thread were inside
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            model(x)
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
+def test_a_forked_child_finds_models_open():
+    from conftest import run_apart
+
+    run_apart("test_onnx_model", "fork_while_a_model_runs")

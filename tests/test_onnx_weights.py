@@ -9,13 +9,10 @@ from onnx_graphs import assert_like, model_of
 
 import fastpool
 import fastpool.onnx
-from fastpool.arrays import address
-from fastpool.dtypes import FLOATS
 from fastpool.kernels.tiles import TARGET, TILE_SHAPES
 from fastpool.layer import layer_for
 from fastpool.onnx.ops.prepared import Packed, Prepared
 from fastpool.plans.convolution import unpack_weights
-from fastpool.plans.linear import plan_gemv
 
 
 def noise(*shape, dtype=np.float32, seed=0):
@@ -27,7 +24,9 @@ def noise(*shape, dtype=np.float32, seed=0):
 def test_packed_weights_give_back_what_was_packed(tile, shape, groups):
     weight = noise(*shape)
     layer = layer_for(weight, 2, 1, 0, 1, groups, "zeros", None, "auto", True)
-    np.testing.assert_array_equal(unpack_weights(layer.pack(weight, tile), tile, shape, groups), weight)
+    found = unpack_weights(layer.pack(weight, tile), tile, shape, groups)
+    np.testing.assert_array_equal(found, weight)
+    assert found.flags.c_contiguous  # kernels are given its address
 
 
 CONVOLUTION = """(float[1, 32, H, W] x) => (float[1, 32, H, W] y) { y = Conv <pads = [1, 1, 1, 1]> (x, w) }"""
@@ -37,7 +36,7 @@ def test_weights_serve_shapes_that_ask_for_different_forms():
     weight = noise(32, 32, 3, 3)
     model = fastpool.onnx.load(model_of(CONVOLUTION, w=weight), fallback=False)
     algorithms = set()
-    for size in (3, 40, 1, 24, 3):
+    for size in (1, 40, 3, 24, 1):
         x = noise(1, 32, size, size, seed=size)
         assert_like([model(x)], [fastpool.conv2d(x, weight, padding=1, algorithm="direct")])
         algorithms.add(model.summary({"x": x.shape}).rows[0].algorithm)
@@ -72,34 +71,6 @@ def test_only_packed_weights_stay():
     assert np.isnan(array).all()  # who takes it for the weights shall notice
     model(noise(1, 32, 3, 3))
     assert array.weights._given is None
-
-
-GEMV_SIZES = [(1, 1), (3, 5), (10, 84), (33, 70), (130, 257), (1000, 48)]
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("by_rows", [True, False])
-def test_a_matrix_times_a_vector(dtype, by_rows):
-    for outputs, inputs in GEMV_SIZES:
-        weight, x, bias = (
-            noise(outputs, inputs, dtype=dtype),
-            noise(inputs, dtype=dtype, seed=1),
-            noise(outputs, dtype=dtype),
-        )
-        around = np.full(outputs + 2, 7, dtype)
-        out = around[1:-1]
-        lying = np.ascontiguousarray(weight if by_rows else weight.T)
-        plan = plan_gemv(FLOATS[dtype], outputs, inputs, by_rows, -1.0, 6.0)
-        results = []
-        for count in (1, fastpool.get_num_threads()):
-            with fastpool.threads(count):
-                plan.run(address(x), address(lying), address(bias), 0, address(out))
-            results.append(out.copy())
-        expected = np.clip(weight.astype(float) @ x + bias, -1, 6)
-        scale = (abs(weight).astype(float) @ abs(x) + abs(bias)).max()
-        np.testing.assert_allclose(results[0], expected, rtol=0, atol=4 * np.finfo(dtype).eps * scale)
-        np.testing.assert_array_equal(results[0], results[-1])
-        assert around[0] == around[-1] == 7
 
 
 @pytest.mark.parametrize("turned", [0, 1])
@@ -141,3 +112,60 @@ def test_one_window_is_a_matrix_times_a_vector(kernel, options, is_product):
     out = np.empty(prepared.shape(x.shape), np.float32)
     prepared.task(x, None, out)()
     assert_like([out], [fastpool.conv2d(x, weight, bias, **options, activation="relu")])
+
+
+def test_rows_in_any_number_have_the_same_weights():
+    weight, bias = noise(128, 10), noise(10)
+    text = "(float[N, 128] x) => (float[N, 10] y) { y = Gemm (x, w, b) }"
+    model = fastpool.onnx.load(model_of(text, w=weight, b=bias), fallback=False)
+    for rows in (4, 8, 64, 1, 4, 2):
+        x = noise(rows, 128, seed=rows)
+        assert_like([model(x)], [x @ weight + bias])
+
+
+def test_a_computed_bias_is_that_of_each_run():
+    weight = noise(4, 2, 3, 3)
+    text = "(float[1, 2, H, W] x, float[4] b) => (float[1, 4, H, W] y) { y = Conv <pads = [1, 1, 1, 1]> (x, w, b) }"
+    model = fastpool.onnx.load(model_of(text, w=weight), fallback=False)
+    of_shapes = fastpool.onnx.load(
+        model_of(
+            """(float[N, 2, H, W] x) => (float[N, 4, H, W] y) {
+                s = Shape (x)
+                b = Cast <to = 1> (s)
+                y = Conv <pads = [1, 1, 1, 1]> (x, w, b)
+            }""",
+            w=weight,
+        )
+    )
+    for size in (5, 8, 5):
+        x, bias = noise(1, 2, size, 6, seed=size), noise(4, seed=size)
+        assert_like([model.run({"x": x, "b": bias})["y"]], [fastpool.conv2d(x, weight, bias, padding=1)])
+        bias = np.array(x.shape, np.float32)
+        assert_like([of_shapes(x)], [fastpool.conv2d(x, weight, bias, padding=1)])
+
+
+def test_a_summand_that_does_not_count_is_not_read():
+    text = "(float[N, 3] x) => (float[N, 2] y) { y = Gemm <beta = 0.0> (x, w, b) }"
+    weight, bias = noise(3, 2), np.array([np.nan, np.inf], np.float32)
+    model = fastpool.onnx.load(model_of(text, w=weight, b=bias), fallback=False)
+    for rows in (1, 3):
+        x = noise(rows, 3)
+        assert_like([model(x)], [x @ weight])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(double[1, 4, 3, 3] x) => (double[1, 4, 3, 3] y) { y = PRelu (x, w) }",
+        """(double[1, 4, 6, 6] x) => (double[1, 4, 3, 3] y) {
+            a = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+            y = Mul (a, w)
+        }""",
+    ],
+    ids=["slope", "factor"],
+)
+def test_operands_of_another_type_are_refused(text):
+    model = fastpool.onnx.load(model_of(text, w=noise(4, 1, 1)))
+    shape = (1, 4, 3, 3) if "PRelu" in text else (1, 4, 6, 6)
+    with pytest.raises(fastpool.onnx.ModelError, match="dtype"):
+        model(noise(*shape, dtype=np.float64))

@@ -583,9 +583,24 @@ def convolutions():
     return calls
 
 
+def sums():
+    """Give poolings whose results depend on the order of their sums."""
+    x = images(0, 6, 8, 120, 112)
+    return {
+        f"{name} {window}": partial(pooling, x, window, 1, window // 2)
+        for name, pooling in (("mean", fastpool.avg_pool2d), ("sum", fastpool.sum_pool2d))
+        for window in (3, 11, 31)
+    } | {
+        "adaptive mean": lambda: fastpool.adaptive_avg_pool2d(x, 7),
+        "global mean": lambda: fastpool.global_avg_pool2d(x),
+        "few planes": lambda: fastpool.avg_pool2d(x[:1, :1], 31, 1, 15),
+        "norm": lambda: fastpool.lp_pool2d(x, 3, 2),
+    }
+
+
 def write_bits(path):
-    """Compute every convolution for each number of threads, each time the same, and write down what it was."""
-    calls = convolutions()
+    """Compute every convolution and sum for each number of threads, always the same, and write down what it was."""
+    calls = convolutions() | sums()
     wanted = serial_results(calls)
     counts = record_launches()
     for n in range(1, fastpool.get_num_threads() + 1):
@@ -630,7 +645,7 @@ def test_fork_while_another_thread_compiles(tmp_path):
     apart(fork_while_another_thread_compiles, NUMBA_CACHE_DIR=str(tmp_path))
 
 
-def test_convolutions_are_bit_identical_in_every_process(tmp_path):
+def test_results_are_bit_identical_in_every_process(tmp_path):
     # How work is cut into tasks depends on the number of threads.
     written = set()
     for run, threads in enumerate(("1", "2", "5", "5")):
@@ -638,7 +653,7 @@ def test_convolutions_are_bit_identical_in_every_process(tmp_path):
         apart(write_bits, str(path), NUMBA_NUM_THREADS=threads)
         written.add(path.read_text())
     assert len(written) == 1
-    assert len(written.pop().splitlines()) == len(convolutions())
+    assert len(written.pop().splitlines()) == len(convolutions() | sums())
 
 
 def test_one_processor():

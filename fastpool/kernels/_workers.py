@@ -206,14 +206,20 @@ def reserve(control):
 
 
 @device
-def call_workers(control):
-    """Open the job that was written down, and call."""
-    _and(control, STATE, ~CLOSED)
+def _announce(control):
+    """Let the workers look at the control block."""
     add(control, GENERATION, 1)
     if look(control, SLEEPERS) > 0:
         _system(control, LOCK, MUTEX, MUTEX)
         _system(control, WAKE, CONDITION, CONDITION)
         _system(control, UNLOCK, MUTEX, MUTEX)
+
+
+@device
+def call_workers(control):
+    """Open the job that was written down, and call."""
+    _and(control, STATE, ~CLOSED)
+    _announce(control)
 
 
 @device
@@ -231,4 +237,4 @@ def dismiss(control):
 def send_home(control):
     """Let every worker go, for good."""
     _exchange(control, STOP, 1)
-    call_workers(control)
+    _announce(control)  # without a job: what the last one left in the control block is no more

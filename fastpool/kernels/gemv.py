@@ -39,14 +39,23 @@ GEMV = Layout(
     },
 )
 
-#: Outputs that are summed at a time where their weights are rows, and vectors of each: their sums fill half the
-#: registers of the smallest target, and are enough to hide the latency of an addition.
-ROWS, ROW_VECTORS = 8, 1
+#: Sums that are in work at a time where weights are rows: they fill half the registers of the smallest target, and are
+#: enough to hide the latency of an addition.
+_SUMS = 8
 #: Rows of weights that are read at a time where the weights of an input lie side by side.
 COLUMN_ROWS = 8
 #: Bytes of a cache line, and ahead of which weights are fetched: more than processors do by themselves.
 _LINE = 64
 _AHEAD = 1024
+
+
+def row_shape(lanes: int) -> tuple[str, int, int]:
+    """Shape of the spec where weights are rows: as many outputs as sums, unless they are more than a vector's lanes."""
+    return "rows", max(1, _SUMS // lanes), min(_SUMS, lanes)
+
+
+#: And where they are columns.
+COLUMNS = ("columns", COLUMN_ROWS, 1)
 
 
 def _is_rows(spec):

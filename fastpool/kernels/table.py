@@ -21,7 +21,7 @@ from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
 from fastpool.kernels.direct import direct, row_of_tiles
 from fastpool.kernels.elementwise import BINARY, SMOOTH, UNARY, elementwise
 from fastpool.kernels.fractional import fractional, fractional_indices
-from fastpool.kernels.gemv import COLUMN_ROWS, ROW_VECTORS, ROWS, gemv
+from fastpool.kernels.gemv import COLUMNS, gemv, row_shape
 from fastpool.kernels.largepool import BESIDE, large_pool
 from fastpool.kernels.largepool import variant_of as variant_of_large
 from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
@@ -130,7 +130,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "fractional_indices": (fractional_indices, (("max", 1, 1),)),
     "unpool": (unpool, _ANY),
     "elementwise": (elementwise, tuple((name, 1, 1) for name in (*UNARY, *SMOOTH, *_TWO_OPERANDS))),
-    "gemv": (gemv, (("rows", ROW_VECTORS, ROWS), ("columns", COLUMN_ROWS, 1))),
+    "gemv": (gemv, (*sorted({row_shape(TARGET.vector_bytes // size) for size in (4, 8)}), COLUMNS)),
     "sorted_median": (
         sorted_median,
         tuple((source, 1, taps) for source in _SOURCES for taps in range(1, LARGEST_SORTED + 1)),

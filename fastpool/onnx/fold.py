@@ -37,7 +37,9 @@ def _hand_over(graph: Graph) -> None:
     for node in graph.nodes:
         name = node.inputs[1] if node.op == "Conv" and not node.domain and len(node.inputs) > 1 else ""
         array = graph.constants.get(name)
-        if array is not None and users[name] == 1 and array.dtype in FLOATS and 3 <= array.ndim <= 5:
+        # With a bias that is computed they are packed in every run.
+        is_prepared = all(not bias or bias in graph.constants for bias in node.inputs[2:3])
+        if array is not None and is_prepared and users[name] == 1 and array.dtype in FLOATS and 3 <= array.ndim <= 5:
             graph.constants[name] = handed_over(array)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from fastpool import validation
 from fastpool.onnx.fold import fold
 from fastpool.onnx.graph import Graph, Input, graph_of
 from fastpool.onnx.limits import DEFAULT_BYTES
+from fastpool.onnx.locks import Locked
 from fastpool.onnx.ops.operator import Value
 from fastpool.onnx.plan import Plan
 from fastpool.onnx.reading import read
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MOST_PLANS = 8
 
 
-class Model:
+class Model(Locked):
     """A network that `load` read from ONNX, ready to run on NumPy arrays.
 
     Attributes
@@ -39,7 +39,7 @@ class Model:
     def __init__(self, graph: Graph, may_fall_back: bool):
         self._graph, self._may_fall_back = graph, may_fall_back
         self._plans: dict[Any, Plan] = {}
-        self._lock = threading.Lock()
+        super().__init__()
         self.input_names = tuple(graph.inputs)
         self.output_names = graph.outputs
 
@@ -157,8 +157,10 @@ class Model:
         if not isinstance(inputs, Mapping):
             raise TypeError(f"inputs must be a dict of arrays by name, got {type(inputs).__name__}")
         try:
-            key = tuple([(array.shape, array.dtype) for array in (inputs[name] for name in self.input_names)])
-            plan = self._plans.get(key) if len(inputs) == len(key) else None
+            given = [inputs[name] for name in self.input_names]
+            key = tuple([(array.shape, array.dtype) for array in given])
+            is_plain = len(inputs) == len(key) and all(type(array) is np.ndarray for array in given)
+            plan = self._plans.get(key) if is_plain else None
         except (KeyError, AttributeError, TypeError):
             plan = None
         if plan is None:

@@ -10,7 +10,6 @@ computed node by node.
 
 from __future__ import annotations
 
-import threading
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -24,6 +23,7 @@ from fastpool.onnx.execute import bind, compute
 from fastpool.onnx.fuse import fuse
 from fastpool.onnx.graph import Graph, Node
 from fastpool.onnx.limits import check_bytes
+from fastpool.onnx.locks import Locked
 from fastpool.onnx.memory import ARENA, GIVEN, Step, lay_out
 from fastpool.onnx.ops.fallback import ALGORITHM
 from fastpool.onnx.ops.operator import OPERATORS, Kernel, Task, Value
@@ -35,12 +35,12 @@ _LARGEST_KNOWN = 1 << 20
 _BYTES = np.dtype(np.uint8)
 
 
-class Plan:
+class Plan(Locked):
     """What a graph does for inputs of these shapes."""
 
     def __init__(self, graph: Graph, inputs: Mapping[str, Value | None], may_fall_back: bool = True):
         self._graph, self._may_fall_back = graph, may_fall_back
-        self._lock = threading.Lock()
+        super().__init__()
         values, kernels = self._infer(graph.nodes, inputs, {})
         nodes = fuse(graph.nodes, values, graph.outputs)
         if len(nodes) < len(graph.nodes) or any(a is not b for a, b in zip(nodes, graph.nodes, strict=True)):
@@ -241,6 +241,12 @@ class Plan:
             for name, array in zip(node.outputs, found, strict=False):
                 if name:
                     known[name] = results[name] = array
+        # What is handed out is new: not a view of an input, nor a constant.
+        kept = {id(array) for array in (*self._graph.constants.values(), *inputs.values())}
+        for name in self._graph.outputs:
+            array = results.get(name)
+            if isinstance(array, np.ndarray) and (not array.flags.owndata or id(array) in kept):
+                results[name] = np.array(array)
 
     @property
     def tail(self) -> list[Node]:

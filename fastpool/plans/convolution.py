@@ -91,11 +91,11 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
 
 
 def unpack_weights(packed: np.ndarray, form: Form, shape: tuple[int, ...], groups: int) -> np.ndarray:
-    """Weights as they were before they were prepared; Winograd's transforms cannot be undone to the last bit."""
+    """Weights as they were before they were prepared, contiguous; Winograd's cannot be had back to the last bit."""
     if isinstance(form, WinogradForm):
         raise TypeError("form must be one that only moves weights, got Winograd's")
     if isinstance(form, PlainForm):
         return packed
     reduction, block = prod(shape[1:]), form.block(lanes_for(ELEMENT_TYPES[packed.dtype]))
     blocks = packed.reshape(groups, -1, reduction, block).transpose(0, 1, 3, 2)  # to (group, block, channel, reduction)
-    return blocks.reshape(groups, -1, reduction)[:, : shape[0] // groups].reshape(shape)
+    return np.ascontiguousarray(blocks.reshape(groups, -1, reduction)[:, : shape[0] // groups].reshape(shape))

@@ -104,6 +104,11 @@ def shared_bytes(problem: Convolution) -> tuple[int, int]:
     return problem.images * problem.channels * channel * size, max(SHARED_BYTES, min(weight_bytes, SHARED_LIMIT))
 
 
+#: Channels that are enough to be shared out, however many threads there are: sums are split by this, and shall not
+#: depend on them.
+_ENOUGH = 8
+
+
 def _common_source(problem: Convolution) -> Source | None:
     """Where all tasks read; None where each packs for itself."""
     source = _in_place(problem)
@@ -115,7 +120,7 @@ def _common_source(problem: Convolution) -> Source | None:
             return source
     needed, allowed = shared_bytes(problem)
     # With a task for each channel the threads would share the packing of few channels unevenly.
-    enough = problem.images * problem.channels >= DIRECT_TASKS or problem.axes[1].out < DIRECT_TASKS
+    enough = problem.images * problem.channels >= _ENOUGH or problem.axes[1].out < _ENOUGH
     if needed > allowed or not enough:
         return None
     return packed_source(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fastpool.dtypes import ElementType
-from fastpool.kernels.gemv import COLUMN_ROWS, ROW_VECTORS, ROWS, gemv
+from fastpool.kernels import lanes as lanes_for
+from fastpool.kernels.gemv import COLUMNS, gemv, row_shape
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.problem import ceil_div
 
@@ -25,13 +26,10 @@ _BYTES_A_CYCLE = 16
 def plan_gemv(element: ElementType, outputs: int, inputs: int, by_rows: bool, low: float, high: float) -> Plan:
     """Plan of ``clip(weights @ x + bias, low, high)``; weights are (output, input), or (input, output)."""
     if by_rows:
-        variant, step, most = ("rows", ROW_VECTORS, ROWS), ROWS, _TASKS
+        shape = row_shape(lanes_for(element))
+        step, most = shape[2], _TASKS
     else:
-        variant, step, most = (
-            ("columns", COLUMN_ROWS, 1),
-            _LEAST_COLUMNS,
-            max(2, outputs * element.size // _COLUMN_BYTES),
-        )
+        shape, step, most = COLUMNS, _LEAST_COLUMNS, max(2, outputs * element.size // _COLUMN_BYTES)
     groups = ceil_div(outputs, step)
     tasks = max(1, min(groups, most, outputs * inputs // _TASK_WEIGHTS))
     outputs_per_task = ceil_div(groups, tasks) * step
@@ -45,4 +43,4 @@ def plan_gemv(element: ElementType, outputs: int, inputs: int, by_rows: bool, lo
         "high": high,
     }
     cycles = outputs * inputs * element.size / _BYTES_A_CYCLE
-    return Plan((Step(Code(gemv, element, variant), fields),), 0, 0, element, cycles)
+    return Plan((Step(Code(gemv, element, shape), fields),), 0, 0, element, cycles)

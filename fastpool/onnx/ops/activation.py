@@ -108,6 +108,8 @@ def leaky(node: Node, inputs: Inputs) -> Kernel:
         shape = slope.shape
         if node.version < 7 and slope.rank == 1 and x.rank > 1:
             shape = (slope.size, *(1,) * (x.rank - 2))
+        if slope.dtype != x.dtype:
+            raise ModelError(f"{node.label}: its inputs must have the same dtype, got {x.dtype} and {slope.dtype}")
         if np.broadcast_shapes(shape, x.shape) != x.shape:
             raise ModelError(f"{node.label}: slope must broadcast to {x.shape}, got {shape}")
     alpha = node.attributes.number("alpha", {"LeakyRelu": 0.01}.get(node.op, 1.0))

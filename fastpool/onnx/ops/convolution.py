@@ -73,6 +73,9 @@ def prepare(node: Node, weight: np.ndarray, bias: np.ndarray | None, options: tu
     if found is None or found.source is not weight:
         _check_bias(node, bias, weight)
         found = node.state[options] = Prepared(weight, bias, *options)
+    elif bias is not None:  # which may be one that was computed for these inputs
+        _check_bias(node, bias, weight)
+        found = found.with_bias(bias)
     return found
 
 

@@ -12,6 +12,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 from fastpool.onnx.errors import ModelError
 from fastpool.onnx.graph import Node
 from fastpool.onnx.ops.operator import Arrays, Inputs, Kernel, Task, Value
+from fastpool.onnx.ops.prepared import Packed
 from fastpool.onnx.tensors import dtype_of, element_of
 
 ALGORITHM = "onnx.reference"
@@ -86,6 +87,8 @@ def _first_line(error: Exception) -> str:
 
 def evaluate(node: Node, feeds: dict[str, Any]) -> list[Any]:
     """Compute a node's outputs."""
+    if any(isinstance(array, Packed) for array in feeds.values()):
+        raise ModelError(f"{node.label} needs weights that only fastpool's own convolutions can read")
     try:
         found = evaluator(node, feeds).run(None, feeds)
     except ModelError:

@@ -45,7 +45,7 @@ def gemm(node: Node, inputs: Inputs) -> Kernel:
         raise ModelError(f"{node.label}: C must broadcast to {shape}, got {c.shape}")
     has_c = c is not None and beta != 0
     parameters = sum(prod(v.shape) for v in (b, c) if v is not None and v.data is not None)
-    bias: Any = c.data if c is not None else np.zeros(columns, a.dtype)
+    bias: Any = c.data if c is not None and has_c else np.zeros(columns, a.dtype)
     if b.data is not None and not turn_a and a.size and b.size and bias is not None and bias.shape[:-1] in ((), (1,)):
         if rows == 1 and alpha == 1:
             return _one_row(node, a, b, turn_b, bias * a.dtype.type(beta), shape, parameters)
@@ -107,6 +107,8 @@ def _by_pixels(
         filters = np.ascontiguousarray(weight).reshape(columns, inner, 1, 1)
         prepared = node.state[key] = Prepared(filters, bias, 1, 0, 1, 1, "zeros", node.bounds, "auto")
         prepared.source = source
+    elif bias is not None:  # which may be one that was computed for these inputs
+        prepared = prepared.with_bias(bias)
     found = prepared
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:

@@ -64,7 +64,7 @@ def paired(
     order = (0, 1) if a.shape == shape or not commutes else (1, 0)
     full, other = (a.shape, b_shape) if order == (0, 1) else (b_shape, a.shape)
     operands = operands_of(shape, other) if full == shape and 0 not in shape else None
-    if operands is None or not has_kernel(a, name):
+    if operands is None or a.dtype != b.dtype or not has_kernel(a, name):
         return None
     low, high = validation.activation(bounds)
     plan = plan_elementwise(FLOATS[a.dtype], Function(name, low=low, high=high), operands)

@@ -111,6 +111,10 @@ def average_pool(node: Node, inputs: Inputs) -> Kernel:
         factor, summand = required(node, inputs, "X", "factor", "summand")[1:]
         if factor.data is None or summand.data is None:
             raise ModelError(f"{node.label}: its factors must be constants")
+        if factor.dtype != x.dtype or summand.dtype != x.dtype:
+            raise ModelError(
+                f"{node.label}: its factors must have dtype {x.dtype}, got {factor.dtype} and {summand.dtype}"
+            )
         if factor.shape != x.shape[1:2]:
             return _broadcast(node, _kernel(x, axes, Choice(windows, "sum", "mean")), factor.data, summand.data)
         weight = factor.data / x.dtype.type(prod(axis.kernel for axis in windows))

@@ -7,6 +7,7 @@ an infinity or NaN are computed from the filters themselves.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastpool import validation
 from fastpool.arrays import contiguous
 from fastpool.explain import never_read
 from fastpool.layer import Layer, layer_for
+from fastpool.onnx.locks import Locked
 from fastpool.plans.chain import Run
 from fastpool.plans.convolution import Form, unpack_weights
 from fastpool.plans.depthwise import PlainForm
@@ -25,15 +27,16 @@ from fastpool.plans.winograd import WinogradForm
 Bounds = tuple[float | None, float | None] | None
 
 
-class Weights:
+class Weights(Locked):
     """Constant weights of one convolution, in each form that a plan has asked for."""
 
     def __init__(self, array: np.ndarray):
+        super().__init__()
         self.shape, self.dtype = array.shape, array.dtype
         self._given: np.ndarray | None = array  # until there is a form that tells them, too
         self._forms: dict[Form, tuple[np.ndarray, np.ndarray | None]] = {}
 
-    def given(self, layer: Layer) -> np.ndarray:
+    def _as_given(self, layer: Layer) -> np.ndarray:
         """Weights as they were given, contiguous."""
         if self._given is not None:
             return contiguous(self._given, layer.element)
@@ -42,13 +45,14 @@ class Weights:
 
     def packed(self, layer: Layer, form: Form) -> tuple[np.ndarray, np.ndarray | None]:
         """Weights in a form, and as they were given where its plan needs them, too."""
-        found = self._forms.get(form)
-        if found is None:
-            array = self.given(layer)
-            found = layer.pack(array, form), array if isinstance(form, WinogradForm) else None
-            self._forms[form] = found
-            self._given = None
-        return found
+        with self._lock:
+            found = self._forms.get(form)
+            if found is None:
+                array = self._as_given(layer)
+                found = layer.pack(array, form), array if isinstance(form, WinogradForm) else None
+                self._forms[form] = found
+                self._given = None
+            return found
 
 
 class Packed(np.ndarray):
@@ -72,6 +76,12 @@ class Prepared:
         self.layer = layer_for(weight, weight.ndim - 2, *options, True)
         self.weights = weight.weights if isinstance(weight, Packed) else Weights(weight)
         self.bias = self.layer.no_bias if bias is None else contiguous(bias, self.layer.element)
+
+    def with_bias(self, bias: np.ndarray) -> Prepared:
+        """The same weights with another bias."""
+        found = copy(self)
+        found.bias = contiguous(bias, self.layer.element)
+        return found
 
     def task(self, x: np.ndarray, residual: np.ndarray | None, out: np.ndarray) -> Run:
         """The call on contiguous arrays."""
