@@ -15,6 +15,11 @@ def _scaled_sum(x: np.ndarray, axes: int, *options: Any) -> Choice:
     return Choice(windows(x, axes, *options), "sum", "scale")
 
 
+def _fits(vector: Any, channels: int, x: np.ndarray) -> bool:
+    """Whether a vector is beyond doubt one of a number for each channel."""
+    return type(vector) is np.ndarray and vector.dtype is x.dtype and vector.shape == (channels,)
+
+
 def _subsample(
     x: np.ndarray,
     axes: int,
@@ -26,12 +31,17 @@ def _subsample(
     ceil_mode: Any,
     out: np.ndarray | None,
 ) -> np.ndarray:
-    validation.images(x, axes, FRACTIONS)
+    # Most calls are of this kind. To look at everything takes 4 us, as long as a small image; `pool` looks at x again.
+    is_plain = type(x) is np.ndarray and x.dtype in FRACTIONS and x.ndim in (axes + 1, axes + 2) and x.size > 0
+    if not is_plain:
+        validation.images(x, axes, FRACTIONS)
     channels = x.shape[-axes - 1]
-    validation.per_channel(weight, "weight", channels, x, allowed=FRACTIONS)
+    if not (is_plain and _fits(weight, channels, x)):
+        validation.per_channel(weight, "weight", channels, x, allowed=FRACTIONS)
     if bias is None:
         bias = np.zeros(channels, weight.dtype)
-    validation.per_channel(bias, "bias", channels, x, allowed=FRACTIONS)
+    elif not (is_plain and _fits(bias, channels, x)):
+        validation.per_channel(bias, "bias", channels, x, allowed=FRACTIONS)
     options = (kernel_size, stride, padding, 1, ceil_mode)
     return pool(x, axes, _scaled_sum, *options, weight=weight, bias=bias, out=out)  # type: ignore[no-any-return]
 
