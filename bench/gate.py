@@ -101,7 +101,10 @@ def lay_out(commit: str, folder: Path) -> tuple[Path, Path]:
     before, now = folder / "a", folder / "b"
     before.mkdir()
     with tarfile.open(fileobj=io.BytesIO(git("archive", commit, "fastpool"))) as archive:
-        archive.extractall(before, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4; later ones ask for it
+            archive.extractall(before, filter="data")
+        else:
+            archive.extractall(before)
     shutil.copytree(ROOT / "fastpool", now / "fastpool", ignore=shutil.ignore_patterns("__pycache__"))
     return before, now
 

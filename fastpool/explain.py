@@ -16,17 +16,6 @@ import numpy as np
 
 from fastpool import runtime, validation
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels import spec_for
-from fastpool.kernels.channelwise import channelwise
-from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
-from fastpool.kernels.tiles import (
-    PRIVATE_BYTES,
-    PRIVATE_ROW_BYTES,
-    SCRATCH_LIMIT,
-    WINOGRAD_PRIVATE_BYTES,
-    TileShape,
-)
 from fastpool.layer import Layer
 from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import plan_weights
@@ -35,6 +24,11 @@ from fastpool.plans.direct import plan_direct, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_traffic, winograd_cycles
+from fastpool.routines.channelwise import channelwise
+from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.routine import spec_for
+from fastpool.routines.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, WINOGRAD_PRIVATE_BYTES, TileShape
 from fastpool.units import bytes_text, count_text
 
 #: Where a direct convolution reads its input.

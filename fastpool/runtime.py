@@ -31,35 +31,41 @@ class _Engine:
     """The compiled launchers, and the workers once they are needed."""
 
     def __init__(self) -> None:
-        from numba import config
+        from fastpool.machine.processor import THREADS
+        from fastpool.routines import launchers
 
-        from fastpool.kernels import _jit, _launch
+        self.serial = launchers.serial.function()
+        self.parallel = launchers.parallel.function()
+        self.serial_chain = launchers.serial_chain.function()
+        self.parallel_chain = launchers.parallel_chain.function()
+        self.address = _address(launchers.address.function())
+        self.maximum = THREADS
+        self.control: int | None = None  #: address of what callers and workers share
+        self._work, self._stop = launchers.work.function(), launchers.stop.function()
+        self.workers: Any = None
 
-        self.serial = _jit.launcher(_launch.serial)
-        self.parallel = _jit.launcher(_launch.parallel)
-        self.serial_chain = _jit.launcher(_launch.serial_chain)
-        self.parallel_chain = _jit.launcher(_launch.parallel_chain)
-        self.address = _jit.launcher(_launch.address)
-        self.maximum = int(config.NUMBA_NUM_THREADS)
-        self.control: np.ndarray | None = None  #: what callers and workers share
-        self._work, self._stop = _jit.launcher(_launch.work), _jit.launcher(_launch.stop)
-        self._workers: Any = None
-
-    def start(self) -> np.ndarray:
+    def start(self) -> int:
         """Start the workers."""
         from fastpool.workers import Workers
 
         with _engine_lock:
             if self.control is None:
-                self._workers = Workers(self.maximum - 1, self._work, self._stop)
-                self.control = self._workers.control
+                self.workers = Workers(self.maximum - 1, self._work, self._stop)
+                self.control = self.workers.address
             return self.control
 
     def forget_workers(self) -> None:
         """Begin anew in a forked child, which has none of its parent's threads."""
-        if self._workers is not None:
-            self._workers.forget()
-        self._workers = self.control = None
+        if self.workers is not None:
+            self.workers.forget()
+        self.workers = self.control = None
+
+
+def _address(compiled: Callable[[np.ndarray], int]) -> Callable[[np.ndarray], int]:
+    """Give the compiled way to an array's address, unless arrays lie otherwise than it takes for granted."""
+    arrays = np.zeros(3), np.zeros((4, 4), np.int8)[1:, 1:]
+    right = all(compiled(array) == array.ctypes.data for array in arrays)
+    return compiled if right else lambda array: int(array.ctypes.data)
 
 
 def engine() -> Any:
@@ -91,30 +97,33 @@ def threads_for(cycles: float) -> int:
     return int(getattr(_local, "count", None) or _thread_count or (_engine or engine()).maximum)
 
 
-def launch(cycles: float, blocks: np.ndarray, shared: int, private: int, *addresses: int) -> None:
-    """Run the steps in `blocks`, of `cycles` in all, with `shared` bytes of scratch and `private` for each thread."""
+def launch(cycles: float, steps: tuple[int, int, int], shared: int, private: int, *addresses: int) -> None:
+    """Run steps of `cycles` in all, with `shared` bytes of scratch and `private` for each thread.
+
+    `steps` is where their call blocks are: address, number, words of each.
+    """
     threads = threads_for(cycles)
     current = _engine or engine()
     if threads == 1:
-        current.serial(blocks, shared + private, *addresses)
+        current.serial(*steps, shared + private, *addresses)
     else:
         control = current.control
         if control is None:
             control = current.start()
-        current.parallel(blocks, shared + threads * private, *addresses, threads, control)
+        current.parallel(*steps, shared + threads * private, *addresses, threads, control)
 
 
-def launch_chain(cycles: float, blocks: np.ndarray, scratch: Callable[[int], int]) -> None:
+def launch_chain(cycles: float, steps: tuple[int, int, int], scratch: Callable[[int], int]) -> None:
     """Run steps that have their addresses, of `cycles` in all, with ``scratch(threads)`` bytes of scratch."""
     threads = threads_for(cycles)
     current = _engine or engine()
     if threads == 1:
-        current.serial_chain(blocks, scratch(1))
+        current.serial_chain(*steps, scratch(1))
     else:
         control = current.control
         if control is None:
             control = current.start()
-        current.parallel_chain(blocks, scratch(threads), threads, control)
+        current.parallel_chain(*steps, scratch(threads), threads, control)
 
 
 def get_num_threads() -> int:
@@ -123,8 +132,8 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What `threads` or `set_num_threads` set, else all that Numba has (``NUMBA_NUM_THREADS``, by default the
-        processors that the process may use).
+        What `threads` or `set_num_threads` set, else the environment variable ``NUMBA_NUM_THREADS``, else the number of
+        processors that the process may use.
 
     Examples
     --------
@@ -142,7 +151,7 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        From 1 to the number of threads that Numba has (``NUMBA_NUM_THREADS``). Results do not depend on it.
+        From 1 to ``info()["max_threads"]``. Results do not depend on it.
 
     Raises
     ------
@@ -165,7 +174,7 @@ def threads(n: int) -> Iterator[None]:
     Parameters
     ----------
     n : int
-        From 1 to the number of threads that Numba has.
+        From 1 to ``info()["max_threads"]``.
 
     Examples
     --------
@@ -181,6 +190,18 @@ def threads(n: int) -> Iterator[None]:
         yield
     finally:
         _local.count = before
+
+
+def _cache_folder() -> str | None:
+    """Folder of the compiled kernels."""
+    from fastpool.machine import store
+
+    if store.can_load():
+        found = store.folder()
+        return str(found) if found else None
+    from fastpool.kernels import _jit
+
+    return _jit.cache_folder()
 
 
 def info() -> dict[str, Any]:
@@ -203,12 +224,10 @@ def info() -> dict[str, Any]:
     import platform
 
     import llvmlite
-    import llvmlite.binding as llvm
     import numba
 
     import fastpool
-    from fastpool.kernels import _jit
-    from fastpool.kernels.tiles import TARGET
+    from fastpool.machine.processor import NAME, TARGET
 
     return {
         "version": fastpool.__version__,
@@ -216,12 +235,12 @@ def info() -> dict[str, Any]:
         "numpy": np.__version__,
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
-        "cpu": numba.config.CPU_NAME or llvm.get_host_cpu_name(),
+        "cpu": NAME,
         "instructions": TARGET.name,
         "vector_bits": 8 * TARGET.vector_bytes,
         "registers": TARGET.registers,
         "fma": TARGET.has_fma,
         "threads": get_num_threads(),
         "max_threads": engine().maximum,
-        "cache": _jit.cache_folder(),
+        "cache": _cache_folder(),
     }

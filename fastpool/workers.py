@@ -24,7 +24,7 @@ class Workers:
     """Threads that wait for jobs, and the control block that they share with those who call."""
 
     def __init__(self, count: int, work: Callable[[Any, int], Any], stop: Callable[[Any], Any]):
-        from fastpool.kernels import _workers as words
+        from fastpool.routines import launchers as words
 
         self.control = aligned_empty(words.WORDS, _WORD)
         self.control[:] = 0
@@ -33,10 +33,11 @@ class Workers:
         functions = self.control[words.FUNCTIONS : words.FUNCTIONS + len(self._system)]
         functions[:] = [ctypes.cast(function, ctypes.c_void_p).value for function in self._system]
         _initialise(self.control, words.MUTEX, words.CONDITION)
+        self.address = self.control.ctypes.data
         self._stop = stop
         self._threads: list[threading.Thread] = []
         for number in range(1, count + 1):
-            thread = threading.Thread(target=work, args=(self.control, number), name=f"fastpool-{number}", daemon=True)
+            thread = threading.Thread(target=work, args=(self.address, number), name=f"fastpool-{number}", daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # the system gives no more: callers never wait for one who has not come
@@ -46,7 +47,7 @@ class Workers:
 
     def end(self) -> None:
         """Send all home, and wait until they have left the compiled code; calls go on without them."""
-        self._stop(self.control)
+        self._stop(self.address)
         for thread in self._threads:
             thread.join(1)
 
@@ -56,7 +57,7 @@ class Workers:
 
 
 def _system_functions() -> list[Any]:
-    """Lock, unlock, sleep (condition, lock), wake all, let another thread run: in the order of `kernels._workers`."""
+    """Lock, unlock, sleep (condition, lock), wake all, let another thread run: in the order of `routines.launchers`."""
     if sys.platform == "win32":
         kernel = ctypes.WinDLL("kernel32")
         names = "AcquireSRWLockExclusive ReleaseSRWLockExclusive SleepConditionVariableSRW WakeAllConditionVariable"

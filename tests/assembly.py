@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from fastpool.kernels.tiles import TARGET
+from fastpool.machine.processor import TARGET
 
 ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
 #: Name of the vector registers of each width.

@@ -19,12 +19,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import fastpool
 from fastpool import layer, oracle, runtime
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.channelwise import channelwise
-from fastpool.kernels.depthwise import depthwise
-from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct, private, smallpool
+from fastpool.routines.channelwise import channelwise
+from fastpool.routines.depthwise import depthwise
+from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED
+from fastpool.routines.routine import lanes as lanes_for
 
 # Compiling makes millions of objects and no garbage worth going through all the tests for, an eighth of the time.
 gc.set_threshold(50_000, 20, 20)

@@ -24,11 +24,11 @@ import fastpool
 from fastpool import oracle, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.channelwise import channelwise
-from fastpool.kernels.depthwise import depthwise
-from fastpool.kernels.winograd import winograd_fused, winograd_output
 from fastpool.plans import winograd
+from fastpool.routines.channelwise import channelwise
+from fastpool.routines.depthwise import depthwise
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.winograd import winograd_fused, winograd_output
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")

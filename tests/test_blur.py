@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 import fastpool
 from fastpool import oracle_extras, runtime
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes as lanes_for
+from fastpool.routines.routine import lanes as lanes_for
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 MODES = ("reflect", "zeros", "symmetric", "replicate", "circular")

@@ -13,6 +13,7 @@ import pytest
 from conftest import run_apart
 
 import fastpool
+from fastpool.machine import store
 
 PACKAGE = Path(fastpool.__file__).parent
 MODULE = Path(__file__).stem
@@ -45,36 +46,45 @@ WORK = {"pool": pool, "convolve and pool": convolve_and_pool}
 
 def origins():
     """Name of everything that was compiled or loaded -> whether it came from disk."""
-    from fastpool import runtime
-    from fastpool.kernels._jit import Routine
+    from fastpool.routines.routine import Routine, entries
 
-    found = {}
+    found = {name: compiled.cached for name, compiled in entries.items()}
+    assert {"_launch.serial", "_launch.parallel", "_launch.address"} <= set(found)
     for name, module in list(sys.modules.items()):
-        if name.startswith("fastpool.kernels"):
+        if name.startswith("fastpool.routines"):
             routines = [value for value in vars(module).values() if isinstance(value, Routine)]
-            found |= {f"{r.body.__name__} {spec}": c.cached for r in routines for spec, c in r.compiled.items()}
-    for name in ("serial", "parallel", "address"):
-        function = getattr(runtime.engine(), name)
-        assert function.signatures, f"{name} was not used"
-        found[name] = bool(function.stats.cache_hits) and not function.stats.cache_misses
-    assert len(found) > 3
+            found |= {f"{r.name} {spec}": c.cached for r in routines for spec, c in r.compiled.items()}
     return found
 
 
-def use(work, cached, package=PACKAGE):
+def choose(way):
+    """Let this process keep code in the way of systems where images can be loaded, or of the others."""
+    from fastpool.machine import store
+
+    if way == "numba":
+        store.can_load = lambda: False
+    else:
+        assert store.can_load()
+
+
+def use(way, work, cached, package=PACKAGE):
     """Compute; require that all code comes from disk (True), none of it (False), or do not ask (None)."""
     assert Path(fastpool.__file__).parent == Path(package), "another copy of the package was imported"
+    choose(way)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         WORK[work]()
     found = origins()
     if cached is not None:
         assert found == dict.fromkeys(found, cached)
+        if way == "image":
+            assert cached == ({"numba", "llvmlite"} & set(sys.modules) == set())
 
 
-def use_without_a_folder(package):
+def use_without_a_folder(way, package):
     """Compute where no folder can be written: one warning for all kernels, and no second one later."""
     assert Path(fastpool.__file__).parent == Path(package)
+    choose(way)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         convolve_and_pool()
@@ -86,21 +96,38 @@ def use_without_a_folder(package):
     assert found == dict.fromkeys(found, False)
 
 
-def use_with_warnings():
+def use_with_warnings(way):
     """Compute where the cache is damaged; one warning is allowed."""
+    choose(way)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pool()
     assert [warning.category for warning in caught] in ([], [RuntimeWarning]), list(map(str, caught))
 
 
-def use_on_a_full_disk():
+def use_where_no_code_can_be_loaded():
+    """Compute on a system that lets no process make memory executable by itself."""
+    from fastpool.machine import image
+
+    def forbidden(size):
+        raise PermissionError("memory cannot be made executable")
+
+    choose("image")
+    image._pages = forbidden
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convolve_and_pool()
+    found = origins()
+    assert found == dict.fromkeys(found, False)
+    assert "numba" in sys.modules
+
+
+def use_on_a_full_disk(way):
     """Compute where files can be made, but nothing can be written to them."""
     import resource
 
-    fastpool.info()  # starts Numba's threads, which makes files of its own
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    use_with_warnings()
+    use_with_warnings(way)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
@@ -119,11 +146,19 @@ def copy_of_package(folder):
     return shutil.copytree(PACKAGE, folder / "fastpool", ignore=shutil.ignore_patterns("__pycache__"))
 
 
+@pytest.fixture(scope="module", params=["image", "numba"])
+def way(request):
+    """How code is kept: as an image that is loaded without Numba, or in Numba's own cache."""
+    if request.param == "image" and not store.can_load():
+        pytest.skip("images are of x86-64 Linux")
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory):
+def warm(way, tmp_path_factory):
     """A folder with the cache entries of `pool`; tests that change it take a copy."""
-    folder = tmp_path_factory.mktemp("warm")
-    apart(use, "pool", False, cache=folder)
+    folder = tmp_path_factory.mktemp(f"warm-{way}")
+    apart(use, way, "pool", False, cache=folder)
     return folder
 
 
@@ -134,89 +169,121 @@ def cache(warm, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(way, tmp_path_factory):
     """A copy of the package that has run `pool`, and keeps its code beside the kernels."""
-    package = copy_of_package(tmp_path_factory.mktemp("installed"))
-    apart(use, "pool", False, str(package), package=package)
+    package = copy_of_package(tmp_path_factory.mktemp(f"installed-{way}"))
+    apart(use, way, "pool", False, str(package), package=package)
     return package
 
 
-def entries(folder, kind):
-    """Index (nbi) or data (nbc) files of a cache folder."""
-    found = sorted(folder.rglob(f"*.{kind}"))
+#: Files of a cache: images, or Numba's indices and data.
+KINDS = {"image": ("fastpool-*/*",), "numba": ("*.nbi", "*.nbc")}
+
+
+def entries(folder, pattern):
+    """Files of a cache folder."""
+    found = sorted(path for path in folder.rglob(pattern) if path.is_file())
     assert found
     return found
+
+
+def all_entries(folder, way):
+    """All files of a cache folder."""
+    return [path for pattern in KINDS[way] for path in entries(folder, pattern)]
 
 
 # --------------------------------------------------------------------------------------------------------------- tests
 
 
 @pytest.mark.parametrize("work", WORK)
-def test_a_second_process_compiles_nothing(work, cache):
-    apart(use, work, None, cache=cache)
-    before = {path: path.stat().st_mtime_ns for kind in ("nbi", "nbc") for path in entries(cache, kind)}
-    apart(use, work, True, cache=cache)
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+def test_a_second_process_compiles_nothing(work, cache, way):
+    apart(use, way, work, None, cache=cache)
+    before = {path: path.stat().st_mtime_ns for path in all_entries(cache, way)}
+    apart(use, way, work, True, cache=cache)
+    assert {path: path.stat().st_mtime_ns for path in all_entries(cache, way)} == before
 
 
-def test_code_is_kept_beside_the_kernels(installed):
-    assert entries(installed / "kernels" / "__pycache__", "nbi")
-    apart(use, "pool", True, str(installed), package=installed)
+def test_code_is_kept_beside_the_kernels(installed, way):
+    assert all_entries(installed / "kernels" / "__pycache__", way)
+    apart(use, way, "pool", True, str(installed), package=installed)
 
 
-def test_without_a_folder_that_can_be_written(tmp_path):
+def test_without_a_folder_that_can_be_written(tmp_path, way):
     # Permissions do not bind a superuser, but a path below a file can be made by nobody.
     package = copy_of_package(tmp_path)
     (package / "kernels" / "__pycache__").write_text("in the way")
     file = tmp_path / "file"
     file.write_text("in the way")
     nowhere = {name: str(file / name) for name in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR")}
-    apart(use_without_a_folder, str(package), package=package, **nowhere)
+    apart(use_without_a_folder, way, str(package), package=package, **nowhere)
 
 
-def test_on_a_full_disk(tmp_path):
+def test_without_a_home(tmp_path, way):
+    package = copy_of_package(tmp_path)
+    (package / "kernels" / "__pycache__").write_text("in the way")
+    apart(use, way, "pool", False, str(package), package=package, HOME=str(tmp_path), XDG_CACHE_HOME="")
+    apart(use, way, "pool", True, str(package), package=package, HOME=str(tmp_path), XDG_CACHE_HOME="")
+
+
+def test_on_a_full_disk(tmp_path, way):
     pytest.importorskip("resource", reason="limits of a process are POSIX")
-    apart(use_on_a_full_disk, cache=tmp_path)
+    apart(use_on_a_full_disk, way, cache=tmp_path)
+
+
+@pytest.mark.skipif(not store.can_load(), reason="images are of x86-64 Linux")
+def test_where_no_code_can_be_loaded(tmp_path):
+    apart(use_where_no_code_can_be_loaded, cache=tmp_path)
 
 
 DAMAGES = {
-    "empty": lambda content: b"",
     "cut off": lambda content: content[: len(content) // 2],
     "garbage": lambda content: b"\x00garbage" * 1000,
     "another pickle": lambda content: pickle.dumps("something else"),
 }
 
 
-SINGLE = (("nbi",), ("nbc",))
-
-
-@pytest.mark.parametrize(
-    ("kinds", "damage"),
-    [*((("nbi", "nbc"), damage) for damage in DAMAGES if damage != "cut off"), *((kind, "cut off") for kind in SINGLE)],
-    ids=str,
-)
-def test_damaged_files(kinds, damage, cache):
-    for kind in kinds:
-        for path in entries(cache, kind):
-            path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    apart(use_with_warnings, cache=cache)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files(damage, cache, way):
+    for path in all_entries(cache, way):
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    apart(use_with_warnings, way, cache=cache)
     # What was damaged has been replaced: one bad file does not slow down every process from then on.
-    apart(use, "pool", True, cache=cache)
+    apart(use, way, "pool", True, cache=cache)
 
 
-def test_missing_data_files(cache):
-    for path in entries(cache, "nbc"):
+@pytest.mark.parametrize("way", ["image"], indirect=True)
+def test_images_of_which_a_bit_is_wrong(way, cache):
+    for path in all_entries(cache, way):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # in the code itself, of which nothing else tells
+    apart(use_with_warnings, way, cache=cache)
+    apart(use, way, "pool", True, cache=cache)
+
+
+def test_missing_files(cache, way):
+    for path in entries(cache, KINDS[way][-1]):
         path.unlink()
-    apart(use, "pool", False, cache=cache)
-    apart(use, "pool", True, cache=cache)
+    apart(use, way, "pool", False, cache=cache)
+    apart(use, way, "pool", True, cache=cache)
 
 
-def test_an_entry_that_names_the_code_of_another(cache):
+@pytest.mark.parametrize("way", ["image"], indirect=True)
+def test_an_image_under_the_name_of_another(cache, way):
+    files = entries(cache, "fastpool-*/*")
+    contents = [path.read_bytes() for path in files]
+    for path, content in zip(files, contents[1:] + contents[:1], strict=True):
+        path.write_bytes(content)
+    apart(use_with_warnings, way, cache=cache)
+    apart(use, way, "pool", True, cache=cache)
+
+
+@pytest.mark.parametrize("way", ["numba"], indirect=True)
+def test_an_entry_that_names_the_code_of_another(cache, way):
     # Two processes that save different code of one function at the same moment may both take the same file name, and a
     # process that ends between writing the index and the data leaves the name of an older file: an index then leads to
     # code for other arguments. It must not be run.
     mixed = 0
-    for path in entries(cache, "nbi"):
+    for path in entries(cache, "*.nbi"):
         with path.open("rb") as file:
             version, content = pickle.load(file), file.read()
         stamp, overloads = pickle.loads(content)
@@ -226,27 +293,34 @@ def test_an_entry_that_names_the_code_of_another(cache):
             path.write_bytes(pickle.dumps(version, -1) + pickle.dumps((stamp, overloads)))
             mixed += 1
     assert mixed, "no function was compiled twice, so that nothing can be mixed up"
-    apart(use_with_warnings, cache=cache)
+    apart(use_with_warnings, way, cache=cache)
 
 
-def test_an_edited_file_changes_the_fingerprint(installed, tmp_path):
+def test_an_edited_file_changes_the_fingerprint(installed, tmp_path, way):
     # Numba looks at the file of the function alone, but a kernel is made of several files.
     package = shutil.copytree(installed, tmp_path / "fastpool")  # modification times and compiled code included
     path = package / "kernels" / "simd.py"
     path.write_text(path.read_text(encoding="utf-8") + "\n# a change\n", encoding="utf-8")
-    apart(use, "pool", False, str(package), package=package)
-    apart(use, "pool", True, str(package), package=package)
+    apart(use, way, "pool", False, str(package), package=package)
+    apart(use, way, "pool", True, str(package), package=package)
 
 
-def test_a_copied_package_keeps_its_code(installed, tmp_path):
+@pytest.mark.parametrize("way", ["image"], indirect=True)
+def test_settings_of_numba_change_the_fingerprint(cache, way):
+    apart(use, way, "pool", False, cache=cache, NUMBA_OPT="2")
+    apart(use, way, "pool", True, cache=cache, NUMBA_NUM_THREADS="3")  # which changes nothing about the code
+    apart(use, way, "pool", True, cache=cache)
+
+
+def test_a_copied_package_keeps_its_code(installed, tmp_path, way):
     # Without this, the test of edited files would prove nothing.
     package = shutil.copytree(installed, tmp_path / "fastpool")
-    apart(use, "pool", True, str(package), package=package)
+    apart(use, way, "pool", True, str(package), package=package)
 
 
-def test_two_processes_that_compile_at_once(tmp_path):
+def test_two_processes_that_compile_at_once(tmp_path, way):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "2"}
-    code = f"import {MODULE}; {MODULE}.use('pool', None)"
+    code = f"import {MODULE}; {MODULE}.use('{way}', 'pool', None)"
     command = [sys.executable, "-c", code]
     both = [
         subprocess.Popen(command, cwd=Path(__file__).parent, env=environment, stderr=subprocess.PIPE, text=True)
@@ -254,5 +328,23 @@ def test_two_processes_that_compile_at_once(tmp_path):
     ]
     errors = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
-    apart(use, "pool", None, cache=tmp_path)
-    apart(use, "pool", True, cache=tmp_path)
+    apart(use, way, "pool", None, cache=tmp_path)
+    apart(use, way, "pool", True, cache=tmp_path)
+
+
+def test_few_old_folders_are_kept(tmp_path, monkeypatch):
+    for number in range(20):
+        old = tmp_path / f"fastpool-{number}"
+        old.mkdir()
+        (old / "entry").write_bytes(b"code")
+        os.utime(old, (1e9 + number, 1e9 + number))
+    (tmp_path / "something else").mkdir()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    store.folder.cache_clear()
+    try:
+        current = store.folder()
+    finally:
+        store.folder.cache_clear()
+    assert current.parent == tmp_path
+    kept = {f"fastpool-{number}" for number in range(13, 20)}
+    assert {path.name for path in tmp_path.iterdir()} == kept | {current.name, "something else"}

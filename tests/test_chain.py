@@ -7,9 +7,9 @@ import pytest
 
 import fastpool
 from fastpool import runtime
-from fastpool.kernels.calls import ALONE, HEAD
 from fastpool.onnx.ops.prepared import Prepared
 from fastpool.plans.chain import Chain
+from fastpool.routines.layout import ALONE, HEAD
 
 
 def noise(seed, *shape):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import fastpool
 from fastpool import oracle, runtime
 from fastpool.geometry import DATA_PADDING_MODES
-from fastpool.kernels.direct import IN_PLACE
+from fastpool.routines.direct import IN_PLACE
 
 PADDING_MODES = ("zeros", *DATA_PADDING_MODES)
 

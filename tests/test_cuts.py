@@ -12,9 +12,10 @@ from fastpool import oracle
 from fastpool.arrays import ALIGNMENT
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.tiles import TARGET, TILE_SHAPES
+from fastpool.machine.processor import TARGET
 from fastpool.plans import private
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import TILE_SHAPES
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 #: A wide tile of each role.

@@ -11,16 +11,17 @@ import fastpool
 from bench.cases import conv_cases
 from fastpool import explain, layer, runtime
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels import spec_for
-from fastpool.kernels.depthwise import depthwise
-from fastpool.kernels.direct import direct
-from fastpool.kernels.tiles import TARGET, TILE_SHAPES
-from fastpool.kernels.winograd import winograd_fused, winograd_output
+from fastpool.machine.processor import TARGET
 from fastpool.plans import direct as direct_plans
 from fastpool.plans import winograd
 from fastpool.plans.direct import choose_tile, tile_cycles
 from fastpool.plans.winograd import FORMS, forms_for, winograd_cycles
+from fastpool.routines.depthwise import depthwise
+from fastpool.routines.direct import direct
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.routine import spec_for
+from fastpool.routines.tiles import TILE_SHAPES
+from fastpool.routines.winograd import winograd_fused, winograd_output
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -67,19 +68,21 @@ def test_decisions_are_those_of_a_call(monkeypatch, decided, dtype):
     plans, launches, run, current = [], [], layer.Plan.run, runtime.engine()
     serial, parallel = current.serial, current.parallel
 
-    def recorded_serial(blocks, scratch, *addresses):
-        launches.append((blocks, scratch, 1))
-        serial(blocks, scratch, *addresses)
+    def recorded_serial(steps, count, width, scratch, *addresses):
+        launches.append((count, scratch, 1))
+        serial(steps, count, width, scratch, *addresses)
 
-    def recorded_parallel(blocks, scratch, *rest):
-        launches.append((blocks, scratch, rest[-2]))
-        parallel(blocks, scratch, *rest)
+    def recorded_parallel(steps, count, width, scratch, *rest):
+        launches.append((count, scratch, rest[-2]))
+        parallel(steps, count, width, scratch, *rest)
 
     monkeypatch.setattr(current, "serial", recorded_serial)
     monkeypatch.setattr(current, "parallel", recorded_parallel)
     monkeypatch.setattr(layer.Plan, "run", lambda plan, *args, **more: (plans.append(plan), run(plan, *args, **more)))
     y = conv(x)
-    ((blocks, scratch, threads),), (plan,) = launches, plans
+    ((count, scratch, threads),), (plan,) = launches, plans
+    blocks = plan.blocks()
+    assert count == len(blocks)
     step = plan.steps[-1]
     assert step.kernel.routine is ROUTINES[found.schedule or found.algorithm]
     assert (found.tasks, found.workspace_bytes, found.threads) == (blocks[-1, 1], scratch, threads)

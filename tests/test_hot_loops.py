@@ -4,19 +4,21 @@ A kernel is taken for a vector kernel unless it is listed here with the reason w
 is checked from its first day.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from assembly import ON_X86, Loop, examine, loops
 
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes, simd, spec_for
-from fastpool.kernels._jit import kernel
-from fastpool.kernels.calls import Layout
-from fastpool.kernels.direct import row_of_tiles
+from fastpool.kernels import simd
 from fastpool.kernels.pool import prepare
 from fastpool.kernels.simd import lanes_of, load, splat, store
-from fastpool.kernels.table import KERNELS
-from fastpool.kernels.tiles import TARGET
+from fastpool.machine.processor import TARGET
+from fastpool.routines.direct import row_of_tiles
+from fastpool.routines.layout import Layout
+from fastpool.routines.routine import kernel, lanes, spec_for
+from fastpool.routines.table import KERNELS
 
 pytestmark = pytest.mark.skipif(not ON_X86, reason="reads x86 assembly")
 
@@ -97,7 +99,7 @@ def test_what_is_excused_is_in_the_table():
 SABOTAGE = Layout("sabotage", {"count": "integer"})
 
 
-@kernel(SABOTAGE)
+@partial(kernel, layout=SABOTAGE)
 def scalarised(call, task, thread):
     """A sum of products, element by element: each product waits for the one before."""
     total = simd.scalar(call.spec, 0.0)
@@ -106,7 +108,7 @@ def scalarised(call, task, thread):
     call.out[0] = total
 
 
-@kernel(SABOTAGE)
+@partial(kernel, layout=SABOTAGE)
 def vectorised(call, task, thread):
     """The same on vectors."""
     spec = call.spec
@@ -116,7 +118,7 @@ def vectorised(call, task, thread):
     store(spec, call.out, total)
 
 
-@kernel(SABOTAGE)
+@partial(kernel, layout=SABOTAGE)
 def calling(call, task, thread):
     """Powers, each of which is a call of the C library."""
     spec = call.spec

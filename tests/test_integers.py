@@ -33,11 +33,12 @@ import fastpool
 from fastpool import oracle, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.table import INTEGER_KERNELS, KERNELS
-from fastpool.kernels.tiles import TARGET, TILE_SHAPES
 from fastpool.layer import layer_for
+from fastpool.machine.processor import TARGET
 from fastpool.plans.plan import Code
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.table import INTEGER_KERNELS, KERNELS
+from fastpool.routines.tiles import TILE_SHAPES
 
 PAIRS = list(itertools.product(INTEGER_DTYPES, INTEGER_DTYPES))
 #: Pairs with sums in both dtypes, from signed and unsigned x, widened and not.

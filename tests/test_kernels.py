@@ -5,6 +5,7 @@ import functools
 import re
 import sys
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,15 +19,16 @@ from test_gemv import test_a_matrix_times_a_vector
 import fastpool
 from fastpool import oracle
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels import simd, spec_for
-from fastpool.kernels._jit import kernel
-from fastpool.kernels.calls import Layout
-from fastpool.kernels.pool import VARIANTS, combine
+from fastpool.kernels import simd
+from fastpool.kernels.pool import combine
 from fastpool.kernels.simd import lanes_of, load, masked_load, masked_store, range_mask, splat, store
-from fastpool.kernels.smallpool import groups_in_registers, variant_of
-from fastpool.kernels.table import KERNELS
-from fastpool.kernels.tiles import TARGET
+from fastpool.machine.processor import TARGET
+from fastpool.routines.layout import Layout
+from fastpool.routines.pool import VARIANTS
+from fastpool.routines.routine import kernel, spec_for
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.smallpool import groups_in_registers, variant_of
+from fastpool.routines.table import KERNELS
 
 on_x86 = pytest.mark.skipif(not ON_X86, reason="reads x86 assembly")
 #: What a combining step of each pooling is, as an x86 instruction without its prefix and type.
@@ -279,7 +281,7 @@ def run(routine, dtype, x, size, a=0, b=0, low=0.0, high=0.0, variant="", out=No
     return out
 
 
-@kernel(PROBE)
+@partial(kernel, layout=PROBE)
 def masked(call, task, thread):
     """Lanes a..b of x, the others -1, and then only those lanes."""
     spec = call.spec
@@ -289,7 +291,7 @@ def masked(call, task, thread):
     masked_store(spec, call.out + lanes_of(spec), value, mask)
 
 
-@kernel(PROBE)
+@partial(kernel, layout=PROBE)
 def masked_copy(call, task, thread):
     """Copy lanes a..b, and touch nothing else."""
     spec = call.spec
@@ -313,7 +315,7 @@ def _store_masks(typingctx, spec, low, high, out):
     return types.void(spec, types.intp, types.intp, out), codegen
 
 
-@kernel(PROBE)
+@partial(kernel, layout=PROBE)
 def masks(call, task, thread):
     """Masks of three vectors of the longest kind."""
     _store_masks(call.spec, call.a, call.b, call.out)
@@ -334,27 +336,27 @@ def _transpose(typingctx, spec, source, target):
     return types.void(spec, source, target), codegen
 
 
-@kernel(PROBE)
+@partial(kernel, layout=PROBE)
 def transpose(call, task, thread):
     """Transpose one square."""
     _transpose(call.spec, call.x, call.out)
 
 
-@kernel(PROBE)
+@partial(kernel, layout=PROBE)
 def limit(call, task, thread):
     """Limit to [low, high]."""
     spec = call.spec
     store(spec, call.out, simd.clamp(load(spec, call.x), splat(spec, call.low), splat(spec, call.high)))
 
 
-@kernel(PROBE)
+@partial(kernel, layout=PROBE)
 def extremum(call, task, thread):
     """Combine two vectors by the variant."""
     spec = call.spec
     store(spec, call.out, combine(spec, load(spec, call.x), load(spec, call.x + lanes_of(spec))))
 
 
-@kernel(PROBE)
+@partial(kernel, layout=PROBE)
 def arithmetic(call, task, thread):
     """a + b, a - b, a * b, a / b, a * b + c, even and odd lanes, and one lane."""
     spec = call.spec

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 import fastpool
 from fastpool import oracle
 from fastpool import pooling as calls
-from fastpool.kernels._jit import Routine
-from fastpool.kernels.largepool import large_pool
-from fastpool.kernels.pool import pool
-from fastpool.kernels.smallpool import small_pool
-from fastpool.kernels.tiles import SCRATCH_LIMIT
 from fastpool.plans import pooling
 from fastpool.plans.plan import Plan
+from fastpool.routines.largepool import large_pool
+from fastpool.routines.pool import pool
+from fastpool.routines.routine import Routine
+from fastpool.routines.smallpool import small_pool
+from fastpool.routines.tiles import SCRATCH_LIMIT
 
 FUNCTIONS = {
     "max": lambda module, x, *windows: module.max_pool2d(x, *windows),

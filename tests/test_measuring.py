@@ -11,13 +11,13 @@ import pytest
 import bench.cases
 from fastpool import measuring
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes
-from fastpool.kernels.table import KERNELS
 from fastpool.measuring.cases import all_cases, representatives
 from fastpool.measuring.limits import Limits, Meter
 from fastpool.measuring.rounds import Measured, measure_rounds, yardstick
 from fastpool.measuring.verdict import Ratio, _rank_sums, paired_ratio, unpaired_ratio
 from fastpool.plans.plan import Code, Plan, Step
+from fastpool.routines.routine import lanes
+from fastpool.routines.table import KERNELS
 
 FOLDER = Path(measuring.__file__).parent
 FILES = sorted(FOLDER.glob("*.py"))

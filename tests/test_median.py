@@ -26,10 +26,10 @@ from hypothesis import strategies as st
 import fastpool
 from fastpool import oracle_extras, runtime
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.median import LARGEST_SORTED, comparators
-from fastpool.kernels.table import KERNELS
 from fastpool.plans import median as plans
+from fastpool.routines.median import LARGEST_SORTED, comparators
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.table import KERNELS
 
 INF, NAN = np.inf, np.nan
 INTEGERS = tuple(np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64))

@@ -11,9 +11,9 @@ import fastpool
 import fastpool.onnx
 from fastpool.arrays import address
 from fastpool.dtypes import FLOATS
-from fastpool.kernels.elementwise import BINARY, SMOOTH, UNARY
 from fastpool.onnx.ops.pointwise import operands_of
 from fastpool.plans.elementwise import Function, Operands, plan_elementwise
+from fastpool.routines.elementwise import BINARY, SMOOTH, UNARY
 
 FLOAT32 = np.dtype(np.float32)
 ALPHA, BETA = 0.25, 0.5

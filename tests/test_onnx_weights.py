@@ -9,10 +9,11 @@ from onnx_graphs import assert_like, model_of
 
 import fastpool
 import fastpool.onnx
-from fastpool.kernels.tiles import TARGET, TILE_SHAPES
 from fastpool.layer import layer_for
+from fastpool.machine.processor import TARGET
 from fastpool.onnx.ops.prepared import Packed, Prepared
 from fastpool.plans.convolution import unpack_weights
+from fastpool.routines.tiles import TILE_SHAPES
 
 
 def noise(*shape, dtype=np.float32, seed=0):

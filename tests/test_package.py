@@ -33,13 +33,15 @@ MAY_IMPORT = {
     "oracle_extras": {"oracle"},
     "arrays": {"dtypes"},
     "validation": FOUNDATION,
-    "kernels": {"dtypes"},
-    "workers": {"arrays", "kernels"},
-    "runtime": {"", "validation", "kernels", "workers"},
-    "plans": FOUNDATION | {"arrays", "kernels", "runtime"},
-    "layer": FOUNDATION | {"arrays", "kernels", "memo", "plans", "runtime", "validation"},
+    "machine": set(),
+    "routines": {"dtypes", "machine"},
+    "kernels": {"dtypes", "machine", "routines"},
+    "workers": {"arrays", "routines"},
+    "runtime": {"", "kernels", "machine", "routines", "validation", "workers"},
+    "plans": FOUNDATION | {"arrays", "machine", "routines", "runtime"},
+    "layer": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
     "units": set(),
-    "explain": FOUNDATION | {"kernels", "layer", "plans", "runtime", "units", "validation"},
+    "explain": FOUNDATION | {"routines", "layer", "plans", "runtime", "units", "validation"},
     "convolution": FOUNDATION | {"arrays", "explain", "layer", "memo", "plans", "validation"},
     "transposed": FOUNDATION | {"arrays", "layer", "validation"},
     "pooling": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
@@ -52,7 +54,7 @@ MAY_IMPORT = {
     "blocks": FOUNDATION | {"median", "pooling", "validation"},
     "shuffle": {"validation"},
     "": PUBLIC,
-    "measuring": {"", "dtypes", "kernels", "plans"},
+    "measuring": {"", "dtypes", "plans", "routines"},
     "onnx": FOUNDATION | PUBLIC | {"", "arrays", "explain", "layer", "plans", "pooling", "units", "validation"},
     "cli": {"", "measuring", "onnx", "oracle", "units"} | PUBLIC,
     "__main__": {"cli"},
@@ -68,6 +70,7 @@ EXTRAS = {
 }
 #: Names by which Numba compiles, which two files may use.
 COMPILERS = {
+    "_FunctionCompiler",
     "njit",
     "jit",
     "prange",
@@ -131,7 +134,7 @@ def test_importing_the_package_loads_no_library():
 def test_the_oracle_and_the_command_load_no_compiler():
     for statement in ("import fastpool.oracle", "import fastpool.cli"):
         loaded = loaded_by(statement)
-        assert {"numba", "llvmlite", "fastpool.runtime", "fastpool.kernels"} & loaded == set()
+        assert {"numba", "llvmlite", "fastpool.runtime", "fastpool.machine"} & loaded == set()
     assert {name.split(".")[0] for name in loaded_by("import fastpool.cli")} & EXTRAS["cli"] == set()
 
 

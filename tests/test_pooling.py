@@ -23,7 +23,7 @@ from conftest import (
 import fastpool
 from fastpool import oracle, runtime
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes as lanes_for
+from fastpool.routines.routine import lanes as lanes_for
 
 pytestmark = pytest.mark.usefixtures("rows_alone")
 

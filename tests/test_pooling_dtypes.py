@@ -31,11 +31,11 @@ from test_pooling_ranks import OTHERS, RANKS, REDUCTIONS, fits, per_axis, reduce
 import fastpool
 from fastpool import oracle, pooling
 from fastpool.dtypes import POOLED
-from fastpool.kernels import spec_for
-from fastpool.kernels.smallpool import variant_of
-from fastpool.kernels.table import KERNELS, POOLING_KERNELS
-from fastpool.kernels.tiles import TARGET
+from fastpool.machine.processor import TARGET
 from fastpool.plans import pooling as plans
+from fastpool.routines.routine import spec_for
+from fastpool.routines.smallpool import variant_of
+from fastpool.routines.table import KERNELS, POOLING_KERNELS
 
 pytestmark = pytest.mark.usefixtures("rows_alone")
 

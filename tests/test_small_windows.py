@@ -10,11 +10,11 @@ import fastpool
 from fastpool import oracle
 from fastpool import pooling as calls
 from fastpool.dtypes import POOLED
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.smallpool import GROUPS, small_pool
-from fastpool.kernels.tiles import TARGET
+from fastpool.machine.processor import TARGET
 from fastpool.plans import pooling, smallpool
 from fastpool.plans.plan import Plan
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.smallpool import GROUPS, small_pool
 
 FUNCTIONS = {
     "max": lambda module, x, *windows: module.max_pool2d(x, *windows),

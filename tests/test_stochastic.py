@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import fastpool
 from fastpool import oracle_extras, runtime
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes as lanes_for
+from fastpool.routines.routine import lanes as lanes_for
 
 INF, NAN = np.inf, np.nan
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

@@ -88,10 +88,10 @@ def call_while_threads_start():
 
 def noting_kernel():
     """Give a kernel that takes its time, and writes down the thread that ran each task: ``call.out[task]``."""
-    from fastpool.kernels._jit import kernel
-    from fastpool.kernels.calls import Layout
+    from fastpool.routines.layout import Layout
+    from fastpool.routines.routine import kernel
 
-    return kernel(Layout("note", {"turns": "integer"}))(_note)
+    return kernel(_note, Layout("note", {"turns": "integer"}))
 
 
 def _note(call, task, thread):
@@ -134,7 +134,7 @@ def workers_take_part():
 
 def every_task_is_run_once():
     # Jobs of all sizes in quick succession, with pauses in which some workers fall asleep: none is lost or done twice.
-    from fastpool.kernels import _workers
+    from fastpool.routines import launchers
     from fastpool.runtime import engine
 
     rng, x, counts = np.random.default_rng(0), np.ones((300, 16, 16), np.float32), record_launches()
@@ -145,23 +145,23 @@ def every_task_is_run_once():
         assert y.min() == y.max() == 4.0
         if turn % 1000 == 0:
             time.sleep(0.02)
-            slept += engine().control[_workers.SLEEPERS] > 0
+            slept += engine().workers.control[launchers.SLEEPERS] > 0
     assert slept
     assert counts.count(THREADS) > 10_000
 
 
 def workers_sleep_and_wake():
     from fastpool import runtime
-    from fastpool.kernels import _workers
+    from fastpool.routines import launchers
 
     global _kernel
     _kernel = noting_kernel()
     noted(8, 100)
-    control = runtime.engine().control
+    control = runtime.engine().workers.control
     deadline = time.monotonic() + 60
-    while control[_workers.SLEEPERS] < THREADS - 1 and time.monotonic() < deadline:
+    while control[launchers.SLEEPERS] < THREADS - 1 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert control[_workers.SLEEPERS] == THREADS - 1
+    assert control[launchers.SLEEPERS] == THREADS - 1
     began = time.process_time()
     time.sleep(0.5)
     assert time.process_time() - began < 0.1  # who sleeps takes no time of a processor
@@ -193,7 +193,7 @@ def calls_go_on_when_workers_have_left():
     wanted = serial_results(calls)
     check(calls, wanted)
     assert len(ours()) == THREADS - 1
-    runtime.engine()._workers.end()
+    runtime.engine().workers.end()
     assert not ours()
     check(calls, wanted)
 

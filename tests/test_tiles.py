@@ -8,8 +8,9 @@ import pytest
 from conftest import DTYPES, FILLED_MEMORY, LAYOUTS, Frame, Planner, Prefixes, between, run_apart
 
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.tiles import TARGET, TILE_SHAPES
+from fastpool.machine.processor import TARGET
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import TILE_SHAPES
 
 TILES = TILE_SHAPES[TARGET.registers]
 JOINED = ", rows joined"

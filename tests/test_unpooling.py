@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import fastpool
 from fastpool import oracle_extras, runtime
-from fastpool.kernels.table import INTEGER_KERNELS
 from fastpool.plans import unpooling as plans
+from fastpool.routines.table import INTEGER_KERNELS
 
 FLOATS = (np.float16, np.float32, np.float64)
 INTEGERS = (np.bool_, *(np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64)))

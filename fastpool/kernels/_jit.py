@@ -1,73 +1,46 @@
-"""How kernels become machine code: the only file with Numba's flags, the cache and its guard.
+"""How functions become machine code: the only file with Numba's flags, and with its cache and the guard of that.
 
-A *routine* is a module-level function ``body(call, ...)``. Numba compiles it once for each `Spec` (element type and
-tile) into a C function. Its address goes into a *call block*, a row of 8-byte words with the numbers, addresses and
-tables of one call; the type of `call` carries the block's `Layout`, so that a body writes ``call.channels``. A
-*kernel* is a routine ``body(call, task, thread)`` that `launch` runs for every task.
-
-Why addresses, and not functions that Numba inlines: the launchers are compiled once for the whole package, a
-driver once for an element type, and a further tile costs 0.3 s instead of 2 s. The serial twin of a kernel is the very
-same machine code. An indirect call costs nanoseconds, for a row of tiles.
+Numba compiles a body to a function with its own calling convention. Here each gets one of C around it: for routines,
+``void (call, ...)``; for what Python calls, the convention of Python's own built-in functions, which takes the
+arguments out of their objects and lets go of the GIL meanwhile. That, and not Numba's dispatcher, because it can be
+called without Numba.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
-import warnings
-from dataclasses import dataclass, field
 from typing import Any
 
 import numba
+from llvmlite import ir
 from numba.core import types
 from numba.core.caching import FunctionCache
-from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
+from numba.core.registry import cpu_target
+from numba.core.typing import signature
 
-from fastpool.kernels.calls import Call, Layout, fingerprint, type_of
-from fastpool.kernels.simd import Spec
+from fastpool.kernels.calls import Call, type_of
+from fastpool.kernels.elements import I8, I64
+from fastpool.kernels.simd import Pointer, type_for
+from fastpool.machine import code, store
+from fastpool.routines.routine import Entry, Routine, Spec, body_of
 
-
-@dataclass(frozen=True)
-class Compiled:
-    """Machine code of a kernel for one spec."""
-
-    address: int
-    cached: bool  #: whether it came from the disk cache
-    function: Any = field(repr=False)
-
+code.held_by_forks.append(global_compiler_lock)
 
 _OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
-_warned = False
-_lock = threading.RLock()
+_POINTER = I8.as_pointer()
+#: Elements of a NumPy array begin at the address that its object has behind what every object begins with.
+_ARRAY_DATA = object.__basicsize__
 
 
-def _hold_compilers() -> None:
-    _lock.acquire()
-    global_compiler_lock.__enter__()
+class _Compiler(_FunctionCompiler):  # type: ignore[misc]
+    """Compiles to Numba's calling convention, and leaves the module open."""
 
-
-def _release_compilers() -> None:
-    global_compiler_lock.__exit__(None, None, None)
-    _lock.release()
-
-
-if hasattr(os, "register_at_fork"):
-    # A fork waits for a compilation in another thread: the child would inherit its locks, held by nobody.
-    os.register_at_fork(before=_hold_compilers, after_in_parent=_release_compilers, after_in_child=_release_compilers)
-
-
-def _warn_uncached(reason: BaseException) -> None:
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(
-            f"compiled kernels cannot be kept on disk ({reason}); they are compiled anew in every process. "
-            "Set NUMBA_CACHE_DIR to a writable folder.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    def _customize_flags(self, flags: Any) -> Any:
+        flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+        flags.enable_pyobject = False
+        return flags
 
 
 class _GuardedCache(FunctionCache):  # type: ignore[misc]
@@ -81,7 +54,7 @@ class _GuardedCache(FunctionCache):  # type: ignore[misc]
                 raise ValueError(f"the entry of {sig} holds the code of {found.signature}")
             return found
         except Exception as reason:  # a damaged file may raise anything
-            _warn_uncached(reason)
+            store.warn(str(reason))
             with contextlib.suppress(Exception):
                 self.flush()
             return None
@@ -91,62 +64,128 @@ class _GuardedCache(FunctionCache):  # type: ignore[misc]
         try:
             super().save_overload(sig, data)
         except Exception as reason:
-            _warn_uncached(reason)
+            store.warn(str(reason))
 
 
-def _keep_on_disk(compiled: Any, function: Any) -> None:
-    """Give a Numba dispatcher or C function the guarded cache, where a folder can be written."""
+def _numba_cache(body: Any) -> Any:
+    """Numba's cache, for systems whose object code `machine.image` does not read; None where it is not needed."""
+    if store.can_load() and store.folder():
+        return None
+    # The name names the entry: with the fingerprint in it, code made from older files is never found.
+    if store.fingerprint() not in body.__qualname__:
+        body.__qualname__ += f"_{store.fingerprint()}"
     try:
-        compiled._cache = _GuardedCache(function)
+        return _GuardedCache(body)
     except RuntimeError as reason:  # Numba found no folder
-        _warn_uncached(reason)
+        store.warn(str(reason))
+        return None
 
 
-def _compile(routine: Routine, spec: Spec, disk_cache: bool = True) -> Compiled:
-    """Compile a routine for `spec`, or load it from the disk cache."""
-    arguments = (Call(routine.layout, spec), *(type_of(kind, spec) for kind in routine.arguments))
-    function: Any = CFunc(routine.body, (arguments, types.void), locals={}, options=dict(_OPTIONS))
-    if disk_cache:
-        _keep_on_disk(function, routine.body)
-    function.compile()
-    return Compiled(function.address, function.cache_hits > 0, function)
+def _compile(body: Any, arguments: tuple[Any, ...], result: Any, wrap: Any, on_disk: bool = True) -> code.Made:
+    """Compile a body for arguments of these types; ``wrap(context, library, fndesc, name)`` adds the C function."""
+    with global_compiler_lock:
+        return _compile_alone(body, arguments, result, wrap, on_disk)
 
 
-@dataclass(frozen=True)
-class Routine:
-    """A body, the layout of its call block, the kinds of its further arguments; machine code for each spec in use."""
-
-    body: Any
-    layout: Layout
-    arguments: tuple[Any, ...]
-    compiled: dict[Spec, Compiled] = field(default_factory=dict, compare=False, repr=False)
-
-    def address(self, spec: Spec) -> int:
-        """Address of the machine code for `spec`."""
-        found = self.compiled.get(spec)
-        if found is None:
-            with _lock:
-                found = self.compiled.get(spec) or _compile(self, spec)
-                self.compiled[spec] = found
-        return found.address
-
-    def assembly(self, spec: Spec) -> str:
-        """Assembly of the machine code for `spec`, compiled anew (code from the disk cache has no text)."""
-        return str(_compile(self, spec, disk_cache=False).function._library.get_asm_str())
+def _compile_alone(body: Any, arguments: tuple[Any, ...], result: Any, wrap: Any, on_disk: bool) -> code.Made:
+    wanted = signature(result, *arguments)
+    cache = _numba_cache(body) if on_disk else None
+    found = cache.load_overload(wanted, cpu_target.target_context) if cache else None
+    is_cached = found is not None
+    if found is None:
+        found = _Compiler(body, cpu_target, dict(_OPTIONS), {}, numba.core.compiler.Compiler).compile(arguments, result)
+    library, fndesc = found.library, found.fndesc
+    name = f"fastpool.{fndesc.llvm_func_name}"
+    if not is_cached:
+        wrap(found.target_context, library, fndesc, name)
+        library.finalize()
+        if cache:
+            cache.save_overload(wanted, found)
+    data = library._get_compiled_object() if store.can_load() and not is_cached else None
+    return code.Made(data, name, lambda: int(library.get_pointer_to_function(name)), is_cached, library)
 
 
-def kernel(layout: Layout) -> Any:
-    """Decorator: ``body(call, task, thread)`` with this call block becomes a kernel."""
-    return routine(layout, "integer", "integer")
+def compile_routine(routine: Routine, spec: Spec, on_disk: bool = True) -> code.Made:
+    """Compile a routine for `spec`."""
+    kind: Any = type_for(spec)  # type: ignore[no-untyped-call]
+    arguments = (Call(routine.layout, kind), *(type_of(argument, kind) for argument in routine.arguments))
+    return _compile(routine.body, arguments, types.void, _wrap_routine, on_disk)
 
 
-def routine(layout: Layout, *arguments: Any) -> Any:
-    """Decorator: ``body(call, *arguments)``, with arguments of these kinds, becomes a `Routine`."""
+def assembly(routine: Routine, spec: Spec) -> str:
+    """Assembly of a routine for `spec`."""
+    return str(compile_routine(routine, spec, on_disk=False).keeps.get_asm_str())
 
-    def decorate(body: Any) -> Routine:
-        return Routine(body, layout, arguments)
 
-    return decorate
+def compile_entry(entry: Entry) -> code.Made:
+    """Compile what Python calls."""
+    words: Any = Pointer(types.int64)  # type: ignore[no-untyped-call]
+    kinds = {"integer": types.intp, "words": words, "array": types.intp}
+
+    def wrap(context: Any, library: Any, fndesc: Any, name: str) -> None:
+        _wrap_entry(entry, context, library, fndesc, name)
+
+    return _compile(body_of(entry.place), tuple(kinds[argument] for argument in entry.arguments), types.intp, wrap)
+
+
+def _callee(context: Any, module: Any, fndesc: Any) -> Any:
+    kind = context.call_conv.get_function_type(fndesc.restype, fndesc.argtypes)
+    return ir.Function(module, kind, fndesc.llvm_func_name)
+
+
+def _call(context: Any, builder: Any, callee: Any, fndesc: Any, values: Any) -> Any:
+    """Call the body. Its status is of no interest: no body raises, so that there is nothing to report."""
+    call = context.call_conv.call_function
+    return call(builder, callee, fndesc.restype, fndesc.argtypes, values, attrs=("noinline",))[1]
+
+
+def _wrap_routine(context: Any, library: Any, fndesc: Any, name: str) -> None:
+    module = context.create_module(name)
+    kind = ir.FunctionType(ir.VoidType(), [context.get_value_type(argument) for argument in fndesc.argtypes])
+    function = ir.Function(module, kind, name)
+    builder = ir.IRBuilder(function.append_basic_block())
+    _call(context, builder, _callee(context, module, fndesc), fndesc, function.args)
+    builder.ret_void()
+    library.add_ir_module(module)
+
+
+def _wrap_entry(entry: Entry, context: Any, library: Any, fndesc: Any, name: str) -> None:
+    """``object *f(object *self, object **arguments, long count)``; see the kinds of arguments in `Entry`."""
+    module = context.create_module(name)
+    objects = _POINTER.as_pointer()
+
+    def outside(name: str, result: Any, *arguments: Any) -> Any:
+        return ir.Function(module, ir.FunctionType(result, arguments), name)
+
+    number = outside("PyLong_AsLongLong", I64, _POINTER)
+    address = outside("PyLong_AsVoidPtr", I64.as_pointer(), _POINTER)
+    function = ir.Function(module, ir.FunctionType(_POINTER, [_POINTER, objects, I64]), name)
+    builder = ir.IRBuilder(function.append_basic_block())
+    with builder.if_then(builder.icmp_signed("!=", function.args[2], I64(len(entry.arguments))), likely=False):
+        builder.call(outside("PyErr_BadArgument", ir.IntType(32)), [])
+        builder.ret(_POINTER(None))
+    values = []
+    for index, kind in enumerate(entry.arguments):
+        item = builder.load(builder.gep(function.args[1], [I64(index)]), align=8)
+        if kind == "array":
+            place = builder.gep(item, [I64(_ARRAY_DATA)])
+            values.append(builder.load(builder.bitcast(place, I64.as_pointer()), align=8))
+        else:
+            values.append(builder.call(address if kind == "words" else number, [item]))
+    raised = builder.call(outside("PyErr_Occurred", _POINTER), [])
+    with builder.if_then(builder.icmp_unsigned("!=", raised, _POINTER(None)), likely=False):
+        builder.ret(_POINTER(None))  # one of them was no number
+    callee = _callee(context, module, fndesc)
+    if entry.keeps_gil:
+        result = _call(context, builder, callee, fndesc, values)
+    else:
+        state = builder.call(outside("PyEval_SaveThread", _POINTER), [])
+        result = _call(context, builder, callee, fndesc, values)
+        builder.call(outside("PyEval_RestoreThread", ir.VoidType(), _POINTER), [state])
+    with builder.if_then(builder.icmp_signed("<", result, I64(0)), likely=False):
+        builder.ret(builder.call(outside("PyErr_NoMemory", _POINTER), []))
+    builder.ret(builder.call(outside("PyLong_FromLongLong", _POINTER, I64), [result]))
+    library.add_ir_module(module)
 
 
 def device(function: Any) -> Any:
@@ -154,18 +193,9 @@ def device(function: Any) -> Any:
     return numba.njit(function, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def launcher(function: Any) -> Any:
-    """Compile a function of `_launch`; it lets go of the GIL while it runs."""
-    # The name names the cache entry: with the fingerprint in it, code made from older files is never found.
-    function.__qualname__ = f"{function.__name__}_{fingerprint()}"
-    dispatcher = numba.njit(function, nogil=True, error_model="numpy")
-    _keep_on_disk(dispatcher, function)
-    return dispatcher
-
-
 def cache_folder() -> str | None:
-    """Folder where compiled kernels are kept, None where none can be written."""
+    """Folder of Numba's cache, None where none can be written."""
     try:
-        return str(FunctionCache(fingerprint.__wrapped__).cache_path)
+        return str(FunctionCache(cache_folder).cache_path)
     except RuntimeError:
         return None

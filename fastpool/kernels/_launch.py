@@ -6,16 +6,15 @@ in its core's cache when the next call or layer comes to that part of the image.
 write disjoint memory, and no task depends on the thread that runs it: results are the same for any number of threads.
 """
 
-import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import _workers
 from fastpool.kernels._jit import device
-from fastpool.kernels._workers import COUNT, COUNTERS, LINE, LINE_BYTES, STEPS, THREADS, WIDTH
-from fastpool.kernels.calls import ADDRESSES, ALONE, FIRST_ADDRESS, SCRATCH, TASKS
-from fastpool.kernels.simd import I64
+from fastpool.kernels.simd import I8, I64
+from fastpool.routines.launchers import COUNT, COUNTERS, LINE, LINE_BYTES, STEPS, STOP, THREADS, WIDTH
+from fastpool.routines.layout import ALONE, FIRST_ADDRESS, SCRATCH, TASKS
 
 
 @intrinsic
@@ -32,35 +31,72 @@ def _invoke(typingctx, block, task, thread):
 
 
 @intrinsic
-def _first_line(typingctx, memory):
-    """Address of the first cache line in an array of bytes."""
+def _allocate(typingctx, size):
+    """Memory of Python's allocator, which works without the GIL; null where there is none."""
 
     def codegen(context, builder, sig, args):
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        kind = ir.FunctionType(I8.as_pointer(), [I64])
+        function = cgutils.get_or_insert_function(builder.module, kind, "PyMem_RawMalloc")
+        return builder.bitcast(builder.call(function, args), I64.as_pointer())
+
+    return _workers.ADDRESS(types.intp), codegen
+
+
+@intrinsic
+def _release(typingctx, memory):
+    """Give memory back."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer()])
+        function = cgutils.get_or_insert_function(builder.module, kind, "PyMem_RawFree")
+        builder.call(function, [builder.bitcast(args[0], I8.as_pointer())])
+        return context.get_dummy_value()
+
+    return types.void(memory), codegen
+
+
+@intrinsic
+def _is_null(typingctx, memory):
+    """Whether there was no memory."""
+
+    def codegen(context, builder, sig, args):
+        return builder.icmp_unsigned("==", builder.ptrtoint(args[0], I64), I64(0))
+
+    return types.boolean(memory), codegen
+
+
+@intrinsic
+def _next_line(typingctx, memory):
+    """Address of the next cache line: that of `memory` if one begins there."""
+
+    def codegen(context, builder, sig, args):
         # The address as a number only says how far the next line is: the pointer itself stays one.
-        skip = builder.and_(builder.neg(builder.ptrtoint(data, I64)), I64(LINE_BYTES - 1))
-        return builder.bitcast(builder.gep(data, [skip]), I64.as_pointer())
+        skip = builder.and_(builder.neg(builder.ptrtoint(args[0], I64)), I64(LINE_BYTES - 1))
+        place = builder.gep(builder.bitcast(args[0], I8.as_pointer()), [skip])
+        return builder.bitcast(place, I64.as_pointer())
 
-    return _workers.ADDRESS(memory), codegen
-
-
-@device
-def _place_scratch(steps, scratch):
-    words = _workers.words_of(steps)
-    for step in range(steps.shape[0]):
-        place = step * steps.shape[1] + FIRST_ADDRESS + SCRATCH
-        _workers.write_words(words, place, _first_line(scratch))
+    return memory(memory), codegen
 
 
 @device
-def _with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters):
-    steps = plan_steps.copy()
-    for step in range(steps.shape[0]):
-        row = steps[step, FIRST_ADDRESS : FIRST_ADDRESS + ADDRESSES]
+def _place_scratch(steps, count, width, scratch):
+    for step in range(count):
+        _workers.write_words(steps, step * width + FIRST_ADDRESS + SCRATCH, scratch)
+
+
+@device
+def _copy_with_addresses(plan_steps, count, width, steps, x, weights, bias, residual, out, indices, filters):
+    for word in range(count * width):
+        steps[word] = plan_steps[word]
+    for step in range(count):
+        row = steps + (step * width + FIRST_ADDRESS)
         row[0], row[1], row[2], row[3], row[4] = x, weights, bias, residual, out
         row[6], row[7] = indices, filters
-    _place_scratch(steps, scratch)
-    return steps
+
+
+@device
+def _whole_lines(words):
+    return (words + LINE - 1) // LINE * LINE
 
 
 @device
@@ -99,82 +135,112 @@ def _take_part(steps, width, count, counters, threads, thread, control):
 
 def work(control, thread):
     """Be a worker: take part in jobs until sent home."""
-    job = _workers.words_of(control)
     seen = 0
     while True:
         seen = _workers.wait_for_job(control, seen)
-        if _workers.look(control, _workers.STOP):
-            return
+        if _workers.look(control, STOP):
+            return 0
         if _workers.enter(control):
-            if thread < job[THREADS]:
-                steps, counters = _workers.read_words(job, STEPS), _workers.read_words(job, COUNTERS)
-                _take_part(steps, job[WIDTH], job[COUNT], counters, job[THREADS], thread, control)
+            if thread < control[THREADS]:
+                steps, counters = _workers.read_words(control, STEPS), _workers.read_words(control, COUNTERS)
+                _take_part(steps, control[WIDTH], control[COUNT], counters, control[THREADS], thread, control)
             _workers.leave(control)
 
 
 def stop(control):
     """Send the workers home."""
     _workers.send_home(control)
+    return 0
 
 
 @device
-def _alone(steps):
-    words, width = _workers.words_of(steps), steps.shape[1]
-    for step in range(steps.shape[0]):
-        block = words + step * width
+def _alone(steps, count, width):
+    for step in range(count):
+        block = steps + step * width
         for task in range(block[TASKS]):
             _invoke(block, task, 0)
 
 
 @device
-def _together(steps, threads, control):
+def _counter_words(count, threads):
+    """Words of the counters of a job: for each step one for each thread, and one for what is done."""
+    return ((threads + 1) * count) * LINE
+
+
+@device
+def _together(steps, count, width, counters, threads, control):
     """Share the tasks with up to `threads` - 1 workers; where another caller has them, do all on this thread."""
     if not _workers.reserve(control):
-        _alone(steps)
+        _alone(steps, count, width)
         return
-    count, width = steps.shape
-    counters = np.zeros(((threads + 1) * count + 1) * LINE, np.int64)
-    job = _workers.words_of(control)
-    table, shares = _workers.words_of(steps), _workers.words_of(counters)
-    _workers.write_words(job, STEPS, table)
-    _workers.write_words(job, COUNTERS, shares)
-    job[COUNT], job[WIDTH], job[THREADS] = count, width, threads
+    for word in range(0, _counter_words(count, threads), LINE):
+        counters[word] = 0
+    _workers.write_words(control, STEPS, steps)
+    _workers.write_words(control, COUNTERS, counters)
+    control[COUNT], control[WIDTH], control[THREADS] = count, width, threads
     _workers.call_workers(control)
-    _take_part(table, width, count, shares, threads, 0, control)
+    _take_part(steps, width, count, counters, threads, 0, control)
     _workers.dismiss(control)
-    counters[0] = 0  # keeps them alive until here
 
 
-def serial(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices, filters):
+# What Python calls. Each has one piece of memory for all that it needs, which begins with words and ends with scratch
+# memory, and says -1 where there is none. Each piece within begins on a cache line.
+
+
+def serial(plan_steps, count, width, scratch_bytes, x, weights, bias, residual, out, indices, filters):
     """Run every task of every step on this thread."""
-    scratch = np.empty(scratch_bytes, np.uint8)
-    _alone(_with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters))
-    return scratch.size  # keeps the scratch alive until here
+    words = _whole_lines(count * width)
+    memory = _allocate((words + LINE) * 8 + scratch_bytes)
+    if _is_null(memory):
+        return -1
+    steps = _next_line(memory)
+    _copy_with_addresses(plan_steps, count, width, steps, x, weights, bias, residual, out, indices, filters)
+    _place_scratch(steps, count, width, steps + words)
+    _alone(steps, count, width)
+    _release(memory)
+    return 0
 
 
-def parallel(plan_steps, scratch_bytes, x, weights, bias, residual, out, indices, filters, threads, control):
+def parallel(
+    plan_steps, count, width, scratch_bytes, x, weights, bias, residual, out, indices, filters, threads, control
+):
     """Run the steps of a plan on up to `threads` threads."""
-    scratch = np.empty(scratch_bytes, np.uint8)
-    _together(_with_addresses(plan_steps, scratch, x, weights, bias, residual, out, indices, filters), threads, control)
-    return scratch.size
+    words, shares = _whole_lines(count * width), _counter_words(count, threads)
+    memory = _allocate((words + shares + LINE) * 8 + scratch_bytes)
+    if _is_null(memory):
+        return -1
+    steps = _next_line(memory)
+    _copy_with_addresses(plan_steps, count, width, steps, x, weights, bias, residual, out, indices, filters)
+    _place_scratch(steps, count, width, steps + (words + shares))
+    _together(steps, count, width, steps + words, threads, control)
+    _release(memory)
+    return 0
 
 
-def serial_chain(steps, scratch_bytes):
+def serial_chain(steps, count, width, scratch_bytes):
     """Run steps that have their addresses on this thread."""
-    scratch = np.empty(scratch_bytes, np.uint8)
-    _place_scratch(steps, scratch)
-    _alone(steps)
-    return scratch.size
+    memory = _allocate(LINE * 8 + scratch_bytes)
+    if _is_null(memory):
+        return -1
+    _place_scratch(steps, count, width, _next_line(memory))
+    _alone(steps, count, width)
+    _release(memory)
+    return 0
 
 
-def parallel_chain(steps, scratch_bytes, threads, control):
+def parallel_chain(steps, count, width, scratch_bytes, threads, control):
     """Run steps that have their addresses on up to `threads` threads."""
-    scratch = np.empty(scratch_bytes, np.uint8)
-    _place_scratch(steps, scratch)
-    _together(steps, threads, control)
-    return scratch.size
+    shares = _counter_words(count, threads)
+    memory = _allocate((shares + LINE) * 8 + scratch_bytes)
+    if _is_null(memory):
+        return -1
+    counters = _next_line(memory)
+    _place_scratch(steps, count, width, counters + shares)
+    _together(steps, count, width, counters, threads, control)
+    _release(memory)
+    return 0
 
 
 def address(array):
-    """Address of the first element; five times as fast as asking NumPy for it."""
-    return array.ctypes.data
+    """Address of an array's first element; five times as fast as asking NumPy for it."""
+    return array

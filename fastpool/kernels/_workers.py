@@ -16,20 +16,22 @@ from numba.extending import intrinsic
 
 from fastpool.kernels._jit import device
 from fastpool.kernels.simd import I64, Pointer
-
-LINE_BYTES = 64
-LINE = LINE_BYTES // 8  # words apart, so that no two counters share a cache line
-
-# Words of the control block.
-BUSY, GENERATION, STATE, SLEEPERS, STOP, JOB, FUNCTIONS, MUTEX, CONDITION, WORDS = (
-    LINE * line for line in (0, 1, 2, 3, 4, 5, 6, 7, 9, 11)
+from fastpool.routines.launchers import (
+    BUSY,
+    CLOSED,
+    CONDITION,
+    GENERATION,
+    LOCK,
+    MUTEX,
+    SLEEP,
+    SLEEPERS,
+    STATE,
+    STOP,
+    UNLOCK,
+    WAKE,
+    YIELD,
 )
-#: Addresses of the system's functions, from word FUNCTIONS on.
-LOCK, UNLOCK, SLEEP, WAKE, YIELD = range(FUNCTIONS, FUNCTIONS + 5)
-#: Words of a job: addresses of the steps and of the counters, number of steps, words of a step, threads.
-STEPS, COUNTERS, COUNT, WIDTH, THREADS = range(JOB, JOB + 5)
 
-CLOSED = 1 << 32
 #: Looks at the control block before a worker sleeps: about 5 ms at 40 ns. On a machine that is shared, a processor that
 #: was given up may take milliseconds to come back: calls with 3 ms between them took 580 us where workers slept after
 #: 0.5 ms, and 270 where they still spun.
@@ -41,28 +43,12 @@ _PATIENCE = 1 << 10
 ADDRESS = Pointer(types.int64)
 
 
-def _place(context, builder, kind, value, index):
-    """Address of a word of an array, or of raw words."""
-    data = value if isinstance(kind, Pointer) else context.make_array(kind)(context, builder, value).data
-    return builder.gep(data, [index])
-
-
-@intrinsic
-def words_of(typingctx, array):
-    """Address of an array's first word."""
-
-    def codegen(context, builder, sig, args):
-        return context.make_array(sig.args[0])(context, builder, args[0]).data
-
-    return ADDRESS(array), codegen
-
-
 @intrinsic
 def read_words(typingctx, words, index):
     """Read a word that holds an address of words."""
 
     def codegen(context, builder, sig, args):
-        place = _place(context, builder, sig.args[0], args[0], args[1])
+        place = builder.gep(args[0], [args[1]])
         return builder.load(builder.bitcast(place, I64.as_pointer().as_pointer()), align=8)
 
     return ADDRESS(words, types.intp), codegen
@@ -73,7 +59,7 @@ def write_words(typingctx, words, index, value):
     """Write an address of words into a word."""
 
     def codegen(context, builder, sig, args):
-        place = _place(context, builder, sig.args[0], args[0], args[1])
+        place = builder.gep(args[0], [args[1]])
         builder.store(args[2], builder.bitcast(place, I64.as_pointer().as_pointer()), align=8)
         return context.get_dummy_value()
 
@@ -85,7 +71,7 @@ def take(typingctx, words, index):
     """Add one to a counter, return what it was; says nothing of what other threads have written."""
 
     def codegen(context, builder, sig, args):
-        place = _place(context, builder, sig.args[0], args[0], args[1])
+        place = builder.gep(args[0], [args[1]])
         return builder.atomic_rmw("add", place, I64(1), "monotonic")
 
     return types.int64(words, types.intp), codegen
@@ -97,7 +83,7 @@ def _exchanging(operation, ordering):
     @intrinsic
     def change(typingctx, words, index, value):
         def codegen(context, builder, sig, args):
-            place = _place(context, builder, sig.args[0], args[0], args[1])
+            place = builder.gep(args[0], [args[1]])
             return builder.atomic_rmw(operation, place, args[2], ordering)
 
         return types.int64(words, types.intp, types.int64), codegen
@@ -116,7 +102,7 @@ def look(typingctx, words, index):
     """Read a word that other threads change; what they wrote before it is there as well."""
 
     def codegen(context, builder, sig, args):
-        place = _place(context, builder, sig.args[0], args[0], args[1])
+        place = builder.gep(args[0], [args[1]])
         return builder.load_atomic(place, "seq_cst", 8)
 
     return types.int64(words, types.intp), codegen
@@ -148,10 +134,10 @@ def _system(typingctx, control, function, first, second):
 
     def codegen(context, builder, sig, args):
         control, function, first, second = args
-        kind, as_array = ir.FunctionType(ir.VoidType(), [I64.as_pointer()] * 2 + [I64] * 2), sig.args[0]
-        place = _place(context, builder, as_array, control, function)
-        code = builder.load(builder.bitcast(place, kind.as_pointer().as_pointer()), align=8)
-        places = [_place(context, builder, as_array, control, word) for word in (first, second)]
+        kind = ir.FunctionType(ir.VoidType(), [I64.as_pointer()] * 2 + [I64] * 2)
+        place = builder.bitcast(builder.gep(control, [function]), kind.as_pointer().as_pointer())
+        code = builder.load(place, align=8)
+        places = [builder.gep(control, [word]) for word in (first, second)]
         builder.call(code, [*places, I64(0xFFFFFFFF), I64(0)])
         return context.get_dummy_value()
 

@@ -3,15 +3,11 @@
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastpool.kernels._jit import kernel
-from fastpool.kernels.calls import Layout
-from fastpool.kernels.pool import WINDOWS, neutral, operation_of
+from fastpool.kernels.pool import neutral
 from fastpool.kernels.simd import scalar
+from fastpool.routines.pool import operation_of
 
-ARGPOOL = Layout("argpool", {**WINDOWS, "height": "integer"})
 
-
-@kernel(ARGPOOL)
 def argpool(call, task, thread):
     """Extremum and where it stands (index within the plane): ties the first, NaN the last."""
     spec = call.spec

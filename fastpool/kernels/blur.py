@@ -4,8 +4,7 @@ Rows arrive as a table of sources, one for each tap of each output row, which kn
 columns is filled in from the buffered row itself.
 """
 
-from fastpool.kernels._jit import device, kernel
-from fastpool.kernels.calls import Layout
+from fastpool.kernels._jit import device
 from fastpool.kernels.simd import (
     even_lanes,
     fma,
@@ -17,32 +16,6 @@ from fastpool.kernels.simd import (
     scalar,
     splat,
     store,
-)
-
-BLUR = Layout(
-    "blur",
-    {
-        "x_batch": "integer",
-        "x_channel": "integer",
-        "x_row": "integer",
-        "x_column": "integer",
-        "channels": "integer",
-        "width": "integer",
-        "taps": "integer",
-        "filter": "elements",
-        "row_sources": "integers",  # taps of each output row; -1 is a row of zeros
-        "column_sources": "integers",  # of the padding at the left, then of that at the right; -1 is zero
-        "pad_left": "integer",
-        "pad_right": "integer",
-        "stride": "integer",  # of the columns
-        "buffer": "integer",
-        "out_rows": "integer",
-        "out_columns": "integer",
-        "planes": "integer",
-        "planes_per_task": "integer",
-        "rows_per_task": "integer",
-        "row_tasks": "integer",
-    },
 )
 
 
@@ -106,7 +79,6 @@ def _blur_columns(spec, call, buffer, out):
         masked_store(spec, out + q, total, range_mask(spec, 0, columns - q))
 
 
-@kernel(BLUR)
 def blur(call, task, thread):
     """Some output rows of one plane, or all of some planes."""
     spec = call.spec

@@ -1,88 +1,20 @@
-"""Call blocks: how a routine gets its numbers, addresses and tables.
+"""Call blocks in Numba: ``call.channels`` in a body loads the word that the layout has for it.
 
-A call block is a row of 8-byte words. The type of the argument `call` carries the block's `Layout`, so that a kernel
-body writes ``call.channels`` and Numba loads a word. Pointers are loaded as pointers: none is ever made from an
-integer.
+Pointers are loaded as pointers: none is ever made from an integer.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import llvmlite
-import numba
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr_generic, models, register_model
 
 from fastpool.kernels.simd import I8, I64, Pointer, Spec, result_of, source_of
-
-#: First words of every call block. `alone` says that the caller does all tasks, too little to be shared; `x` ... are
-#: filled in by the launchers.
-HEAD = {
-    "function": "integer",
-    "tasks": "integer",
-    "alone": "integer",
-    "x": "source",
-    "weights": "elements",
-    "bias": "elements",
-    "residual": "elements",
-    "out": "result",
-    "scratch": "elements",
-    "indices": "integers",
-    "filters": "elements",
-}
-TASKS, ALONE, FIRST_ADDRESS = 1, 2, 3
-ADDRESSES = len(HEAD) - FIRST_ADDRESS
-#: Which of the addresses is that of the scratch memory.
-SCRATCH = list(HEAD).index("scratch") - FIRST_ADDRESS
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Names and kinds of the words of a call block, in order.
-
-    Kinds: ``integer``; ``number`` (a float64); ``bound`` (a float64; where the spec's elements are integers an int64,
-    which is exact); ``elements``, ``source``, ``result``, ``integers`` (addresses of elements of the spec's type, of
-    the type that is read and widened to it, of the type that is written, of int64); ``routine`` (address of code); or
-    the `Layout` of another block that the word points to.
-    """
-
-    name: str
-    fields: dict[str, Any] = field(hash=False)
-    has_head: bool = True
-
-    @property
-    def words(self) -> dict[str, Any]:
-        """Head, if any, and fields."""
-        return HEAD | self.fields if self.has_head else self.fields
-
-    def block(self, **values: int | float) -> np.ndarray:
-        """Words of one call, without those that `launch` fills in; every field must be given."""
-        given = set(values) - {"tasks"}
-        if given != set(self.fields):
-            raise TypeError(f"{self.name}: missing or unknown fields {sorted(given ^ set(self.fields))}")
-        words = np.zeros(len(self.words), np.int64)
-        for index, (name, kind) in enumerate(self.words.items()):
-            if name in values:
-                real = kind == "number" or (kind == "bound" and isinstance(values[name], float))
-                words[index : index + 1].view(np.float64 if real else np.int64)[0] = values[name]
-        return words
-
-
-@cache
-def fingerprint() -> str:
-    """Digest of all that machine code depends on besides the body's own file, which is all that Numba's cache sees."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+from fastpool.machine.store import fingerprint
+from fastpool.routines.layout import Layout
 
 
 class Call(types.Type):

@@ -4,21 +4,14 @@ NaN would cost as much as the extrema themselves: it is only looked for, and wha
 code of the spec `with_care`.
 """
 
-from typing import Any
-
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels.pool import PLAIN, combine_ir, operation_of
+from fastpool.kernels.pool import combine_ir
 from fastpool.kernels.simd import I64
-
-
-def loses_nan(spec: Any) -> bool:
-    """Whether NaN is looked for: by extrema of floats that are not taken with care."""
-    floats = isinstance(spec.dtype, types.Float)
-    return floats and operation_of(spec) in ("max", "min", "absmax") and "careful" not in spec.variant
+from fastpool.routines.pool import PLAIN, loses_nan, operation_of
 
 
 def combine_fast_ir(builder, spec, kept, new):

@@ -9,22 +9,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import kernel
-from fastpool.kernels.calls import Layout
 from fastpool.kernels.simd import lanes_of, load, store, width_of
-from fastpool.kernels.tiles import TARGET
-
-CEILING = Layout(
-    "ceiling",
-    {
-        "count": "integer",  # how often everything is done
-        "elements": "integer",  # of each task, a multiple of a vector's lanes times ACCUMULATORS
-    },
-)
-
-#: Accumulators: more than the latency of an instruction times the units that carry it out (4 x 2), fewer than the
-#: registers, so that a factor and a summand fit beside them.
-ACCUMULATORS = 3 * TARGET.registers // 4
 
 
 @intrinsic
@@ -88,7 +73,6 @@ def _keep(typingctx, pointer, tile):
     return types.void(pointer, tile), codegen
 
 
-@kernel(CEILING)
 def peak(call, task, thread):
     """Fused multiply-adds on registers, `count` for each accumulator."""
     spec = call.spec
@@ -99,7 +83,6 @@ def peak(call, task, thread):
     _keep(call.out + task * lanes_of(spec), total)
 
 
-@kernel(CEILING)
 def stream_read(call, task, thread):
     """Sum of the task's elements, `count` times over."""
     spec = call.spec
@@ -112,7 +95,6 @@ def stream_read(call, task, thread):
     _keep(call.out + task * lanes_of(spec), total)
 
 
-@kernel(CEILING)
 def stream_copy(call, task, thread):
     """Copy the task's elements, `count` times over; scaled, as a plain copy becomes a call of the C library."""
     spec = call.spec

@@ -13,45 +13,10 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device, kernel
-from fastpool.kernels.calls import Layout
+from fastpool.kernels._jit import device
 from fastpool.kernels.channels import masked_vector, transpose_out
 from fastpool.kernels.columns import stride_of
 from fastpool.kernels.simd import I64, Tile, lanes_of, scalar, splat, store, width_of
-
-CHANNELWISE = Layout(
-    "channelwise",
-    {
-        "channels": "integer",
-        "channel_blocks": "integer",
-        "x_batch": "integer",
-        "x_channel": "integer",
-        "height": "integer",
-        "width": "integer",
-        "places": "integers",  # of the pixels of a plane, in the padded one; further on, beyond the last one
-        "in_order": "integers",  # places of vectors one after the other
-        "padded_columns": "integer",
-        "pad_top": "integer",
-        "pad_left": "integer",
-        "stride_row": "integer",
-        "reach_rows": "integer",  # padded rows from the first tap to the last
-        "taps": "integer",
-        "offsets": "integers",  # of the taps, in elements
-        "out_rows": "integer",
-        "out_columns": "integer",
-        "out_batch": "integer",
-        "residual_batch": "integer",
-        "has_residual": "integer",
-        "has_bounds": "integer",
-        "row_tasks": "integer",
-        "rows_per_task": "integer",
-        "scratch_thread": "integer",
-        "filters_offset": "integer",  # within a thread's scratch
-        "stage_offset": "integer",
-        "low": "number",
-        "high": "number",
-    },
-)
 
 
 @intrinsic
@@ -138,7 +103,6 @@ def _scatter(spec, source, pitch, channels, count, target, places):
     _scatter_in(spec, source, pitch, channels, count, target, places)
 
 
-@kernel(CHANNELWISE)
 def channelwise(call, task, thread):
     """Some output rows of a vector of channels of one image."""
     simd.align_stack()

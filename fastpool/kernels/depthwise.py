@@ -13,42 +13,11 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device, kernel
-from fastpool.kernels.calls import Layout
+from fastpool.kernels._jit import device
 from fastpool.kernels.columns import column_taps_ir, stride_of
 from fastpool.kernels.simd import I64, clamp, lanes_of, masked_load, masked_store, range_mask, scalar, splat
-from fastpool.kernels.tiles import TARGET
-
-#: Largest filter: its weights still come from the level-1 cache, one load for each multiplication.
-LARGEST_FILTER = 7
-#: Offset that stands for a row of the padding; rows of an input with negative strides have negative offsets.
-NO_ROW = -(2**62)
-
-DEPTHWISE = Layout(
-    "depthwise",
-    {
-        "channels": "integer",  # of out
-        "multiplier": "integer",  # out channels of one input channel
-        "x_batch": "integer",
-        "x_channel": "integer",
-        "width": "integer",
-        "row_offsets": "integers",  # of each padded row within a plane, or NO_ROW
-        "zeros": "elements",  # a row of them
-        "pad_left": "integer",
-        "out_rows": "integer",
-        "out_columns": "integer",
-        "out_batch": "integer",
-        "residual_batch": "integer",
-        "has_residual": "integer",
-        "planes": "integer",
-        "planes_per_task": "integer",
-        "rows_per_task": "integer",
-        "block_rows": "integer",
-        "row_tasks": "integer",
-        "low": "number",
-        "high": "number",
-    },
-)
+from fastpool.machine.processor import TARGET
+from fastpool.routines.depthwise import NO_ROW
 
 
 def _broadcast_ir(builder, spec, pointer, index):
@@ -179,7 +148,6 @@ def _add_residual(spec, out, residual, count, low, high):
         masked_store(spec, out + q, clamp(value, lowest, highest), mask)
 
 
-@kernel(DEPTHWISE)
 def depthwise(call, task, thread):
     """Some output rows of one plane, or all of some planes."""
     simd.align_stack()

@@ -19,62 +19,10 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import kernel, routine
-from fastpool.kernels.calls import Layout, invoke
+from fastpool.kernels.calls import invoke
 from fastpool.kernels.epilogue import write_channels_ir
-from fastpool.kernels.pack import PACKING
 from fastpool.kernels.simd import I64, Tile, scalar
-
-IN_PLACE, SHARED, PRIVATE = 0, 1, 2
-
-DIRECT = Layout(
-    "direct",
-    {
-        "row_of_tiles": "routine",
-        "pack_channel": "routine",
-        "packing": PACKING,
-        "source": "integer",  # IN_PLACE, SHARED or PRIVATE
-        "images": "integer",
-        "groups": "integer",
-        "channels": "integer",  # of x in one group, that are summed
-        "group_inputs": "integer",  # of x in one group, in all
-        "first_channel": "integer",  # of x in one group, that is summed
-        "weights_block": "integer",  # elements of a block's weights
-        "first_weight": "integer",  # of a block, that is summed
-        "adds": "integer",  # whether sums are added to what `out` holds, without bias and residual
-        "no_bias": "elements",  # zeros
-        "group_channels": "integer",  # of out, in one group
-        "block": "integer",  # output channels of a tile
-        "blocks": "integer",
-        "taps": "integer",
-        "offsets": "integers",
-        "x_batch": "integer",
-        "x_channel": "integer",
-        "source_batch": "integer",
-        "source_channel": "integer",
-        "source_depth": "integer",
-        "source_row": "integer",
-        "out_batch": "integer",
-        "out_channel": "integer",
-        "residual_batch": "integer",
-        "has_residual": "integer",
-        "has_bounds": "integer",
-        "out_depths": "integer",
-        "out_rows": "integer",
-        "out_columns": "integer",
-        "row_tasks": "integer",  # within one depth
-        "tiles": "integer",  # in a row
-        "pixels": "integer",  # of a tile
-        "tile_tasks": "integer",
-        "blocks_per_task": "integer",
-        "block_tasks": "integer",
-        "blocks_outermost": "integer",
-        "last_start": "integer",
-        "scratch_thread": "integer",
-        "low": "bound",
-        "high": "bound",
-    },
-)
+from fastpool.routines.direct import IN_PLACE, PRIVATE
 
 
 @intrinsic
@@ -202,7 +150,6 @@ def _fetch_output(typingctx, spec, out, pitch, channels):
     return types.void(spec, out, number, number), codegen
 
 
-@routine(DIRECT, "elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer")
 def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, end_tile):
     """Tiles first_tile..end_tile of one output row, in `channels` channels; x, residual and out point at the row."""
     simd.align_stack()
@@ -235,7 +182,6 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
         _store(total, residual + start, flags, place, pitch, channels, first, last, low, high)
 
 
-@kernel(DIRECT)
 def direct(call, task, thread):
     """Output channels of some blocks, for some rows and tiles of one image and group."""
     channels, blocks, row_tasks = call.channels, call.blocks, call.row_tasks

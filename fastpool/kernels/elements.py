@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.errors import TypingError
 
-from fastpool.kernels.tiles import TARGET
+from fastpool.machine.processor import TARGET
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 

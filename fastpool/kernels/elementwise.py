@@ -9,33 +9,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import functions, simd
-from fastpool.kernels._jit import kernel
-from fastpool.kernels.calls import Layout
 from fastpool.kernels.simd import clamp, lanes_of, load, masked_load, masked_store, range_mask, scalar, splat, store
-
-ELEMENTWISE = Layout(
-    "elementwise",
-    {
-        "planes": "integer",
-        "length": "integer",  # elements of a plane
-        "planes_per_task": "integer",
-        "piece": "integer",  # elements of a plane that a task takes, whole vectors
-        "pieces": "integer",
-        "period": "integer",  # planes after which the numbers of the second array begin anew
-        "pitch": "integer",  # elements of the second array from one plane's to the next's, or 0
-        "alpha": "number",
-        "beta": "number",
-        "low": "number",
-        "high": "number",
-    },
-)
-
-#: Functions of one element, with alpha and beta.
-UNARY = ("clip", "leaky", "hardsigmoid", "hardswish")
-#: The same of float32 only.
-SMOOTH = ("sigmoid", "swish", "tanh")
-#: Functions of two elements, the second of an array of its own or the same in a plane.
-BINARY = ("add", "sub", "mul", "div", "prelu")
 
 
 def _words(spec):
@@ -93,7 +67,6 @@ def _by_plane(typingctx, spec):
     return types.boolean(spec), lambda context, builder, sig, args: ir.Constant(simd.I1, is_it)
 
 
-@kernel(ELEMENTWISE)
 def elementwise(call, task, thread):
     """A piece of some planes."""
     simd.align_stack()

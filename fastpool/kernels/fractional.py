@@ -9,35 +9,10 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device, kernel
+from fastpool.kernels._jit import device
 from fastpool.kernels.argpool import _wins
-from fastpool.kernels.calls import Layout
 from fastpool.kernels.pool import combine, neutral
 from fastpool.kernels.simd import Pointer, lanes_of, load, masked_load, masked_store, range_mask, splat, store
-
-FRACTIONAL = Layout(
-    "fractional",
-    {
-        "x_batch": "integer",
-        "x_channel": "integer",
-        "x_depth": "integer",
-        "x_row": "integer",
-        "x_column": "integer",
-        "channels": "integer",
-        "depths": "integer",
-        "rows": "integer",
-        "width": "integer",
-        "depth_kernel": "integer",
-        "row_kernel": "integer",
-        "column_kernel": "integer",
-        "out_depths": "integer",
-        "out_rows": "integer",
-        "out_columns": "integer",
-        "planes": "integer",
-        "buffer": "integer",  # elements of the buffered row
-        "scratch_thread": "integer",
-    },
-)
 
 
 @intrinsic
@@ -98,7 +73,6 @@ def _column_starts(spec, call, plane, scratch):
     return starts
 
 
-@kernel(FRACTIONAL)
 def fractional(call, task, thread):
     """Maxima of one plane. `weights` holds its shifts, three integers: of depth, height, width."""
     spec = call.spec
@@ -119,7 +93,6 @@ def fractional(call, task, thread):
                 out[q] = best
 
 
-@kernel(FRACTIONAL)
 def fractional_indices(call, task, thread):
     """Maxima of one plane and where they stand: ties the first, NaN the last."""
     spec = call.spec

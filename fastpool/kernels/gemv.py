@@ -10,8 +10,6 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import kernel
-from fastpool.kernels.calls import Layout
 from fastpool.kernels.simd import (
     I64,
     clamp,
@@ -27,35 +25,9 @@ from fastpool.kernels.simd import (
     width_of,
 )
 
-GEMV = Layout(
-    "gemv",
-    {
-        "outputs": "integer",
-        "inputs": "integer",
-        "pitch": "integer",  # elements from one row of the matrix, as it lies, to the next
-        "outputs_per_task": "integer",
-        "low": "number",
-        "high": "number",
-    },
-)
-
-#: Sums that are in work at a time where weights are rows: they fill half the registers of the smallest target, and are
-#: enough to hide the latency of an addition.
-_SUMS = 8
-#: Rows of weights that are read at a time where the weights of an input lie side by side.
-COLUMN_ROWS = 8
 #: Bytes of a cache line, and ahead of which weights are fetched: more than processors do by themselves.
 _LINE = 64
 _AHEAD = 1024
-
-
-def row_shape(lanes: int) -> tuple[str, int, int]:
-    """Shape of the spec where weights are rows: as many outputs as sums, unless they are more than a vector's lanes."""
-    return "rows", max(1, _SUMS // lanes), min(_SUMS, lanes)
-
-
-#: And where they are columns.
-COLUMNS = ("columns", COLUMN_ROWS, 1)
 
 
 def _is_rows(spec):
@@ -169,7 +141,6 @@ def _add_columns(typingctx, spec, total, x, weights, pitch, mask):
     return total(spec, total, x, weights, types.intp, mask), codegen
 
 
-@kernel(GEMV)
 def gemv(call, task, thread):
     """Outputs of one task: sums, bias and bounds."""
     simd.align_stack()

@@ -12,16 +12,10 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device, kernel
-from fastpool.kernels.calls import Layout
+from fastpool.kernels._jit import device
 from fastpool.kernels.simd import I64, Vector, lanes_of, load, masked_store, range_mask, scalar, splat
-from fastpool.kernels.taps import TAPPED, gather_taps, infinity, row_of, rows_of
-
-#: Most taps that are sorted; width of the spec.
-LARGEST_SORTED = 64
-
-MEDIAN = Layout("median", TAPPED)
-
+from fastpool.kernels.taps import gather_taps, infinity, row_of, rows_of
+from fastpool.routines.median import comparators
 
 # --- ordered integers: they compare as the elements do, -0.0 just below 0.0 ---------------------------------------
 
@@ -155,21 +149,6 @@ def _middle(typingctx, spec, low, high, low_rank, high_rank, nan):
 # --- few taps: a sorting network ----------------------------------------------------------------------------------
 
 
-def comparators(n: int) -> list[tuple[int, int]]:
-    """Pairs of Batcher's odd-even merge sort of n elements."""
-    found, merged = [], 1
-    while merged < n:
-        apart = merged
-        while apart:
-            for j in range(apart % merged, n - apart, 2 * apart):
-                for i in range(j, min(j + apart, n - apart)):
-                    if i // (2 * merged) == (i + apart) // (2 * merged):
-                        found.append((i, i + apart))
-            apart //= 2
-        merged *= 2
-    return found
-
-
 def _sorted_ir(builder, values):
     values = list(values)
     for i, j in comparators(len(values)):
@@ -239,7 +218,6 @@ def _by_sorting(spec, call, taps, count, row, column):
     return _median_of_some(spec, taps, count, _halved(spec, counts, 1), _halved(spec, counts, 0))
 
 
-@kernel(MEDIAN)
 def sorted_median(call, task, thread):
     """Windows of as many taps as the spec is wide."""
     simd.align_stack()
@@ -333,7 +311,6 @@ def _by_counting(spec, call, taps, count, row, column):
     return _middle(spec, _of_key(spec, low), _of_key(spec, high), low_rank, high_rank, nan)
 
 
-@kernel(MEDIAN)
 def counted_median(call, task, thread):
     """Windows of any number of taps that fit the scratch."""
     spec = call.spec
@@ -389,7 +366,6 @@ def _has_nan(spec, call, first, depths, rows, columns):
     return False
 
 
-@kernel(MEDIAN)
 def median_in_place(call, task, thread):
     """Windows of any size, an output at a time."""
     spec = call.spec

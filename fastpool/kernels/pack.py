@@ -19,8 +19,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device, kernel, routine
-from fastpool.kernels.calls import Layout, invoke
+from fastpool.kernels._jit import device
+from fastpool.kernels.calls import invoke
 from fastpool.kernels.simd import (
     even_lanes,
     fetch_to_write,
@@ -31,36 +31,6 @@ from fastpool.kernels.simd import (
     range_mask,
     splat,
 )
-
-#: How a channel is packed. Strides are in elements of x; `*_map` give the source indices of the elements of a phase, or
-#: -1 for a zero; `*_begins` say where in the map each phase that is packed begins.
-PACKING = Layout(
-    "packing",
-    {
-        "x_depth": "integer",
-        "x_row": "integer",
-        "x_column": "integer",
-        "width": "integer",
-        "stride_column": "integer",
-        "column_phases": "integers",
-        "depth_begins": "integers",
-        "row_begins": "integers",
-        "column_begins": "integers",
-        "depth_phase_count": "integer",
-        "row_phase_count": "integer",
-        "column_phase_count": "integer",
-        "depth_map": "integers",
-        "row_map": "integers",
-        "column_map": "integers",
-        "pad_left": "integer",
-        "pads_with_data": "integer",
-        "packed_depths": "integer",
-        "packed_rows": "integer",
-        "packed_columns": "integer",
-    },
-    has_head=False,
-)
-
 
 #: Vectors between what is packed and what is fetched for writing: other cores have read the packed input since.
 _AHEAD = 6
@@ -166,7 +136,6 @@ def _pack_row(spec, call, source, target, phase_pitch, first_column):
                 row[q] = source[columns[q] * call.x_column]
 
 
-@routine(PACKING, "source", "integer", "elements", "integer", "integer", "integer")
 def pack_channel(call, x, plane_start, target, first_depth, first_row, first_column):
     """Pack the channel at element `plane_start` of x, starting at the given output depth, row and column.
 
@@ -214,19 +183,6 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
                         masked_store(spec, line + (column_phase_count - 1) * plane, odd_lanes(a, b), kept)
 
 
-@kernel(
-    Layout(
-        "pack_input",
-        {
-            "channels": "integer",
-            "x_batch": "integer",
-            "x_channel": "integer",
-            "packed_channel": "integer",
-            "pack_channel": "routine",
-            "packing": PACKING,
-        },
-    )
-)
 def pack_input(call, task, thread):
     """Pack channel ``task % channels`` of image ``task // channels`` into the shared scratch."""
     image, channel = task // call.channels, task % call.channels
@@ -260,11 +216,6 @@ def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, 
     return types.void(spec, source, number, number, number, target, number, number), codegen
 
 
-@kernel(
-    Layout(
-        "pack_weights", {"block": "integer", "blocks": "integer", "reduction": "integer", "group_channels": "integer"}
-    )
-)
 def pack_weights(call, task, thread):
     """Pack block ``task % blocks`` of group ``task // blocks``: weights (out channel, reduction) -> out."""
     simd.align_stack()

@@ -13,15 +13,12 @@ integer arithmetic, so that no kernel tests for padding. Columns at the border a
 neutral element.
 """
 
-from typing import Any
-
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device, kernel
-from fastpool.kernels.calls import Layout
+from fastpool.kernels._jit import device
 from fastpool.kernels.simd import (
     even_lanes,
     lanes_of,
@@ -33,69 +30,7 @@ from fastpool.kernels.simd import (
     splat,
     store,
 )
-
-#: What windows combine: neutral element, whether elements are transformed first, and the operation of two values.
-VARIANTS = ("max", "min", "sum", "absmax", "abssum", "squaresum", "powersum")
-#: The same of integers: extrema in their own type, sums in 64 bits; "all" is the minimum of bool.
-INTEGER_VARIANTS = ("max", "min", "sum", "all")
-#: What becomes of a combined value; `ROOT` takes 1/p.
-PLAIN, DIVIDE, SCALE, SQUARE_ROOT, ROOT = range(5)
-
-WINDOWS = {
-    "x_batch": "integer",
-    "x_channel": "integer",
-    "x_depth": "integer",
-    "x_row": "integer",
-    "x_column": "integer",
-    "channels": "integer",
-    "width": "integer",
-    "out_depths": "integer",
-    "out_rows": "integer",
-    "out_columns": "integer",
-    "depth_first": "integers",
-    "depth_count": "integers",
-    "depth_step": "integer",
-    "row_first": "integers",
-    "row_count": "integers",
-    "row_step": "integer",
-    "column_first": "integers",
-    "column_count": "integers",
-    "column_step": "integer",
-    "planes": "integer",
-    "planes_per_task": "integer",
-    "rows_per_task": "integer",
-    "row_tasks": "integer",
-}
-
-POOL = Layout(
-    "pool",
-    {
-        **WINDOWS,
-        "regular": "integer",  # columns have one kernel, stride and padding; else they follow the tables
-        "kernel": "integer",
-        "stride": "integer",
-        "pad_left": "integer",
-        "buffer": "integer",  # elements of the buffered row
-        "scratch_thread": "integer",
-        "finish": "integer",
-        "row_divisor": "elements",
-        "column_divisor": "elements",
-        "power": "number",
-    },
-)
-
-
-def operation_of(spec):
-    """Operation: the first word of the variant, behind "narrow" where vectors are."""
-    return spec.variant.removeprefix("narrow ").split()[0]
-
-
-def neutral_of(spec: Any) -> Any:
-    """Element that changes nothing it is combined with."""
-    operation = operation_of(spec)
-    if not isinstance(spec.dtype, types.Integer):
-        return {"max": float("-inf"), "min": float("inf")}.get(operation, 0.0)
-    return {"max": spec.dtype.minval, "min": spec.dtype.maxval, "all": 1}.get(operation, 0)
+from fastpool.routines.pool import DIVIDE, ROOT, SCALE, SQUARE_ROOT, neutral_of, operation_of
 
 
 def combine_ir(builder, spec, kept, new):
@@ -320,7 +255,6 @@ def _combine_columns(spec, call, buffer, out, row_divisor, weight, bias, power):
             out[q] = finish(spec, call, value, row_divisor, call.column_divisor[q], weight, bias, power)
 
 
-@kernel(POOL)
 def pool(call, task, thread):
     """Some output rows of one plane, or all of some planes."""
     simd.align_stack()

@@ -9,32 +9,10 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device, kernel
-from fastpool.kernels.calls import Layout
-from fastpool.kernels.pool import combine, combine_ir, fold, neutral, neutral_of, operation_of
+from fastpool.kernels._jit import device
+from fastpool.kernels.pool import combine, combine_ir, fold, neutral
 from fastpool.kernels.simd import lanes_of, load, masked_load, range_mask, scalar, splat, store
-
-REDUCE = Layout(
-    "reduce",
-    {
-        "x_batch": "integer",
-        "x_channel": "integer",
-        "x_depth": "integer",
-        "x_row": "integer",
-        "x_column": "integer",
-        "channels": "integer",
-        "depths": "integer",
-        "rows": "integer",
-        "width": "integer",
-        "planes": "integer",
-        "planes_per_task": "integer",
-        "evenly": "integer",  # elements from each plane to the next, 0 where that is no single number
-        "divisor": "number",
-    },
-)
-
-#: Planes that are taken together at most: of narrower elements more would fit one vector, but not the registers.
-MOST_PLANES = 16
+from fastpool.routines.pool import neutral_of, operation_of
 
 #: Elements after which a running sum is put aside into a float64: 16 lanes then add 128 values each, so that the
 #: rounding error of float32 stays near 1e-6 for planes of any size.
@@ -140,7 +118,6 @@ def _mean(typingctx, spec, value, divisor):
     return value(spec, value, divisor), codegen
 
 
-@kernel(REDUCE)
 def reduce_planes(call, task, thread):
     """Global pooling: each plane to one element; sums of rows are gathered in float64."""
     simd.align_stack()

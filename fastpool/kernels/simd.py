@@ -23,7 +23,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from fastpool.kernels.elements import HALVES, I1, I8, I32, I64, Half, element, narrow_ir, widen_ir
-from fastpool.kernels.tiles import TARGET
+from fastpool.machine.processor import TARGET
 
 
 class Spec(types.Type):
@@ -31,8 +31,13 @@ class Spec(types.Type):
 
     def __init__(self, dtype, lanes, vectors=1, width=1, variant=""):
         self.dtype, self.lanes, self.vectors, self.width, self.variant = dtype, lanes, vectors, width, variant
-        self.size = dtype.bitwidth // 8
+        self.element, self.size = str(dtype), dtype.bitwidth // 8
         super().__init__(name=f"Spec({dtype},{lanes},{vectors}x{width},{variant})")
+
+
+def type_for(spec):
+    """Type of a routine's spec."""
+    return Spec(getattr(types, spec.element), spec.lanes, spec.vectors, spec.width, spec.variant)
 
 
 def source_of(spec):

@@ -8,12 +8,8 @@ each output.
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from fastpool.kernels._jit import kernel
-from fastpool.kernels.calls import Layout
 from fastpool.kernels.simd import lanes_of, load, masked_load, masked_store, range_mask, scalar, splat, store
-from fastpool.kernels.taps import TAPPED, gather_taps, row_of, rows_of
-
-STOCHASTIC = Layout("stochastic", TAPPED)
+from fastpool.kernels.taps import gather_taps, row_of, rows_of
 
 
 def _constant(vector, value):
@@ -67,7 +63,6 @@ def _unless_infinite(typingctx, value, total):
     return value(value, total), codegen
 
 
-@kernel(STOCHASTIC)
 def weighted_mean(call, task, thread):
     """Means of the taps with themselves as weights."""
     spec = call.spec
@@ -90,7 +85,6 @@ def weighted_mean(call, task, thread):
             masked_store(spec, call.out + (place + column), mean, range_mask(spec, 0, columns - column))
 
 
-@kernel(STOCHASTIC)
 def weighted_draw(call, task, thread):
     """One tap of each window, drawn by the numbers in `weights`."""
     spec = call.spec

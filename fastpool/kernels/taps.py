@@ -12,7 +12,6 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
-from fastpool.kernels.pool import WINDOWS
 from fastpool.kernels.simd import (
     element,
     lanes_of,
@@ -20,16 +19,6 @@ from fastpool.kernels.simd import (
     scalar,
     store,
 )
-
-#: Words of a call block of such a reduction.
-TAPPED = {
-    **WINDOWS,
-    "whole": "integer",  # taps along the columns of a window that lies within the borders
-    "kernel": "integer",  # most taps that any window has along the columns
-    "taps": "integer",  # most taps of a window
-    "vector_stride": "integer",  # that of the columns, where vectors can be loaded; else 0
-    "scratch_thread": "integer",
-}
 
 
 @intrinsic

@@ -4,35 +4,9 @@ One thread does a whole plane, in the order of the values, so that of duplicate 
 only moved: the spec's are integers of their size, whatever they stand for.
 """
 
-from fastpool.kernels._jit import kernel
-from fastpool.kernels.calls import Layout
 from fastpool.kernels.simd import lanes_of, scalar, splat, store
 
-UNPOOL = Layout(
-    "unpool",
-    {
-        "x_batch": "integer",
-        "x_channel": "integer",
-        "x_depth": "integer",
-        "x_row": "integer",
-        "x_column": "integer",
-        "indices_batch": "integer",
-        "indices_channel": "integer",
-        "indices_depth": "integer",
-        "indices_row": "integer",
-        "indices_column": "integer",
-        "channels": "integer",
-        "depths": "integer",
-        "rows": "integer",
-        "width": "integer",
-        "size": "integer",  # elements of a plane of out
-        "planes": "integer",
-        "planes_per_task": "integer",
-    },
-)
 
-
-@kernel(UNPOOL)
 def unpool(call, task, thread):
     """Some planes."""
     spec = call.spec

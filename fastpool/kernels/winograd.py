@@ -30,62 +30,11 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd, transforms
-from fastpool.kernels._jit import device, kernel, routine
-from fastpool.kernels.calls import Layout, invoke
+from fastpool.kernels._jit import device
+from fastpool.kernels.calls import invoke
 from fastpool.kernels.channels import masked_vector, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, lanes_of, scalar, splat, store, width_of
-
-WINOGRAD = Layout(
-    "winograd",
-    {
-        "transform_rows": "routine",
-        "multiply": "routine",
-        "finish_rows": "routine",
-        "images": "integer",
-        "groups": "integer",
-        "channels": "integer",  # of a group
-        "channel_blocks": "integer",  # of one phase of a group
-        "out_channels": "integer",  # of a group
-        "out_blocks": "integer",
-        "x_batch": "integer",
-        "x_channel": "integer",
-        "x_row": "integer",
-        "width": "integer",
-        "row_map": "integers",  # of padded rows to those of x, or -1
-        "row_starts": "integers",  # first output row of each row of tiles
-        "row_dilation": "integer",  # from one output row of a tile to the next
-        "column_dilation": "integer",
-        "pad_left": "integer",
-        "out_rows": "integer",
-        "out_columns": "integer",
-        "out_batch": "integer",
-        "residual_batch": "integer",
-        "has_residual": "integer",
-        "has_bounds": "integer",
-        "tile_rows": "integer",  # of one image
-        "tile_columns": "integer",
-        "group_rows": "integer",  # of tiles, in one task
-        "group_columns": "integer",
-        "row_groups": "integer",
-        "column_groups": "integer",
-        "segments": "integers",  # first phase and number of phases of each product
-        "v_block": "integer",  # elements from one channel block to the next
-        "v_product": "integer",
-        "u_product": "integer",
-        "m_product": "integer",
-        "shared": "integer",  # elements of scratch before those of the threads
-        "scratch_thread": "integer",
-        "v_offset": "integer",  # within a thread's scratch
-        "m_offset": "integer",
-        "strip_offset": "integer",
-        "low": "number",
-        "high": "number",
-    },
-)
-
-
-#: Row and column phase, in the order of U and V: the phases of any product are neighbours.
-PHASES = {1: ((0, 0),), 2: ((1, 0), (0, 0), (0, 1), (1, 1))}
+from fastpool.routines.winograd import PHASES
 
 
 def _filter_of(spec):
@@ -200,7 +149,6 @@ def _has_nan(typingctx, value):
     return types.boolean(value), codegen
 
 
-@routine(WINOGRAD, "elements", "elements", "elements", "integer", "integer", "integer", "integer")
 def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, tiles):
     """Transform one row of `tiles` tiles of one block of `channels` channels, from its tile `first_tile` on."""
     simd.align_stack()
@@ -279,7 +227,6 @@ def _store_tile(typingctx, tile, target):
     return types.void(tile, target), codegen
 
 
-@routine(WINOGRAD, "elements", "elements", "elements", "integer", "integer")
 def multiply(call, v, u, m, tiles, products):
     """M = U V for each product, of `tiles` tiles and one out block; groups of tiles overlap rather than end early."""
     simd.align_stack()
@@ -320,7 +267,6 @@ def _direct_pixel(spec, call, image, group, row, column, channel):
     return total + call.bias[channel]
 
 
-@routine(WINOGRAD, "elements", "elements", "integer", "integer", "integer", "integer", "integer", "integer")
 def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, tiles):
     """Transform one row of tiles back, in all channels of an out block; `pixels` is scratch for rows of channels."""
     simd.align_stack()
@@ -379,7 +325,6 @@ def _group_of_v(spec, call, group):
     return group * phases_of(spec) * call.channel_blocks
 
 
-@kernel(WINOGRAD)
 def winograd_input(call, task, thread):
     """First half of `shared`: transform one row of tiles of one channel block into the common V."""
     spec = call.spec
@@ -395,7 +340,6 @@ def winograd_input(call, task, thread):
     invoke(call.transform_rows, call, plane, strip, target, channels, tile_row, 0, call.tile_columns)
 
 
-@kernel(WINOGRAD)
 def winograd_output(call, task, thread):
     """Second half of `shared`: one out block for a group of rows of tiles."""
     spec = call.spec
@@ -418,7 +362,6 @@ def winograd_output(call, task, thread):
         invoke(call.finish_rows, call, source, pixels, out_block, group, image, tile_row, 0, columns)
 
 
-@kernel(WINOGRAD)
 def winograd_fused(call, task, thread):
     """All of a group of tiles, through scratch of this thread."""
     spec = call.spec
@@ -445,17 +388,6 @@ def winograd_fused(call, task, thread):
         for row in range(first_row, end_row):
             source = m + (row - first_row) * tiles * 2 * lanes
             invoke(call.finish_rows, call, source, strip, out_block, group, image, row, first_tile, tiles)
-
-
-WEIGHTS = Layout(
-    "winograd_weights",
-    {
-        "channels": "integer",
-        "padded_channels": "integer",
-        "out_blocks": "integer",
-        "u_product": "integer",
-    },
-)
 
 
 @intrinsic
@@ -504,7 +436,6 @@ def _transform_weights(typingctx, spec, source, tap_pitch, target, product_pitch
     return types.void(spec, source, number, target, number, number), codegen
 
 
-@kernel(WEIGHTS)
 def winograd_weights(call, task, thread):
     """Transform the packed weights [out block][channel][tap][2 * lanes] of one out block into U."""
     simd.align_stack()

@@ -45,8 +45,8 @@ class Meter:
 
     def __init__(self, dtype: str, threads: int) -> None:
         from fastpool.dtypes import ELEMENT_TYPES
-        from fastpool.kernels.table import KERNELS
         from fastpool.plans.plan import Code, Plan, Step
+        from fastpool.routines.table import KERNELS
 
         self.threads = threads
         element = ELEMENT_TYPES[np.dtype(dtype)]
@@ -110,7 +110,7 @@ class Meter:
 
 
 def _lanes(element: Any) -> int:
-    from fastpool.kernels import lanes
+    from fastpool.routines.routine import lanes
 
     return lanes(element)
 

@@ -11,10 +11,10 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, padding_source
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.blur import blur
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import shares
+from fastpool.routines.blur import blur
+from fastpool.routines.routine import lanes as lanes_for
 
 
 @dataclass(frozen=True)

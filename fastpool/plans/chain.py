@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastpool import runtime
-from fastpool.kernels.calls import ALONE, FIRST_ADDRESS, SCRATCH
 from fastpool.plans.plan import Plan
+from fastpool.routines.layout import ALONE, FIRST_ADDRESS, SCRATCH
 
 #: Cycles up to which a step is not shared: handing its halves over and waiting for them takes 800.
 _ALONE = 2_000.0
@@ -39,7 +39,6 @@ class Run:
     @property
     def addresses(self) -> list[int]:
         """Addresses of their first elements, 0 for what is missing."""
-        # NumPy's way: the compiled one would be compiled for every kind of array, which is too much for one look.
         return [0 if array is None else array.ctypes.data for array in self.arrays]
 
     def __call__(self) -> None:
@@ -64,6 +63,7 @@ class Chain:
             for place, address in enumerate(run.addresses):
                 self.place(len(self._rows) - 1, place, address)
             first = rows.stop
+        self._place = self._steps.ctypes.data, *self._steps.shape
         self._cycles = sum(run.plan.cycles for run in runs)
         self._scratch: dict[int, int] = {}
 
@@ -73,7 +73,7 @@ class Chain:
 
     def __call__(self) -> None:
         """Carry them out."""
-        runtime.launch_chain(self._cycles, self._steps, self._workspace)
+        runtime.launch_chain(self._cycles, self._place, self._workspace)
 
     def _workspace(self, threads: int) -> int:
         found = self._scratch.get(threads)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastpool.arrays import address
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.channelwise import channelwise
-from fastpool.kernels.tiles import RUNS, SCRATCH_LIMIT
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, apart, ceil_div
+from fastpool.routines.channelwise import channelwise
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import RUNS, SCRATCH_LIMIT
 
 #: Bytes of padded input that a task keeps: beside the results, about what a level-1 cache holds.
 _PLANE_BYTES = 24 * 1024

@@ -8,16 +8,16 @@ from math import prod
 import numpy as np
 
 from fastpool.dtypes import ELEMENT_TYPES, ElementType
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.pack import pack_weights
-from fastpool.kernels.tiles import TileShape
-from fastpool.kernels.winograd import winograd_weights
 from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_channelwise
 from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
 from fastpool.plans.direct import plan_direct
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import WinogradForm, forms_for, plan_winograd, u_product, winograd_cycles
+from fastpool.routines.pack import pack_weights
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import TileShape
+from fastpool.routines.winograd import winograd_weights
 
 #: How weights are prepared: blocks of a register tile, transformed for Winograd, or not at all.
 Form = TileShape | WinogradForm | PlainForm

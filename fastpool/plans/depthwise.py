@@ -9,11 +9,11 @@ import numpy as np
 
 from fastpool.arrays import address
 from fastpool.geometry import padding_source
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.depthwise import LARGEST_FILTER, NO_ROW, depthwise
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.shares import shares
+from fastpool.routines.depthwise import LARGEST_FILTER, NO_ROW, depthwise
+from fastpool.routines.routine import lanes as lanes_for
 
 #: Bytes of the input rows of a strip: the next strip finds them in the level-1 cache.
 _STRIP_BYTES = 16 * 1024

@@ -12,22 +12,15 @@ from typing import Any
 import numpy as np
 
 from fastpool.arrays import address
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED, direct, row_of_tiles
-from fastpool.kernels.pack import pack_channel, pack_input
-from fastpool.kernels.tiles import (
-    DIRECT_TASKS,
-    SHARED_BYTES,
-    SHARED_LIMIT,
-    TARGET,
-    TILE_SHAPES,
-    TileShape,
-    even_shares,
-)
+from fastpool.machine.processor import TARGET
 from fastpool.plans.packing import Source, channel_elements, lay_out, pack_block, packed_source
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.private import Part, cut, slack, thread_elements
 from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED, direct, row_of_tiles
+from fastpool.routines.pack import pack_channel, pack_input
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import DIRECT_TASKS, SHARED_BYTES, SHARED_LIMIT, TILE_SHAPES, TileShape, even_shares
 
 #: Bytes after which addresses fall into the same set of a level-1 cache.
 _ALIAS = 4096

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fastpool.dtypes import ElementType
-from fastpool.kernels import lanes
-from fastpool.kernels.elementwise import SMOOTH, elementwise
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.problem import ceil_div
+from fastpool.routines.elementwise import SMOOTH, elementwise
+from fastpool.routines.routine import lanes
 
 #: Elements of a task at least, and tasks at most.
 _TASK_ELEMENTS = 4096

@@ -7,9 +7,9 @@ from functools import lru_cache
 from math import prod
 
 from fastpool.dtypes import ElementType
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.fractional import fractional, fractional_indices
 from fastpool.plans.plan import Code, Plan, Step
+from fastpool.routines.fractional import fractional, fractional_indices
+from fastpool.routines.routine import lanes as lanes_for
 
 
 @dataclass(frozen=True)

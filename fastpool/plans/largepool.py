@@ -8,14 +8,14 @@ from typing import Any
 
 from fastpool.arrays import address
 from fastpool.geometry import Axis
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.careful import loses_nan
-from fastpool.kernels.largepool import BESIDE, ROWS, large_pool, overlaps, variant_of
-from fastpool.kernels.tiles import SCRATCH_LIMIT
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import shares
 from fastpool.plans.smallpool import mask_words, outside_row
 from fastpool.plans.windows import Pooling, finishing, windows_of
+from fastpool.routines.largepool import BESIDE, ROWS, large_pool, overlaps, variant_of
+from fastpool.routines.pool import loses_nan
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import SCRATCH_LIMIT
 
 #: Bytes of the buffer of a strip's rows, which are read soon after they are written: beyond that there are more strips.
 BUFFER_BYTES = 64 * 1024

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fastpool.dtypes import ElementType
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.gemv import COLUMNS, gemv, row_shape
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.problem import ceil_div
+from fastpool.routines.gemv import COLUMNS, gemv, row_shape
+from fastpool.routines.routine import lanes as lanes_for
 
 #: Weights of a task at least, and tasks at most.
 _TASK_WEIGHTS = 16 * 1024

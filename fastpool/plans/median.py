@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.median import LARGEST_SORTED, comparators, counted_median, median_in_place, sorted_median
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.taps import Tapped, tapped_fields
+from fastpool.routines.median import LARGEST_SORTED, comparators, counted_median, median_in_place, sorted_median
+from fastpool.routines.routine import lanes as lanes_for
 
 #: Bytes of the taps of one vector of outputs: more would leave the level-2 cache, and be no bounded scratch.
 SCRATCH_BYTES = 1024 * 1024

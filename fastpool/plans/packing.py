@@ -10,10 +10,10 @@ import numpy as np
 
 from fastpool.arrays import address
 from fastpool.geometry import Axis, padding_source
-from fastpool.kernels.direct import PRIVATE
-from fastpool.kernels.pack import PACKING
 from fastpool.plans.plan import table
 from fastpool.plans.problem import Convolution, apart
+from fastpool.routines.direct import PRIVATE
+from fastpool.routines.pack import PACKING
 
 
 @dataclass(frozen=True)

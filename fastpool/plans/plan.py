@@ -11,8 +11,7 @@ import numpy as np
 from fastpool import runtime
 from fastpool.arrays import ALIGNMENT
 from fastpool.dtypes import ElementType
-from fastpool.kernels import spec_for
-from fastpool.kernels._jit import Routine
+from fastpool.routines.routine import Routine, spec_for
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ class Plan:
     element: ElementType
     cycles: float  #: rough cycles of one core; decides whether calling the workers pays
     tables: tuple[Any, ...] = field(default=(), repr=False)  #: keeps alive the arrays whose addresses are in the fields
-    _blocks: list[np.ndarray] = field(default_factory=list, compare=False, repr=False)
+    #: Call blocks, and where they are: address, rows, words of a row.
+    _blocks: list[tuple[np.ndarray, tuple[int, int, int]]] = field(default_factory=list, compare=False, repr=False)
 
     @cached_property
     def scratch(self) -> tuple[int, int]:
@@ -79,15 +79,15 @@ class Plan:
 
     def blocks(self) -> np.ndarray:
         """Call blocks of the steps, a row each; their code is compiled or loaded here."""
-        return self._blocks[0] if self._blocks else self._compile()
+        return (self._blocks or self._compile())[0][0]
 
-    def _compile(self) -> np.ndarray:
+    def _compile(self) -> list[tuple[np.ndarray, tuple[int, int, int]]]:
         blocks = [step.block() for step in self.steps]
         together = np.zeros((len(blocks), max(map(len, blocks))), np.int64)
         for row, block in zip(together, blocks, strict=True):
             row[: len(block)] = block
-        self._blocks.append(together)
-        return together
+        self._blocks.append((together, (together.ctypes.data, *together.shape)))
+        return self._blocks
 
     def run(
         self,
@@ -101,8 +101,8 @@ class Plan:
     ) -> None:
         """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
         shared, private = self.scratch
-        blocks = self.blocks()
-        runtime.launch(self.cycles, blocks, shared, private, x, weights, bias, residual, out, indices, filters)
+        steps = (self._blocks or self._compile())[0][1]
+        runtime.launch(self.cycles, steps, shared, private, x, weights, bias, residual, out, indices, filters)
 
 
 def table(values: Any) -> np.ndarray:

@@ -8,16 +8,16 @@ from typing import Any
 
 from fastpool.arrays import address
 from fastpool.geometry import Axis
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.argpool import argpool
-from fastpool.kernels.pool import pool
-from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
-from fastpool.kernels.tiles import TASKS
 from fastpool.plans.largepool import is_large, plan_large
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import TASK_WORK, shares
 from fastpool.plans.smallpool import is_small, plan_small
 from fastpool.plans.windows import Pooling, divisors, finishing, windows_of
+from fastpool.routines.argpool import argpool
+from fastpool.routines.pool import pool
+from fastpool.routines.reduce import MOST_PLANES, reduce_planes
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import TASKS
 
 
 @lru_cache(maxsize=1024)

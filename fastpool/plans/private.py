@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from fastpool.arrays import ALIGNMENT
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.direct import PRIVATE
-from fastpool.kernels.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, TileShape
 from fastpool.plans.packing import channel_elements, lay_out
 from fastpool.plans.problem import Convolution, apart, ceil_div
+from fastpool.routines.direct import PRIVATE
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, TileShape
 
 #: Tasks of all images and groups below which rows and columns are cut further, down to so many rows or tiles.
 _TASKS, _LEAST = 8, 4

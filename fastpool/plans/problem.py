@@ -9,7 +9,7 @@ import numpy as np
 
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
-from fastpool.kernels.tiles import SCRATCH_LIMIT
+from fastpool.routines.tiles import SCRATCH_LIMIT
 
 
 def ceil_div(a: int, b: int) -> int:

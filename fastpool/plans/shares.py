@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastpool.kernels.tiles import TASKS, THREADS
+from fastpool.machine.processor import THREADS
 from fastpool.plans.problem import ceil_div
+from fastpool.routines.tiles import TASKS
 
 #: Elements that a task reads, or taps that it brings, at least: 10 us, many times what taking a task costs.
 TASK_WORK = 16 * 1024

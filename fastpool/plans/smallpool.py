@@ -9,13 +9,13 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.dtypes import FLOATS
 from fastpool.geometry import Axis
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.pool import neutral_of
-from fastpool.kernels.smallpool import NO_ROW, SMALL_WINDOWS, groups_in_registers, rows_seen, small_pool, variant_of
-from fastpool.kernels.tiles import CACHED_INPUT_BYTES
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import shares
 from fastpool.plans.windows import Pooling, finishing, windows_of
+from fastpool.routines.pool import neutral_of
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.smallpool import NO_ROW, SMALL_WINDOWS, groups_in_registers, rows_seen, small_pool, variant_of
+from fastpool.routines.tiles import CACHED_INPUT_BYTES
 
 
 def _vector_of(problem: Pooling, width: Axis) -> tuple[int, bool]:

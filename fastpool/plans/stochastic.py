@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.stochastic import weighted_draw, weighted_mean
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.taps import Tapped, tapped_fields
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.stochastic import weighted_draw, weighted_mean
 
 #: Bytes of scratch that a thread may have.
 SCRATCH_BYTES = 16 * 1024 * 1024

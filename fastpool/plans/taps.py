@@ -9,10 +9,10 @@ from typing import Any
 from fastpool.arrays import address
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
-from fastpool.kernels import lanes as lanes_for
 from fastpool.plans.plan import table
 from fastpool.plans.shares import shares
 from fastpool.plans.windows import windows_of
+from fastpool.routines.routine import lanes as lanes_for
 
 
 @dataclass(frozen=True)

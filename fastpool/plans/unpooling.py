@@ -7,9 +7,9 @@ from functools import lru_cache
 from math import prod
 
 from fastpool.dtypes import ElementType
-from fastpool.kernels.tiles import TASKS
-from fastpool.kernels.unpool import unpool
 from fastpool.plans.plan import Code, Plan, Step
+from fastpool.routines.tiles import TASKS
+from fastpool.routines.unpool import unpool
 
 #: Elements that a task reads and writes at least: 10 us.
 _TASK_ELEMENTS = 16 * 1024

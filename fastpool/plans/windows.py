@@ -10,7 +10,7 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, adaptive_window
-from fastpool.kernels.pool import DIVIDE, PLAIN, ROOT, SCALE, SQUARE_ROOT
+from fastpool.routines.pool import DIVIDE, PLAIN, ROOT, SCALE, SQUARE_ROOT
 
 
 @dataclass(frozen=True)

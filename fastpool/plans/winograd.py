@@ -7,16 +7,12 @@ from typing import Any
 
 from fastpool.arrays import address
 from fastpool.geometry import Axis, padding_source
-from fastpool.kernels import lanes as lanes_for
-from fastpool.kernels.tiles import (
-    CACHED_INPUT_BYTES,
-    TARGET,
-    TILE_SHAPES,
-    WINOGRAD_PRIVATE_BYTES,
-    TileShape,
-    even_shares,
-)
-from fastpool.kernels.winograd import (
+from fastpool.machine.processor import TARGET
+from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.problem import Convolution, apart, ceil_div
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import CACHED_INPUT_BYTES, TILE_SHAPES, WINOGRAD_PRIVATE_BYTES, TileShape, even_shares
+from fastpool.routines.winograd import (
     PHASES,
     finish_rows,
     multiply,
@@ -25,8 +21,6 @@ from fastpool.kernels.winograd import (
     winograd_input,
     winograd_output,
 )
-from fastpool.plans.plan import Code, Plan, Step, table
-from fastpool.plans.problem import Convolution, apart, ceil_div
 
 #: A shared V up to this size is read from the level-2 cache again and again for nothing.
 _CACHED_BYTES = 1024 * 1024

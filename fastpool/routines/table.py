@@ -11,28 +11,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastpool.dtypes import FLOATS, INTEGERS, POOLED, ElementType, pooled_types, sum_type
-from fastpool.kernels import lanes
-from fastpool.kernels._jit import Routine
-from fastpool.kernels.argpool import argpool
-from fastpool.kernels.blur import blur
-from fastpool.kernels.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
-from fastpool.kernels.channelwise import channelwise
-from fastpool.kernels.depthwise import LARGEST_FILTER, depthwise
-from fastpool.kernels.direct import direct, row_of_tiles
-from fastpool.kernels.elementwise import BINARY, SMOOTH, UNARY, elementwise
-from fastpool.kernels.fractional import fractional, fractional_indices
-from fastpool.kernels.gemv import COLUMNS, gemv, row_shape
-from fastpool.kernels.largepool import BESIDE, large_pool
-from fastpool.kernels.largepool import variant_of as variant_of_large
-from fastpool.kernels.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
-from fastpool.kernels.pack import pack_channel, pack_input, pack_weights
-from fastpool.kernels.pool import VARIANTS, pool
-from fastpool.kernels.reduce import MOST_PLANES, reduce_planes
-from fastpool.kernels.smallpool import SMALL_WINDOWS, groups_in_registers, small_pool, variant_of
-from fastpool.kernels.stochastic import weighted_draw, weighted_mean
-from fastpool.kernels.tiles import RUNS, TARGET, TILE_SHAPES
-from fastpool.kernels.unpool import unpool
-from fastpool.kernels.winograd import (
+from fastpool.machine.processor import TARGET
+from fastpool.routines.argpool import argpool
+from fastpool.routines.blur import blur
+from fastpool.routines.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
+from fastpool.routines.channelwise import channelwise
+from fastpool.routines.depthwise import LARGEST_FILTER, depthwise
+from fastpool.routines.direct import direct, row_of_tiles
+from fastpool.routines.elementwise import BINARY, SMOOTH, UNARY, elementwise
+from fastpool.routines.fractional import fractional, fractional_indices
+from fastpool.routines.gemv import COLUMNS, gemv, row_shape
+from fastpool.routines.largepool import BESIDE, large_pool
+from fastpool.routines.largepool import variant_of as variant_of_large
+from fastpool.routines.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
+from fastpool.routines.pack import pack_channel, pack_input, pack_weights
+from fastpool.routines.pool import VARIANTS, pool
+from fastpool.routines.reduce import MOST_PLANES, reduce_planes
+from fastpool.routines.routine import Routine, lanes
+from fastpool.routines.smallpool import SMALL_WINDOWS, groups_in_registers, small_pool, variant_of
+from fastpool.routines.stochastic import weighted_draw, weighted_mean
+from fastpool.routines.tiles import RUNS, TILE_SHAPES
+from fastpool.routines.unpool import unpool
+from fastpool.routines.winograd import (
     finish_rows,
     multiply,
     transform_rows,

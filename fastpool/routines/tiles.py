@@ -1,4 +1,4 @@
-"""The processor, and the tile and block sizes chosen for it: numbers as data, each with its arithmetic.
+"""Tile and block sizes for the processor: numbers as data, each with its arithmetic.
 
 A register tile of ``vectors x width`` accumulators needs ``vectors * width`` registers, one for each vector of the
 other operand and one for the broadcast scalar. It must fit (a spilled tile runs at 40 % of peak), and it needs at
@@ -9,44 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import llvmlite.binding as llvm
-from numba.core import config
-
-
-@dataclass(frozen=True)
-class Target:
-    """What kernels need to know of the processor that Numba compiles for."""
-
-    vector_bytes: int  #: bytes of a vector register: 64 (AVX-512), 32 (AVX2), 16 (SSE, NEON)
-    registers: int  #: number of vector registers
-    has_fma: bool  #: fused multiply-add in hardware
-    multiplies: int  #: multiply-adds of whole vectors that begin in a cycle
-    name: str  #: "avx512", "avx2", "sse" or "neon"
-
-
-def _detect() -> Target:
-    # NUMBA_CPU_FEATURES limits what Numba may emit; the tiles must follow it, or a test of a narrower vector would
-    # silently measure the wide one.
-    if config.CPU_FEATURES is not None:
-        features = {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
-    else:
-        try:
-            features = {f for f, present in llvm.get_host_cpu_features().items() if present}
-        except RuntimeError:  # LLVM does not know how to ask this processor
-            features = set()
-    if not config.ENABLE_AVX:  # Numba then takes them from the processor
-        features = {f for f in features if not f.startswith(("avx", "fma"))}
-    if not llvm.get_process_triple().startswith(("x86_64", "i386", "i686")):
-        return Target(16, 32, True, 2, "neon")
-    if "avx512f" in features and "avx512vl" in features:
-        # Zen 4 does 512 bits in two halves.
-        return Target(64, 32, True, 1 if llvm.get_host_cpu_name() == "znver4" else 2, "avx512")
-    if "avx2" in features:
-        return Target(32, 16, "fma" in features, 2, "avx2")
-    return Target(16, 16, "fma" in features, 2, "sse")
-
-
-TARGET = _detect()
+from fastpool.machine.processor import TARGET, THREADS
 
 
 @dataclass(frozen=True)
@@ -117,8 +80,6 @@ SHARED_BYTES = 2 * 1024 * 1024
 SCRATCH_LIMIT = 16 * 1024 * 1024
 #: More than this is never taken for the shared copy: tiles may read a little beyond its end.
 SHARED_LIMIT = SCRATCH_LIMIT - 4096
-#: Threads that a call may use at most.
-THREADS = int(config.NUMBA_NUM_THREADS)
 #: Tasks that a plan aims at: enough that eight threads end together (the last task of one costs 1/8 of its share).
 TASKS = 64
 #: Bytes of transformed tiles and products that a task of the Winograd convolution keeps in the level-2 cache.

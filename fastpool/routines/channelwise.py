@@ -1,0 +1,42 @@
+"""Depthwise convolution with lanes on channels."""
+
+from __future__ import annotations
+
+from fastpool.routines.layout import Layout
+from fastpool.routines.routine import kernel
+
+CHANNELWISE = Layout(
+    "channelwise",
+    {
+        "channels": "integer",
+        "channel_blocks": "integer",
+        "x_batch": "integer",
+        "x_channel": "integer",
+        "height": "integer",
+        "width": "integer",
+        "places": "integers",  # of the pixels of a plane, in the padded one; further on, beyond the last one
+        "in_order": "integers",  # places of vectors one after the other
+        "padded_columns": "integer",
+        "pad_top": "integer",
+        "pad_left": "integer",
+        "stride_row": "integer",
+        "reach_rows": "integer",  # padded rows from the first tap to the last
+        "taps": "integer",
+        "offsets": "integers",  # of the taps, in elements
+        "out_rows": "integer",
+        "out_columns": "integer",
+        "out_batch": "integer",
+        "residual_batch": "integer",
+        "has_residual": "integer",
+        "has_bounds": "integer",
+        "row_tasks": "integer",
+        "rows_per_task": "integer",
+        "scratch_thread": "integer",
+        "filters_offset": "integer",  # within a thread's scratch
+        "stage_offset": "integer",
+        "low": "number",
+        "high": "number",
+    },
+)
+
+channelwise = kernel("channelwise.channelwise", CHANNELWISE)

@@ -1,0 +1,40 @@
+"""Depthwise convolution with lanes on columns."""
+
+from __future__ import annotations
+
+from fastpool.routines.layout import Layout
+from fastpool.routines.routine import kernel
+
+#: Largest filter: its weights still come from the level-1 cache, one load for each multiplication.
+LARGEST_FILTER = 7
+
+#: Offset that stands for a row of the padding; rows of an input with negative strides have negative offsets.
+NO_ROW = -(2**62)
+
+DEPTHWISE = Layout(
+    "depthwise",
+    {
+        "channels": "integer",  # of out
+        "multiplier": "integer",  # out channels of one input channel
+        "x_batch": "integer",
+        "x_channel": "integer",
+        "width": "integer",
+        "row_offsets": "integers",  # of each padded row within a plane, or NO_ROW
+        "zeros": "elements",  # a row of them
+        "pad_left": "integer",
+        "out_rows": "integer",
+        "out_columns": "integer",
+        "out_batch": "integer",
+        "residual_batch": "integer",
+        "has_residual": "integer",
+        "planes": "integer",
+        "planes_per_task": "integer",
+        "rows_per_task": "integer",
+        "block_rows": "integer",
+        "row_tasks": "integer",
+        "low": "number",
+        "high": "number",
+    },
+)
+
+depthwise = kernel("depthwise.depthwise", DEPTHWISE)

@@ -1,0 +1,62 @@
+"""Direct convolution."""
+
+from __future__ import annotations
+
+from fastpool.routines.layout import Layout
+from fastpool.routines.pack import PACKING
+from fastpool.routines.routine import kernel, routine
+
+IN_PLACE, SHARED, PRIVATE = 0, 1, 2
+
+DIRECT = Layout(
+    "direct",
+    {
+        "row_of_tiles": "routine",
+        "pack_channel": "routine",
+        "packing": PACKING,
+        "source": "integer",  # IN_PLACE, SHARED or PRIVATE
+        "images": "integer",
+        "groups": "integer",
+        "channels": "integer",  # of x in one group, that are summed
+        "group_inputs": "integer",  # of x in one group, in all
+        "first_channel": "integer",  # of x in one group, that is summed
+        "weights_block": "integer",  # elements of a block's weights
+        "first_weight": "integer",  # of a block, that is summed
+        "adds": "integer",  # whether sums are added to what `out` holds, without bias and residual
+        "no_bias": "elements",  # zeros
+        "group_channels": "integer",  # of out, in one group
+        "block": "integer",  # output channels of a tile
+        "blocks": "integer",
+        "taps": "integer",
+        "offsets": "integers",
+        "x_batch": "integer",
+        "x_channel": "integer",
+        "source_batch": "integer",
+        "source_channel": "integer",
+        "source_depth": "integer",
+        "source_row": "integer",
+        "out_batch": "integer",
+        "out_channel": "integer",
+        "residual_batch": "integer",
+        "has_residual": "integer",
+        "has_bounds": "integer",
+        "out_depths": "integer",
+        "out_rows": "integer",
+        "out_columns": "integer",
+        "row_tasks": "integer",  # within one depth
+        "tiles": "integer",  # in a row
+        "pixels": "integer",  # of a tile
+        "tile_tasks": "integer",
+        "blocks_per_task": "integer",
+        "block_tasks": "integer",
+        "blocks_outermost": "integer",
+        "last_start": "integer",
+        "scratch_thread": "integer",
+        "low": "bound",
+        "high": "bound",
+    },
+)
+
+_WORDS = ("elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer")
+row_of_tiles = routine("direct.row_of_tiles", DIRECT, *_WORDS)
+direct = kernel("direct.direct", DIRECT)

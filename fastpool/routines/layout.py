@@ -1,0 +1,64 @@
+"""Call blocks: how a routine gets its numbers, addresses and tables.
+
+A call block is a row of 8-byte words. The type of the argument `call` carries the block's `Layout`, so that a kernel
+body writes ``call.channels`` and Numba loads a word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+#: First words of every call block. `alone` says that the caller does all tasks, too little to be shared; `x` ... are
+#: filled in by the launchers.
+HEAD = {
+    "function": "integer",
+    "tasks": "integer",
+    "alone": "integer",
+    "x": "source",
+    "weights": "elements",
+    "bias": "elements",
+    "residual": "elements",
+    "out": "result",
+    "scratch": "elements",
+    "indices": "integers",
+    "filters": "elements",
+}
+TASKS, ALONE, FIRST_ADDRESS = 1, 2, 3
+ADDRESSES = len(HEAD) - FIRST_ADDRESS
+#: Which of the addresses is that of the scratch memory.
+SCRATCH = list(HEAD).index("scratch") - FIRST_ADDRESS
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and kinds of the words of a call block, in order.
+
+    Kinds: ``integer``; ``number`` (a float64); ``bound`` (a float64; where the spec's elements are integers an int64,
+    which is exact); ``elements``, ``source``, ``result``, ``integers`` (addresses of elements of the spec's type, of
+    the type that is read and widened to it, of the type that is written, of int64); ``routine`` (address of code); or
+    the `Layout` of another block that the word points to.
+    """
+
+    name: str
+    fields: dict[str, Any] = field(hash=False)
+    has_head: bool = True
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """Head, if any, and fields."""
+        return HEAD | self.fields if self.has_head else self.fields
+
+    def block(self, **values: int | float) -> np.ndarray:
+        """Words of one call, without those that `launch` fills in; every field must be given."""
+        given = set(values) - {"tasks"}
+        if given != set(self.fields):
+            raise TypeError(f"{self.name}: missing or unknown fields {sorted(given ^ set(self.fields))}")
+        words = np.zeros(len(self.words), np.int64)
+        for index, (name, kind) in enumerate(self.words.items()):
+            if name in values:
+                real = kind == "number" or (kind == "bound" and isinstance(values[name], float))
+                words[index : index + 1].view(np.float64 if real else np.int64)[0] = values[name]
+        return words

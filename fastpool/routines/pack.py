@@ -1,0 +1,55 @@
+"""Packing of weights and of input rows."""
+
+from __future__ import annotations
+
+from fastpool.routines.layout import Layout
+from fastpool.routines.routine import kernel, routine
+
+#: How a channel is packed. Strides are in elements of x; `*_map` give the source indices of the elements of a phase, or
+#: -1 for a zero; `*_begins` say where in the map each phase that is packed begins.
+PACKING = Layout(
+    "packing",
+    {
+        "x_depth": "integer",
+        "x_row": "integer",
+        "x_column": "integer",
+        "width": "integer",
+        "stride_column": "integer",
+        "column_phases": "integers",
+        "depth_begins": "integers",
+        "row_begins": "integers",
+        "column_begins": "integers",
+        "depth_phase_count": "integer",
+        "row_phase_count": "integer",
+        "column_phase_count": "integer",
+        "depth_map": "integers",
+        "row_map": "integers",
+        "column_map": "integers",
+        "pad_left": "integer",
+        "pads_with_data": "integer",
+        "packed_depths": "integer",
+        "packed_rows": "integer",
+        "packed_columns": "integer",
+    },
+    has_head=False,
+)
+
+pack_channel = routine("pack.pack_channel", PACKING, "source", "integer", "elements", "integer", "integer", "integer")
+
+PACK_INPUT = Layout(
+    "pack_input",
+    {
+        "channels": "integer",
+        "x_batch": "integer",
+        "x_channel": "integer",
+        "packed_channel": "integer",
+        "pack_channel": "routine",
+        "packing": PACKING,
+    },
+)
+pack_input = kernel("pack.pack_input", PACK_INPUT)
+
+PACK_WEIGHTS = Layout(
+    "pack_weights", {"block": "integer", "blocks": "integer", "reduction": "integer", "group_channels": "integer"}
+)
+pack_weights = kernel("pack.pack_weights", PACK_WEIGHTS)

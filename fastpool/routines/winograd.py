@@ -1,0 +1,77 @@
+"""Winograd convolution."""
+
+from __future__ import annotations
+
+from fastpool.routines.layout import Layout
+from fastpool.routines.routine import kernel, routine
+
+WINOGRAD = Layout(
+    "winograd",
+    {
+        "transform_rows": "routine",
+        "multiply": "routine",
+        "finish_rows": "routine",
+        "images": "integer",
+        "groups": "integer",
+        "channels": "integer",  # of a group
+        "channel_blocks": "integer",  # of one phase of a group
+        "out_channels": "integer",  # of a group
+        "out_blocks": "integer",
+        "x_batch": "integer",
+        "x_channel": "integer",
+        "x_row": "integer",
+        "width": "integer",
+        "row_map": "integers",  # of padded rows to those of x, or -1
+        "row_starts": "integers",  # first output row of each row of tiles
+        "row_dilation": "integer",  # from one output row of a tile to the next
+        "column_dilation": "integer",
+        "pad_left": "integer",
+        "out_rows": "integer",
+        "out_columns": "integer",
+        "out_batch": "integer",
+        "residual_batch": "integer",
+        "has_residual": "integer",
+        "has_bounds": "integer",
+        "tile_rows": "integer",  # of one image
+        "tile_columns": "integer",
+        "group_rows": "integer",  # of tiles, in one task
+        "group_columns": "integer",
+        "row_groups": "integer",
+        "column_groups": "integer",
+        "segments": "integers",  # first phase and number of phases of each product
+        "v_block": "integer",  # elements from one channel block to the next
+        "v_product": "integer",
+        "u_product": "integer",
+        "m_product": "integer",
+        "shared": "integer",  # elements of scratch before those of the threads
+        "scratch_thread": "integer",
+        "v_offset": "integer",  # within a thread's scratch
+        "m_offset": "integer",
+        "strip_offset": "integer",
+        "low": "number",
+        "high": "number",
+    },
+)
+
+#: Row and column phase, in the order of U and V: the phases of any product are neighbours.
+PHASES = {1: ((0, 0),), 2: ((1, 0), (0, 0), (0, 1), (1, 1))}
+
+WEIGHTS = Layout(
+    "winograd_weights",
+    {
+        "channels": "integer",
+        "padded_channels": "integer",
+        "out_blocks": "integer",
+        "u_product": "integer",
+    },
+)
+
+_ROWS = ("elements", "elements", "elements", "integer", "integer", "integer", "integer")
+transform_rows = routine("winograd.transform_rows", WINOGRAD, *_ROWS)
+multiply = routine("winograd.multiply", WINOGRAD, "elements", "elements", "elements", "integer", "integer")
+_PLACE = ("integer", "integer", "integer", "integer", "integer", "integer")
+finish_rows = routine("winograd.finish_rows", WINOGRAD, "elements", "elements", *_PLACE)
+winograd_input = kernel("winograd.winograd_input", WINOGRAD)
+winograd_output = kernel("winograd.winograd_output", WINOGRAD)
+winograd_fused = kernel("winograd.winograd_fused", WINOGRAD)
+winograd_weights = kernel("winograd.winograd_weights", WEIGHTS)
