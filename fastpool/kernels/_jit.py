@@ -9,7 +9,7 @@ called without Numba.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 from llvmlite import ir
@@ -24,7 +24,9 @@ from fastpool.kernels.calls import Call, type_of
 from fastpool.kernels.elements import I8, I64
 from fastpool.kernels.simd import Pointer, type_for
 from fastpool.machine import code, store
-from fastpool.routines.routine import Entry, Routine, Spec, body_of
+
+if TYPE_CHECKING:
+    from fastpool.routines.routine import Entry, Routine, Spec
 
 code.held_by_forks.append(global_compiler_lock)
 
@@ -125,7 +127,7 @@ def compile_entry(entry: Entry) -> code.Made:
     def wrap(context: Any, library: Any, fndesc: Any, name: str) -> None:
         _wrap_entry(entry, context, library, fndesc, name)
 
-    return _compile(body_of(entry.place), tuple(kinds[argument] for argument in entry.arguments), types.intp, wrap)
+    return _compile(entry.body, tuple(kinds[argument] for argument in entry.arguments), types.intp, wrap)
 
 
 def _callee(context: Any, module: Any, fndesc: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 from fastpool.dtypes import ElementType
 from fastpool.machine import code
+from fastpool.machine.builtins import builtin
 from fastpool.machine.processor import TARGET
 from fastpool.routines.layout import Layout
 
@@ -62,7 +63,7 @@ class Routine:
     @property
     def body(self) -> Any:
         """What computes: its module, and Numba, are loaded here."""
-        return body_of(self.place) if isinstance(self.place, str) else self.place
+        return _body_of(self.place) if isinstance(self.place, str) else self.place
 
     def address(self, spec: Spec) -> int:
         """Address of the machine code for `spec`."""
@@ -78,7 +79,7 @@ class Routine:
         return str(_compiler().assembly(self, spec))
 
 
-def body_of(place: str) -> Any:
+def _body_of(place: str) -> Any:
     """Function ``module.function`` in `fastpool.kernels`."""
     module, _, name = place.rpartition(".")
     return getattr(import_module(f"fastpool.kernels.{module}"), name)
@@ -111,16 +112,16 @@ class Entry:
     arguments: tuple[str, ...]
     keeps_gil: bool = False
 
+    @property
+    def body(self) -> Any:
+        """What computes: its module, and Numba, are loaded here."""
+        return _body_of(self.place)
+
     def function(self) -> Any:
         """Python's function."""
-        from fastpool.machine.builtins import builtin
-
-        known: dict[Any, code.Compiled] = {}
-        found = code.get(known, self, str(self), lambda: _compiler().compile_entry(self))
-        made = builtin(self.place.rpartition(".")[2], found.address)
-        entries[self.place] = found
-        return made
+        found = code.get(entries, self.place, str(self), lambda: _compiler().compile_entry(self))
+        return builtin(self.place.rpartition(".")[2], found.address)
 
 
-#: Those in use, which keeps them in memory.
+#: Machine code of those in use, by place.
 entries: dict[str, code.Compiled] = {}
