@@ -10,7 +10,7 @@ import numpy as np
 
 from fastpool import runtime, validation
 from fastpool.arrays import contiguous, kernel_ready, result_array
-from fastpool.dtypes import HALVES, POOLED, ElementType, pooled_types
+from fastpool.dtypes import POOLED, ElementType, pooled_types
 from fastpool.geometry import Axis
 from fastpool.memo import Memo, options_key
 from fastpool.plans.plan import Plan
@@ -39,7 +39,6 @@ class Bound:
     shape: tuple[int, ...]
     computed: ElementType
     stored: ElementType
-    halves: bool  #: whether x and result are 16-bit floats, of which Numba knows no arrays
     indices: bool
 
 
@@ -90,9 +89,6 @@ def pool(
     where = np.empty(bound.shape, np.int64) if bound.indices else None
     if bound.plan is not None:
         find = runtime.engine().address
-        target = written
-        if bound.halves:
-            ready, target = ready.view(np.int16), target.view(np.int16)
         weights = None if weight is None else contiguous(weight, bound.computed)
         biases = None if bias is None else contiguous(bias, bound.computed)
         bound.plan.run(
@@ -100,7 +96,7 @@ def pool(
             0 if weights is None else find(weights),
             0 if biases is None else find(biases),
             0,
-            find(target),
+            find(written),
             0 if where is None else find(where),
         )
     if result is not written:
@@ -112,11 +108,10 @@ def bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> Boun
     """Decide for x, whose elements kernels can take as they are."""
     operation = "all" if choice.operation == "min" and x.dtype == np.bool_ else choice.operation
     computed, stored = pooled_types(element, operation, (operation, choice.finish) == ("sum", "plain"))
-    halves = element.dtype in HALVES
     name = "output_size" if isinstance(choice.axes[0], AdaptiveAxis) else "padding"
     shape = validation.result_shape((*x.shape[:-rank], *(axis.out for axis in choice.axes)), stored, name)
     if 0 in shape:
-        return Bound(None, shape, computed, stored, halves, choice.indices)
+        return Bound(None, shape, computed, stored, choice.indices)
     batched = x if x.ndim == rank + 2 else x[np.newaxis]
     steps = [step // element.size for step in batched.strides]
     lifted = (_DEPTH,) * (3 - rank) + tuple(choice.axes)
@@ -133,4 +128,4 @@ def bind(x: np.ndarray, rank: int, element: ElementType, choice: Choice) -> Boun
         choice.indices,
     )
     plan = plan_global(problem) if is_global(problem) else plan_pooling(problem)
-    return Bound(plan, shape, computed, stored, halves, choice.indices)
+    return Bound(plan, shape, computed, stored, choice.indices)

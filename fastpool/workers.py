@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastpool.arrays import aligned_empty
+from fastpool.machine.builtins import immortal
 
 _WORD = np.dtype(np.int64)
 
@@ -27,6 +30,7 @@ class Workers:
         from fastpool.routines import launchers as words
 
         self.control = aligned_empty(words.WORDS, _WORD)
+        immortal(self.control)  # a thread that is late may look at it when the interpreter has ended
         self.control[:] = 0
         self.control[words.STATE] = words.CLOSED
         self._system = _system_functions()  # keeps the libraries loaded
@@ -34,7 +38,7 @@ class Workers:
         functions[:] = [ctypes.cast(function, ctypes.c_void_p).value for function in self._system]
         _initialise(self.control, words.MUTEX, words.CONDITION)
         self.address = self.control.ctypes.data
-        self._stop = stop
+        self._stop, self._process = stop, os.getpid()
         self._threads: list[threading.Thread] = []
         for number in range(1, count + 1):
             thread = threading.Thread(target=work, args=(self.address, number), name=f"fastpool-{number}", daemon=True)
@@ -43,13 +47,16 @@ class Workers:
             except RuntimeError:  # the system gives no more: callers never wait for one who has not come
                 break
             self._threads.append(thread)
-        atexit.register(self.end)  # the code that they run is unloaded after that
+        atexit.register(self.end)
 
     def end(self) -> None:
         """Send all home, and wait until they have left the compiled code; calls go on without them."""
+        if os.getpid() != self._process:
+            return  # they are another process's
         self._stop(self.address)
+        last = time.monotonic() + 1
         for thread in self._threads:
-            thread.join(1)
+            thread.join(max(0.0, last - time.monotonic()))
 
     def forget(self) -> None:
         """Take them for gone, as they are in a forked child, whatever they were at when it began."""

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -59,8 +60,6 @@ def origins():
 
 def choose(way):
     """Let this process keep code in the way of systems where images can be loaded, or of the others."""
-    from fastpool.machine import store
-
     if way == "numba":
         store.can_load = lambda: False
     else:
@@ -114,9 +113,10 @@ def use_where_no_code_can_be_loaded():
 
     choose("image")
     image._pages = forbidden
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         convolve_and_pool()
+    assert ["cannot be made executable" in str(warning.message) for warning in caught] == [True]
     found = origins()
     assert found == dict.fromkeys(found, False)
     assert "numba" in sys.modules
@@ -177,7 +177,7 @@ def installed(way, tmp_path_factory):
 
 
 #: Files of a cache: images, or Numba's indices and data.
-KINDS = {"image": ("fastpool-*/*",), "numba": ("*.nbi", "*.nbc")}
+KINDS = {"image": ("fastpool-kernels/*/*",), "numba": ("*.nbi", "*.nbc")}
 
 
 def entries(folder, pattern):
@@ -269,7 +269,7 @@ def test_missing_files(cache, way):
 
 @pytest.mark.parametrize("way", ["image"], indirect=True)
 def test_an_image_under_the_name_of_another(cache, way):
-    files = entries(cache, "fastpool-*/*")
+    files = entries(cache, "fastpool-kernels/*/*")
     contents = [path.read_bytes() for path in files]
     for path, content in zip(files, contents[1:] + contents[:1], strict=True):
         path.write_bytes(content)
@@ -332,19 +332,129 @@ def test_two_processes_that_compile_at_once(tmp_path, way):
     apart(use, way, "pool", True, cache=tmp_path)
 
 
-def test_few_old_folders_are_kept(tmp_path, monkeypatch):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder for the cache of this process, of which nothing is remembered afterwards."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    remembering = store._folders, store.folder
+    for function in remembering:
+        function.cache_clear()
+    yield tmp_path
+    for function in remembering:
+        function.cache_clear()
+
+
+def test_few_old_folders_are_kept(folder):
+    parent = folder / "fastpool-kernels"
     for number in range(20):
-        old = tmp_path / f"fastpool-{number}"
-        old.mkdir()
+        old = parent / f"{number}"
+        old.mkdir(parents=True)
         (old / "entry").write_bytes(b"code")
         os.utime(old, (1e9 + number, 1e9 + number))
-    (tmp_path / "something else").mkdir()
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    (folder / "something else").mkdir()
+    current = store.folder()
+    assert current.parent == parent
+    assert {path.name for path in parent.iterdir()} == {*map(str, range(13, 20)), current.name}
+    assert (folder / "something else").is_dir()
+
+
+def test_a_folder_that_is_used_is_not_an_old_one(folder):
+    current = store.folder()
+    os.utime(current, (1e9, 1e9))
     store.folder.cache_clear()
-    try:
-        current = store.folder()
-    finally:
-        store.folder.cache_clear()
-    assert current.parent == tmp_path
-    kept = {f"fastpool-{number}" for number in range(13, 20)}
-    assert {path.name for path in tmp_path.iterdir()} == kept | {current.name, "something else"}
+    assert store.folder() == current
+    assert current.stat().st_mtime > 1.5e9
+
+
+def test_entries_are_read_where_none_can_be_made(folder, monkeypatch):
+    store.write("key", {"number": 1}, b"content")
+    monkeypatch.setattr(store, "folder", lambda: None)
+    assert store.read("key") == ({"number": 1}, b"content")
+    assert store.read("another key") is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
+def test_others_may_read_entries(folder):
+    store.write("key", {})
+    mask = os.umask(0)
+    os.umask(mask)
+    (path,) = entries(folder, "fastpool-kernels/*/*")
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def compile_from_an_edited_file(package):
+    """Compute by a kernel whose file is edited after this process has begun: its code is not for others."""
+    from fastpool.routines import routine
+
+    path = Path(package) / "kernels" / "reduce.py"
+    source = path.read_text(encoding="utf-8")
+    path.write_text(source + "\n# an edit\n", encoding="utf-8")
+    pool()
+    assert routine.entries
+    path.write_text(source, encoding="utf-8")
+
+
+@pytest.mark.parametrize("way", ["image"], indirect=True)
+def test_an_edit_that_is_undone_leaves_nothing(tmp_path, way):
+    package = copy_of_package(tmp_path)
+    apart(compile_from_an_edited_file, str(package), package=package)
+    apart(use, way, "pool", False, str(package), package=package)
+
+
+#: Computes with vectors that only this program wants.
+WITH_SETTINGS_OF_ITS_OWN = """
+from numba import config
+config.ENABLE_AVX = 0
+import fastpool, numpy
+assert fastpool.max_pool2d(numpy.ones((1, 3, 9, 11), "float32"), 2).min() == 1
+assert fastpool.info()["instructions"] == "sse"
+"""
+
+
+@pytest.mark.skipif(b" avx2 " not in (store._processor() or b""), reason="AVX cannot be switched off")
+@pytest.mark.parametrize("way", ["image"], indirect=True)
+def test_settings_of_a_program_are_its_own(tmp_path, way):
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", WITH_SETTINGS_OF_ITS_OWN], env=environment, check=True, timeout=300)
+    apart(use, way, "pool", False, cache=tmp_path)
+
+
+def fork_that_is_interrupted():
+    """Let a fork fail to get its second lock; who needs a kernel afterwards is not kept waiting."""
+    from fastpool.machine import code
+
+    class Stubborn:
+        def __enter__(self):
+            raise KeyboardInterrupt
+
+        def __exit__(self, *reason):
+            raise AssertionError("was never held")
+
+    code.hold_in_forks(Stubborn())
+    code._held_by_forks.append(code._lock)
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    free = []
+
+    def take():
+        free.append(code._lock.acquire(timeout=10))
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    assert free == [True]
+    os._exit(0)  # the interruption was reported, not raised
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_that_is_interrupted_holds_no_lock():
+    apart(fork_that_is_interrupted)
+
+
+@pytest.mark.skipif(not store.can_load(), reason="images are of x86-64 Linux")
+def test_processes_that_have_compiled_end_well(tmp_path):
+    # What Python's functions point to must outlive them: the last sweep of the garbage collector looks at it.
+    for turn in range(4):
+        apart(pool, cache=tmp_path / str(turn))

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "machine": set(),
     "routines": {"dtypes", "machine"},
     "kernels": {"dtypes", "machine", "routines"},
-    "workers": {"arrays", "routines"},
+    "workers": {"arrays", "machine", "routines"},
     "runtime": {"", "kernels", "machine", "routines", "validation", "workers"},
     "plans": FOUNDATION | {"arrays", "machine", "routines", "runtime"},
     "layer": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
@@ -68,7 +68,7 @@ EXTRAS = {
     "measuring": {"matplotlib"},
     "onnx": {"google", "matplotlib", "onnx"},
 }
-#: Names by which Numba compiles, which two files may use.
+#: Names by which Numba compiles, which one file may use.
 COMPILERS = {
     "_FunctionCompiler",
     "njit",

@@ -1,4 +1,4 @@
-"""What Numba and LLVM say of the processor, which is what they emit code for."""
+"""What Numba and LLVM say of the processor, which is what they emit code for, and what settings say otherwise."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ def features() -> dict[str, str]:
         "name": config.CPU_NAME or llvm.get_host_cpu_name(),
         "features": " ".join(sorted(found)),
     }
+
+
+def are_settings_of_environment() -> bool:
+    """Whether a new process with these environment variables would have the settings of this one.
+
+    A program may change them in `numba.config`: what it then compiles is not for others.
+    """
+    names = {name for name in vars(config) if name.isupper()}
+    here = {name: getattr(config, name) for name in names}
+    try:
+        config._EnvReloader().update(force=True)
+        there = {name: getattr(config, name) for name in names}
+    finally:
+        vars(config).update(here)
+    return all(str(here[name]) == str(there[name]) for name in names)

@@ -1,9 +1,11 @@
-"""How functions become machine code: the only file with Numba's flags, and with its cache and the guard of that.
+"""How functions become machine code: the only file with Numba's flags.
 
 Numba compiles a body to a function with its own calling convention. Here each gets one of C around it: for routines,
 ``void (call, ...)``; for what Python calls, the convention of Python's own built-in functions, which takes the
 arguments out of their objects and lets go of the GIL meanwhile. That, and not Numba's dispatcher, because it can be
 called without Numba.
+
+The code is kept on disk by `machine.store`. Where that cannot be, Numba's own cache keeps it, with a guard.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined
 from numba.core.registry import cpu_target
 from numba.core.typing import signature
 
+from fastpool.kernels._features import are_settings_of_environment
 from fastpool.kernels.calls import Call, type_of
 from fastpool.kernels.elements import I8, I64
 from fastpool.kernels.simd import Pointer, type_for
@@ -28,7 +31,9 @@ from fastpool.machine import code, store
 if TYPE_CHECKING:
     from fastpool.routines.routine import Entry, Routine, Spec
 
-code.held_by_forks.append(global_compiler_lock)
+if numba.config.DISABLE_JIT:
+    raise RuntimeError("NUMBA_DISABLE_JIT is set: kernels are written to be compiled, and cannot run without")
+code.hold_in_forks(global_compiler_lock)
 
 _OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
 _POINTER = I8.as_pointer()
@@ -104,7 +109,8 @@ def _compile_alone(body: Any, arguments: tuple[Any, ...], result: Any, wrap: Any
         if cache:
             cache.save_overload(wanted, found)
     data = library._get_compiled_object() if store.can_load() and not is_cached else None
-    return code.Made(data, name, lambda: int(library.get_pointer_to_function(name)), is_cached, library)
+    may_be_kept = data is not None and are_settings_of_environment()
+    return code.Made(data, name, lambda: int(library.get_pointer_to_function(name)), is_cached, may_be_kept, library)
 
 
 def compile_routine(routine: Routine, spec: Spec, on_disk: bool = True) -> code.Made:

@@ -17,14 +17,18 @@ class _Method(ctypes.Structure):
     )
 
 
-#: What Python's functions point to, for good: one may be called as long as there are threads.
-_methods: list[_Method] = []
+_make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
+    ("PyCFunction_NewEx", ctypes.pythonapi)
+)
 
 
 def builtin(name: str, address: int) -> Any:
     """Python function whose C function, ``(self, arguments, count)``, is at this address."""
     method = _Method(name.encode(), address, _FASTCALL, None)
-    _methods.append(method)
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-    return make(ctypes.addressof(method), None, None)
+    immortal(method)  # Python's function points to it, and may outlive everything here when the interpreter ends
+    return _make(ctypes.addressof(method), None, None)
+
+
+def immortal(item: Any) -> None:
+    """Let an object never be freed, not even when the interpreter ends: threads may still use its memory then."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(item))

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fastpool.machine import image, store
+from fastpool.machine.builtins import immortal
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Made:
     symbol: str  #: name of the function in it
     load: Callable[[], int]  #: address, of what the compiler itself has loaded
     cached: bool = False  #: whether the compiler had it on disk
+    may_be_kept: bool = True  #: whether the next process would make the same
     keeps: Any = field(default=None, repr=False)  #: what the loaded code lives in
 
 
@@ -33,17 +35,24 @@ class Compiled:
 
 _lock = threading.RLock()
 #: Locks that a fork waits for, the first first: a child would inherit those of another thread, held by nobody.
-held_by_forks: list[Any] = [_lock]
+_held_by_forks: list[Any] = [_lock]
+_held: list[Any] = []
+
+
+def hold_in_forks(lock: Any) -> None:
+    """Let forks wait for another lock, which is only ever taken behind the others."""
+    _held_by_forks.append(lock)
 
 
 def _before_fork() -> None:
-    for lock in held_by_forks:
-        lock.__enter__()
+    for lock in _held_by_forks:
+        lock.__enter__()  # may be interrupted: the fork then goes on with those that are held
+        _held.append(lock)
 
 
 def _after_fork() -> None:
-    for lock in reversed(held_by_forks):
-        lock.__exit__(None, None, None)
+    while _held:
+        _held.pop().__exit__(None, None, None)
 
 
 if hasattr(os, "register_at_fork"):
@@ -77,11 +86,14 @@ def _compiled(key: str | None, made: Made) -> Compiled:
         try:
             found = image.image_of(made.data, made.symbol)
             address = image.place(found)
-        except (image.RefusedError, OSError):
-            pass
-        else:
+        except (image.RefusedError, OSError) as reason:
             if key:
+                store.warn(str(reason))
+        else:
+            if key and made.may_be_kept and store.is_current():
                 header = asdict(found)
-                store.write(key, header, header.pop("content"))
+                content = header.pop("content")
+                store.write(key, header, content)
             return Compiled(address, False)
+    immortal(made.keeps)
     return Compiled(made.load(), made.cached, made.keeps)

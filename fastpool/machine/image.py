@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-_PROGRAM, _SYMBOLS, _RELOCATIONS, _NOTHING = 1, 2, 4, 8  # types of sections
+_PROGRAM, _SYMBOLS, _RELOCATIONS, _SHORT_RELOCATIONS, _UNWINDING = 1, 2, 4, 9, 0x70000001  # types of sections
 _WRITTEN, _LOADED = 1, 2  # flags of sections
 _OUTSIDE, _SPECIAL = 0, 0xFF00  # sections of symbols that are in no section
 _WORD = 1  # type of a relocation: the address of 64 bits of a symbol, plus a number
@@ -44,11 +44,11 @@ def image_of(data: bytes, function: str) -> Image:
     names = sections[symbols.link].offset
 
     content, places = bytearray(), {}
-    # What is for debuggers and for unwinding ("x86-64 unwind", a type of its own) is left out.
+    # What is for debuggers is not loaded; what is for unwinding is not needed, as nothing is thrown.
     for number, section in enumerate(sections):
-        if section.flags & _LOADED and section.type in (_PROGRAM, _NOTHING) and section.size:
-            if section.flags & _WRITTEN:
-                raise RefusedError("data that is written")
+        if section.flags & _LOADED and section.size and section.type != _UNWINDING:
+            if section.type != _PROGRAM or section.flags & _WRITTEN:
+                raise RefusedError(f"a section of type {section.type} and flags {section.flags:#x}")
             content += bytes(-len(content) % max(section.align, 1))
             places[number] = len(content)
             content += data[section.offset : section.offset + section.size]
@@ -67,8 +67,10 @@ def image_of(data: bytes, function: str) -> Image:
         raise RefusedError(f"{len(entries)} functions {function}")
     own, others = [], []
     for section in sections:
-        if section.type != _RELOCATIONS or section.info not in places:
+        if section.type not in (_RELOCATIONS, _SHORT_RELOCATIONS) or section.info not in places:
             continue
+        if section.type == _SHORT_RELOCATIONS:
+            raise RefusedError("relocations without addends")
         for i in range(section.size // 24):
             offset, about, addend = struct.unpack_from("<QQq", data, section.offset + 24 * i)
             name, home, value = symbol(about >> 32)
@@ -114,7 +116,9 @@ def place(image: Image) -> int:
     ctypes.memmove(base, bytes(content), len(content))
     # Never both writable and executable.
     if _system().mprotect(base, len(content), mmap.PROT_READ | mmap.PROT_EXEC):
-        raise OSError(ctypes.get_errno(), "memory cannot be made executable")
+        reason = ctypes.get_errno()
+        _system().munmap(base, len(content))
+        raise OSError(reason, "memory cannot be made executable")
     return base + image.entry
 
 
@@ -133,6 +137,7 @@ def _system() -> Any:
     library = ctypes.CDLL(None, use_errno=True)
     library.mmap.restype = ctypes.c_void_p
     library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     library.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return library
 

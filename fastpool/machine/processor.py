@@ -25,8 +25,9 @@ def _described() -> dict[str, str]:
     """What LLVM says of the processor, now or when it was last asked: loading it takes longer than all else."""
     entry: Any = store.read("processor") if store.can_load() else None
     if entry is None:
-        found: dict[str, str] = import_module("fastpool.kernels._features").features()
-        if store.can_load() and store.folder():
+        numba: Any = import_module("fastpool.kernels._features")
+        found: dict[str, str] = numba.features()
+        if store.can_load() and store.folder() and numba.are_settings_of_environment():
             store.write("processor", found)
         return found
     return dict(entry[0])

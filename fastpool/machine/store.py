@@ -7,12 +7,14 @@ before it is used: one that is damaged, or that another key has, is none.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from functools import cache
 from pathlib import Path
@@ -20,8 +22,9 @@ from typing import Any
 
 _MAGIC = b"fastpool machine code 1\n"
 #: Environment variables of Numba that change nothing about the code.
-_NEUTRAL = {"NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER"}
-#: Folders of other versions of the package, Numba or the processor that are kept beside the one in use.
+_NEUTRAL = {"NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_WARNINGS", "NUMBA_DEBUG_CACHE"}
+#: Folder for all versions of the package, its compilers and processors; how many are kept beside the one in use.
+_NAME = "fastpool-kernels"
 _KEPT = 7
 _PACKAGE = Path(__file__).parent.parent
 _warned = False
@@ -30,10 +33,22 @@ _warned = False
 @cache
 def fingerprint() -> str:
     """Digest of all that machine code depends on besides the processor: sources, compilers, and their settings."""
+    return _digest()
+
+
+def is_current() -> bool:
+    """Whether the files are still those that this process began with."""
+    return _digest() == fingerprint()
+
+
+def _sources() -> list[Path]:
+    return [path for folder in ("kernels", "machine", "routines") for path in sorted((_PACKAGE / folder).glob("*.py"))]
+
+
+def _digest() -> str:
     digest = hashlib.sha256(f"{sys.implementation.cache_tag} {object.__basicsize__}".encode())
-    for folder in ("kernels", "machine", "routines"):
-        for source in sorted((_PACKAGE / folder).glob("*.py")):
-            digest.update(source.read_bytes())
+    for source in _sources():
+        digest.update(source.read_bytes())
     for library in ("numba", "llvmlite"):
         digest.update(_version(library))
     for name, value in sorted(os.environ.items()):
@@ -69,96 +84,97 @@ def _processor() -> bytes | None:
     return b"\n".join(lines) if any(line.startswith(b"flags") for line in lines) else None
 
 
+@cache
 def can_load() -> bool:
-    """Whether this system is one whose object code `machine.image` reads, and tells what its processor is."""
+    """Whether this system is one whose object code `machine.image` reads, and tells what its processor is.
+
+    Without its sources, as in a zip file, a package cannot tell its code from another's.
+    """
     is_known = sys.platform == "linux" and os.uname().machine == "x86_64" and sys.maxsize > 2**32
-    return is_known and _processor() is not None
+    return is_known and _processor() is not None and bool(_sources())
+
+
+@cache
+def _folders() -> tuple[Path, ...]:
+    """Where entries of this version and processor may be, the best first: beside Numba's."""
+    tag = hashlib.sha256(fingerprint().encode() + (_processor() or b"")).hexdigest()[:16]
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return (Path(chosen).absolute() / _NAME / tag,)
+    parents = [_PACKAGE / "kernels" / "__pycache__"]
+    with contextlib.suppress(RuntimeError):  # there is no home
+        parents.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute())
+    return tuple(parent / _NAME / tag for parent in parents)
 
 
 @cache
 def folder() -> Path | None:
-    """Folder for the entries of this version and processor, None where none can be written."""
-    tag = hashlib.sha256(fingerprint().encode() + (_processor() or b"")).hexdigest()[:16]
-    for parent in _parents():
-        found = parent / f"fastpool-{tag}"
+    """Folder in which entries of this version and processor are made, None where none can be written."""
+    for found in _folders():
         try:
             is_new = not found.is_dir()
             found.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=found):
                 pass
+            os.utime(found)  # that it is in use
         except OSError:
             continue
         if is_new:
-            _forget_old(parent, found)
+            _forget_old(found)
         return found
     return None
 
 
-def _parents() -> list[Path]:
-    """Where entries may be, the best first: where Numba has its own, too."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    if chosen:
-        return [Path(chosen)]
-    try:
-        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # there is no home
-        return [_PACKAGE / "kernels" / "__pycache__"]
-    return [_PACKAGE / "kernels" / "__pycache__", user / "fastpool"]
-
-
-def _forget_old(parent: Path, current: Path) -> None:
-    """Remove the folders that were made longest ago; a process that uses one makes it again."""
+def _forget_old(current: Path) -> None:
+    """Remove the folders that were not used for the longest time; a process that uses one makes it again."""
     import shutil
 
-    try:
-        others = [path for path in parent.glob("fastpool-*") if path != current and path.is_dir()]
+    with contextlib.suppress(OSError):
+        others = [path for path in current.parent.iterdir() if path != current and path.is_dir()]
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    except OSError:
-        return
-    for path in others[_KEPT:]:
-        shutil.rmtree(path, ignore_errors=True)
+        for path in others[_KEPT:]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _path(key: str) -> Path | None:
-    parent = folder()
-    return parent / hashlib.sha256(key.encode()).hexdigest()[:32] if parent else None
+def _file(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def read(key: str) -> tuple[dict[str, Any], bytes] | None:
     """Header and content of an entry; None if there is none, or a damaged one."""
-    path = _path(key)
-    try:
-        data = path.read_bytes() if path else b""
-    except OSError:
-        return None
-    begin = len(_MAGIC) + 32
-    if data[: len(_MAGIC)] != _MAGIC or data[len(_MAGIC) : begin] != hashlib.sha256(data[begin:]).digest():
-        return None
-    size = int.from_bytes(data[begin : begin + 4], "little")
-    header = json.loads(data[begin + 4 : begin + 4 + size])
-    return (header, data[begin + 4 + size :]) if header.pop("key") == key else None
+    for parent in _folders():  # one that cannot be written may still be read
+        try:
+            data = (parent / _file(key)).read_bytes()
+        except OSError:
+            continue
+        begin = len(_MAGIC) + 32
+        if data[: len(_MAGIC)] == _MAGIC and data[len(_MAGIC) : begin] == hashlib.sha256(data[begin:]).digest():
+            size = int.from_bytes(data[begin : begin + 4], "little")
+            header = json.loads(data[begin + 4 : begin + 4 + size])
+            if header.pop("key") == key:
+                return header, data[begin + 4 + size :]
+    return None
 
 
 def write(key: str, header: dict[str, Any], content: bytes = b"") -> None:
     """Keep an entry: whole or not at all, whoever else writes it. Without a folder, or room, warn once."""
     text = json.dumps({**header, "key": key}).encode()
     body = len(text).to_bytes(4, "little") + text + content
-    path = _path(key)
-    if path is None:
+    parent = folder()
+    if parent is None:
         warn("there is no folder for them that can be written")
         return
+    path = parent / _file(key)
+    mine = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
-        path.parent.mkdir(exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        try:
-            with open(handle, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        parent.mkdir(exist_ok=True)
+        mine.write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
+        mine.replace(path)
     except OSError as reason:
         warn(str(reason))
+    finally:
+        with contextlib.suppress(OSError):
+            mine.unlink(missing_ok=True)
 
 
 def warn(reason: str) -> None:

@@ -26,9 +26,7 @@ class _Linked:
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> None:
         find = runtime.engine().address
         for run, place, name in self.own:
-            array = arrays[name]
-            # Numba has no bfloat16.
-            self.chain.place(run, place, find(array) if array.dtype.isbuiltin == 1 else array.ctypes.data)
+            self.chain.place(run, place, find(arrays[name]))
         self.chain()
 
 
