@@ -24,7 +24,7 @@ from fastpool.kernels.channelwise import channelwise
 from fastpool.kernels.depthwise import depthwise
 from fastpool.kernels.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.plans import convolution as plans
-from fastpool.plans import direct, private, smallpool
+from fastpool.plans import direct, private, shortpool, smallpool
 
 # Compiling makes millions of objects and no garbage worth going through all the tests for, an eighth of the time.
 gc.set_threshold(50_000, 20, 20)
@@ -407,6 +407,7 @@ def always_parallel(monkeypatch):
 def rows_alone(monkeypatch):
     """Let small windows do a row at a time: each size of a group is code of its own, `test_small_windows` has all."""
     monkeypatch.setattr(smallpool, "groups_in_registers", lambda *_: [1])
+    monkeypatch.setattr(shortpool, "groups_of_short_rows", lambda *_: [1])
 
 
 @pytest.fixture
