@@ -79,7 +79,12 @@ def _picked_ir(builder, parts, first, stride):
 
 
 def _along_ir(builder, spec, value, size):
-    """Windows of `size` along a vector: those of 2, 4, 8 ... columns, and two of the last that overlap."""
+    """Windows of `size` along a vector: each column is a shift; of 6 and more, windows double until two overlap."""
+    if size < 6:
+        found = value
+        for by in range(1, size):
+            found = combine_fast_ir(builder, spec, found, _picked_ir(builder, [value], by, 1))
+        return found
     width = 1
     while width < size:
         by = min(width, size - width)
