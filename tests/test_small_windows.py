@@ -28,6 +28,7 @@ WINDOWS = [(3, 1, 1), (3, 2, 1), (2, 2, 0), (4, 1, 2), ((2, 3), (3, 1), (1, 0)),
 def group(monkeypatch, request):
     """Let groups have so many rows, and plans be made anew."""
     monkeypatch.setattr(smallpool, "groups_in_registers", lambda *_: [request.param])
+    monkeypatch.setattr(pooling, "is_short", lambda _: False)
     monkeypatch.setattr(pooling, "plan_pooling", pooling.plan_pooling.__wrapped__)
     monkeypatch.setattr(calls, "plan_pooling", pooling.plan_pooling)
     calls._bounds.clear()
@@ -99,7 +100,7 @@ def test_choice(monkeypatch, shape, windows, rows, narrow):
     monkeypatch.setattr(calls, "plan_pooling", lambda problem: made.append(plan(problem)) or made[-1])
     monkeypatch.setattr(Plan, "run", lambda *_: None)
     calls._bounds.clear()
-    fastpool.max_pool2d(np.broadcast_to(np.float32(0), shape)[..., :1].repeat(shape[3], 3), *windows)
+    fastpool.avg_pool2d(np.broadcast_to(np.float32(0), shape)[..., :1].repeat(shape[3], 3), *windows)
     calls._bounds.clear()
     code = made[0].steps[0].kernel
     assert code.routine is small_pool

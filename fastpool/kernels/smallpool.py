@@ -24,13 +24,15 @@ from fastpool.routines.pool import DIVIDE, SCALE, SQUARE_ROOT, loses_nan, neutra
 from fastpool.routines.smallpool import NO_ROW, rows_seen
 
 
-def _number_after(spec, word):
+def number_after(spec, word):
+    """Number that stands behind a word of the variant."""
     words = spec.variant.split()
     return int(words[words.index(word) + 1])
 
 
-def _group_of(spec):
-    return _number_after(spec, "rows")
+def group_of(spec):
+    """Output rows of a group."""
+    return number_after(spec, "rows")
 
 
 def _lag_of(spec):
@@ -40,11 +42,11 @@ def _lag_of(spec):
 
 def _vectors(spec):
     """Type of a vector for each output row of a group, and at stride 2 for even and for odd columns."""
-    return types.UniTuple(simd.Vector(spec.dtype, spec.lanes), _group_of(spec) * stride_of(spec))
+    return types.UniTuple(simd.Vector(spec.dtype, spec.lanes), group_of(spec) * stride_of(spec))
 
 
 def _outputs(spec):
-    return types.UniTuple(simd.Vector(spec.dtype, spec.lanes), _group_of(spec))
+    return types.UniTuple(simd.Vector(spec.dtype, spec.lanes), group_of(spec))
 
 
 def _each(builder, packed):
@@ -54,7 +56,7 @@ def _each(builder, packed):
 @intrinsic
 def _rows(typingctx, spec, plane, offsets, row_stride, row_pitch, outside):
     """Pointers to the input rows that a group sees."""
-    group, step = _group_of(spec), _number_after(spec, "step")
+    group, step = group_of(spec), number_after(spec, "step")
     count = rows_seen(spec.vectors, group, step)
     above = [min(row // step, group - 1) for row in range(count)]  # output row that is the last to begin at or above
 
@@ -92,9 +94,9 @@ def _rows(typingctx, spec, plane, offsets, row_stride, row_pitch, outside):
     return types.UniTuple(plane, count)(spec, plane, offsets, one, one, outside), codegen
 
 
-def _down_ir(builder, spec, rows):
+def down_ir(builder, spec, rows):
     """Windows down the columns: suffixes and prefixes of runs of rows as long as a window, each combined once."""
-    size, step = spec.vectors, _number_after(spec, "step")
+    size, step = spec.vectors, number_after(spec, "step")
     suffixes, prefixes = list(rows), list(rows)
     for row in reversed(range(len(rows) - 1)):
         if (row + 1) % size:
@@ -103,7 +105,7 @@ def _down_ir(builder, spec, rows):
         if row % size:
             prefixes[row] = combine_fast_ir(builder, spec, prefixes[row - 1], rows[row])
     found = []
-    for first in range(0, _group_of(spec) * step, step):
+    for first in range(0, group_of(spec) * step, step):
         total = suffixes[first]
         if first % size:
             total = combine_fast_ir(builder, spec, total, prefixes[first + size - 1])
@@ -135,7 +137,7 @@ def _columns(typingctx, spec, rows, column, masks, index):
             if loses_nan(spec):  # one comparison tells of two vectors whether either has a NaN
                 for a, b in zip(loaded[::2], [*loaded[1::2], loaded[-1]], strict=False):
                     unordered = builder.or_(unordered, builder.fcmp_unordered("uno", a, b))
-            parts.append(_down_ir(builder, spec, [prepare_ir(builder, spec, value, None) for value in loaded]))
+            parts.append(down_ir(builder, spec, [prepare_ir(builder, spec, value, None) for value in loaded]))
         if stride == 2:
             pairs, lanes = list(zip(*parts, strict=True)), 2 * spec.lanes
             parts = [[simd.shuffle_ir(builder, *pair, range(odd, lanes, 2)) for pair in pairs] for odd in range(2)]
@@ -187,7 +189,7 @@ def _windows(typingctx, spec, state, new):
     """Windows of one vector of outputs in each row of a group, from what was combined down this vector and the next."""
 
     def codegen(context, builder, sig, args):
-        group, size = _group_of(spec), spec.width
+        group, size = group_of(spec), spec.width
         state, new = (_each(builder, packed) for packed in args[1:])
         if not _lag_of(spec):
             state = new
@@ -281,8 +283,9 @@ def _lag(typingctx, spec):
 
 
 @intrinsic
-def _group(typingctx, spec):
-    return types.intp(spec), lambda context, builder, sig, args: I64(_group_of(spec))
+def group_rows(typingctx, spec):
+    """Output rows of a group."""
+    return types.intp(spec), lambda context, builder, sig, args: I64(group_of(spec))
 
 
 @intrinsic
@@ -327,7 +330,7 @@ def small_pool(call, task, thread):
     """Some output rows of one plane, or all of some planes; at least a group of them."""
     simd.align_stack()
     spec = call.spec
-    careful, group = with_care(spec), _group(spec)
+    careful, group = with_care(spec), group_rows(spec)
     row_tasks, channels, columns, out_rows = call.row_tasks, call.channels, call.out_columns, call.out_rows
     row_task, plane_task = task % row_tasks, task // row_tasks
     first_row = row_task * out_rows // row_tasks

@@ -11,6 +11,7 @@ from fastpool.geometry import Axis
 from fastpool.plans.largepool import is_large, plan_large
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import TASK_WORK, shares
+from fastpool.plans.shortpool import is_short, plan_short
 from fastpool.plans.smallpool import is_small, plan_small
 from fastpool.plans.windows import Pooling, divisors, finishing, windows_of
 from fastpool.routines.argpool import argpool
@@ -23,6 +24,8 @@ from fastpool.routines.tiles import TASKS
 @lru_cache(maxsize=1024)
 def plan_pooling(problem: Pooling) -> Plan:
     """Plan of a pooling."""
+    if is_short(problem):
+        return plan_short(problem)
     if is_small(problem):
         return plan_small(problem)
     large = plan_large(problem) if is_large(problem) else None

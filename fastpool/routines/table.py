@@ -28,6 +28,7 @@ from fastpool.routines.pack import pack_channel, pack_input, pack_weights
 from fastpool.routines.pool import VARIANTS, pool
 from fastpool.routines.reduce import MOST_PLANES, reduce_planes
 from fastpool.routines.routine import Routine, lanes
+from fastpool.routines.shortpool import groups_of_short_rows, short_pool, variant_of_short
 from fastpool.routines.smallpool import SMALL_WINDOWS, groups_in_registers, small_pool, variant_of
 from fastpool.routines.stochastic import weighted_draw, weighted_mean
 from fastpool.routines.tiles import RUNS, TILE_SHAPES
@@ -83,6 +84,21 @@ def _small_windows(operations: Sequence[str]) -> list[Shape]:
     ]
 
 
+def _short_rows(operations: Sequence[str]) -> list[Shape]:
+    """Shapes of `short_pool` for these operations."""
+    return [
+        (variant_of_short(operation, group, step, parts, stride, narrow), *window)
+        for operation in operations
+        if operation in ("max", "min", "all")
+        for window in sorted(SMALL_WINDOWS)
+        for stride in (1, 2)
+        for parts in range(1, stride + 1)
+        for group in groups_of_short_rows(window[0], parts)
+        for step in sorted({1, min(2, window[0]) if group > 1 else 1})  # a row alone has no next
+        for narrow in (False, True)
+    ]
+
+
 def _large_windows(operations: Sequence[str], lanes: int) -> list[Shape]:
     """Shapes of `large_pool` for these operations (and what they read)."""
     return [
@@ -119,6 +135,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "channelwise": (channelwise, tuple((f"stride {s}", 1, run) for s in (1, 2) for run in RUNS)),
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
     "small_pool": (small_pool, tuple(_small_windows(VARIANTS))),
+    "short_pool": (short_pool, tuple(_short_rows(VARIANTS))),
     "large_pool": (large_pool, tuple(_large_windows(VARIANTS, TARGET.vector_bytes // 4))),
     "reduce_planes": (
         reduce_planes,
@@ -188,6 +205,7 @@ def _widening(routine: str) -> dict[str, tuple[Shape, ...]]:
                 "argpool": [(variant, 1, 1)] if operation in extrema else [],
                 "reduce_planes": [(variant, 1, count if count <= MOST_PLANES else 1)] if operation in reduced else [],
                 "small_pool": _small_windows([variant]),
+                "short_pool": _short_rows([variant]),
                 "large_pool": _large_windows([variant], count),
             }[routine]
         )
@@ -196,5 +214,5 @@ def _widening(routine: str) -> dict[str, tuple[Shape, ...]]:
 
 #: The same for poolings of integers and of 16-bit floats: routine -> type that is computed in -> shapes.
 POOLING_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
-    name: _widening(name) for name in ("pool", "small_pool", "large_pool", "reduce_planes", "argpool")
+    name: _widening(name) for name in ("pool", "small_pool", "short_pool", "large_pool", "reduce_planes", "argpool")
 }
