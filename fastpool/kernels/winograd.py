@@ -6,7 +6,7 @@ register tile as in the direct convolution, with tiles for pixels), transformed 
 channels in `lanes`-wide blocks, t tiles and P = (m + r - 1)^2 products:
 
     V [product][group][phase][channel block][tile][lane]      transformed input
-    U [product][group][out block][phase][channel][2 * lanes]  transformed weights (`winograd_weights`)
+    U [group][out block][product][phase][channel][2 * lanes]  transformed weights (`winograd_weights`)
     M [product][tile][2 * lanes]                              products, of one out block
 
 At stride 2 the input falls into four phases (even and odd rows and columns), each of which a quarter of the filter
@@ -183,7 +183,8 @@ def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pit
                 simd.store_ir(builder, value, place, spec.size)
         # The sum of all is not finite if one of them is not, or if it overflows: then too many tiles are done again.
         while len(values) > 1:
-            values = [builder.fadd(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
+            halves = zip(values[::2], values[1::2], strict=False)
+            values = [*(builder.fadd(*pair) for pair in halves), *values[len(values) // 2 * 2 :]]
         return simd.fma_ir(builder, values[0], ir.Constant(vector, None), check)
 
     return check(spec, source, types.intp, bias, target, types.intp, types.intp, check), codegen
@@ -241,6 +242,10 @@ def _zeros(typingctx, spec):
     return tile(spec), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
 
 
+#: Bytes between the weights that are multiplied and those that are fetched: they come from the last-level cache or memory.
+_WEIGHTS_AHEAD = 4096
+
+
 @intrinsic
 def _multiply_add(typingctx, accumulators, v, u):
     """accumulators[i, t] += vector i of `u` * element t * lanes of `v`."""
@@ -252,6 +257,8 @@ def _multiply_add(typingctx, accumulators, v, u):
         loaded = [
             simd.load_ir(builder, builder.gep(u, [I64(i * lanes)]), vector, spec.size) for i in range(spec.vectors)
         ]
+        for byte in range(0, spec.vectors * lanes * spec.size, 64):
+            simd.prefetch_ir(builder, builder.gep(u, [I64((_WEIGHTS_AHEAD + byte) // spec.size)]))
         for t in range(spec.width):
             value = builder.load(builder.gep(v, [I64(t * lanes)]), align=spec.size)
             broadcast = simd.splat_ir(builder, value, lanes)
@@ -262,6 +269,21 @@ def _multiply_add(typingctx, accumulators, v, u):
         return tile
 
     return accumulators(accumulators, v, u), codegen
+
+
+@intrinsic
+def _fetch_tiles(typingctx, spec, v, channel):
+    """Bring one share of `lanes` of a block of tiles near."""
+
+    def codegen(context, builder, sig, args):
+        _, v, channel = args
+        share = spec.width * spec.size  # bytes
+        start = builder.gep(v, [builder.mul(channel, I64(spec.width))])
+        for byte in range(0, share, 64):
+            simd.prefetch_ir(builder, builder.gep(start, [I64(byte // spec.size)]))
+        return context.get_dummy_value()
+
+    return types.void(spec, v, types.intp), codegen
 
 
 @intrinsic
@@ -296,6 +318,7 @@ def multiply(call, v, u, m, tiles, products):
             weights = u + (product * call.u_product + skipped * lanes * block)
             for _ in range(used):
                 for c in range(lanes):
+                    _fetch_tiles(spec, x + call.v_block, c)
                     total = _multiply_add(total, x + c, weights)
                     weights = weights + block
                 x = x + call.v_block
@@ -375,7 +398,7 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
 
 @device
 def _group_of_v(spec, call, group):
-    """Elements of V, or of U, before those of a group, in vectors of channels."""
+    """Blocks of channels in V before those of a group."""
     return group * phases_of(spec) * call.channel_blocks
 
 
@@ -409,8 +432,7 @@ def winograd_output(call, task, thread):
     products = products_of(spec)
     columns = call.tile_columns
     v = call.scratch + (_group_of_v(spec, call, group) * call.v_block + first * columns * lanes)
-    blocks = _group_of_v(spec, call, group * call.out_blocks + out_block)
-    u = call.weights + blocks * lanes * 2 * lanes
+    u = call.weights + (group * call.out_blocks + out_block) * products * call.u_product
     invoke(call.multiply, call, v, u, m, (end - first) * columns, products)
     for row in range(first, end):
         image, tile_row = row // call.tile_rows, row % call.tile_rows
@@ -439,8 +461,7 @@ def winograd_fused(call, task, thread):
             target = v + (block * call.v_block + (row - first_row) * tiles * lanes)
             invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles)
     for out_block in range(call.out_blocks):
-        blocks = _group_of_v(spec, call, group * call.out_blocks + out_block)
-        u = call.weights + blocks * lanes * 2 * lanes
+        u = call.weights + (group * call.out_blocks + out_block) * products * call.u_product
         invoke(call.multiply, call, v, u, m, (end_row - first_row) * tiles, products)
         for row in range(first_row, end_row):
             source = m + (row - first_row) * tiles * 2 * lanes
@@ -515,7 +536,7 @@ def winograd_weights(call, task, thread):
     phase_pitch = call.padded_channels * block
     for channel in range(call.padded_channels):
         source = call.weights + (task * call.channels + channel) * taps * taps * block
-        target = call.out + (task * phases_of(spec) * call.padded_channels + channel) * block
+        target = call.out + (task * products_of(spec) * call.u_product + channel * block)
         for half in range(0, block, lanes):
             if channel < call.channels:
                 _transform_weights(spec, source + half, block, target + half, call.u_product, phase_pitch)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastpool.arrays import address
+from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, padding_source
 from fastpool.kernels import lanes as lanes_for
 from fastpool.kernels.tiles import (
@@ -35,6 +36,8 @@ _CACHED_BYTES = 1024 * 1024
 _CACHED_RATE, _MEMORY_RATE = 48, 10
 #: More than what the ends of products, tiles and strips add to scratch.
 _ENDS_BYTES = 256 * 1024
+#: Points along an axis by bytes of an element: with nine, the error in float32 is 2e-5 of the largest result.
+_MOST_POINTS = {4: 7, 8: 9}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class WinogradForm:
         """Phases of the input."""
         return self.stride**2
 
+    def suits(self, element: ElementType) -> bool:
+        """Whether rounding leaves enough digits."""
+        return self.size <= _MOST_POINTS[element.size]
+
     @property
     def shape(self) -> tuple[str, int, int]:
         """Variant, vectors and width of the spec."""
@@ -92,8 +99,8 @@ class WinogradForm:
 
 #: By size of the filter, and stride.
 FORMS = {
-    (3, 1): (WinogradForm(4, 3, 1), WinogradForm(2, 3, 1)),
-    (5, 1): (WinogradForm(2, 5, 1),),
+    (3, 1): (WinogradForm(4, 3, 1), WinogradForm(2, 3, 1), WinogradForm(5, 3, 1), WinogradForm(7, 3, 1)),
+    (5, 1): (WinogradForm(2, 5, 1), WinogradForm(3, 5, 1), WinogradForm(5, 5, 1)),
     (3, 2): (WinogradForm(4, 3, 2),),
     (5, 2): (WinogradForm(4, 5, 2), WinogradForm(2, 5, 2)),
 }
@@ -112,7 +119,11 @@ def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
     if not unit or not square or not wide or problem.x_strides[4] != 1 or padded:
         return ()
     forms = FORMS.get((width.kernel, width.stride), ())
-    return tuple(form for form in forms if Tiling(problem, form).least_bytes <= problem.workspace_limit)
+    return tuple(
+        form
+        for form in forms
+        if form.suits(problem.element) and Tiling(problem, form).least_bytes <= problem.workspace_limit
+    )
 
 
 @dataclass(frozen=True)
@@ -388,7 +399,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "segments": address(tables[1]),
         "v_block": v_block,
         "v_product": v_product,
-        "u_product": u_product(form, tiling.channel_blocks, problem.groups * tiling.out_blocks, size, lanes),
+        "u_product": u_product(form, tiling.channel_blocks, size, lanes),
         "m_product": m_product,
         "shared": v_elements if shared else 0,
         "scratch_thread": private,
@@ -417,6 +428,6 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     return Plan(steps, fields["shared"], private, element, cycles, tuple(tables))
 
 
-def u_product(form: WinogradForm, channel_blocks: int, out_blocks: int, size: int, lanes: int) -> int:
-    """Elements of U from one product to the next: channel blocks are those of a group, out blocks those of all."""
-    return apart(form.phases * channel_blocks * out_blocks * 2 * lanes**2, size)
+def u_product(form: WinogradForm, channel_blocks: int, size: int, lanes: int) -> int:
+    """Elements of U from one product to the next; channel blocks are those of a group."""
+    return apart(form.phases * channel_blocks * 2 * lanes**2, size)
