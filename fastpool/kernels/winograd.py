@@ -242,7 +242,7 @@ def _zeros(typingctx, spec):
     return tile(spec), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
 
 
-#: Bytes between the weights that are multiplied and those that are fetched: they come from the last-level cache or memory.
+#: Bytes between the weights that are multiplied and those that are fetched, from the last-level cache or memory.
 _WEIGHTS_AHEAD = 4096
 
 
