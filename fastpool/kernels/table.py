@@ -57,6 +57,7 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 5 1", 3, 5),
     ("winograd 5 1", 5, 5),
     ("winograd 3 2", 4, 2),
+    ("winograd 3 2", 2, 2),
     ("winograd 5 2", 4, 3),
     ("winograd 5 2", 2, 3),
 )

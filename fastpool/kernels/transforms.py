@@ -22,6 +22,7 @@ PAIRS = {
 }
 #: Finite points by number of products; the last product belongs to the point at infinity.
 POINTS = {
+    3: (Fraction(0), Fraction(-1)),
     4: tuple(map(Fraction, (0, 1, -1))),
     5: (Fraction(0), Fraction(-1), Fraction(1, 2), Fraction(2)),
     6: (*map(Fraction, (0, 1, -1)), Fraction(1, 2), Fraction(-2)),
@@ -83,7 +84,7 @@ def _input_pairs_ir(builder, d):
 
 
 def input_ir(builder, d):
-    """B^T d for 4, 5, 6, 7 or 9 vectors."""
+    """B^T d for 3, 4, 5, 6, 7 or 9 vectors."""
     if len(d) in PAIRS:
         return _input_pairs_ir(builder, d)
     add, sub = builder.fadd, builder.fsub
@@ -91,6 +92,8 @@ def input_ir(builder, d):
     def times(factor, a, b):
         return fma_ir(builder, _constant(factor, a.type), a, b)
 
+    if len(d) == 3:
+        return [add(d[0], d[1]), d[1], add(d[1], d[2])]
     if len(d) == 4:
         return [sub(d[2], d[0]), add(d[1], d[2]), sub(d[2], d[1]), sub(d[3], d[1])]
     if len(d) == 5:
@@ -132,7 +135,7 @@ def _output_pairs_ir(builder, outputs, m):
 
 
 def output_ir(builder, outputs, products):
-    """A^T m for 4, 5, 6, 7 or 9 vectors."""
+    """A^T m for 3, 4, 5, 6, 7 or 9 vectors."""
     if len(products) in PAIRS:
         return _output_pairs_ir(builder, outputs, products)
     m, add, sub = products, builder.fadd, builder.fsub
@@ -140,6 +143,8 @@ def output_ir(builder, outputs, products):
     def times(factor, a, b):
         return fma_ir(builder, _constant(factor, a.type), a, b)
 
+    if len(m) == 3:
+        return [add(m[0], m[1]), sub(m[2], m[1])]
     if len(m) == 5:
         others = [(-1, m[1]), (0.5, m[2]), (2, m[3])]
         pairs = {}

@@ -242,10 +242,6 @@ def _zeros(typingctx, spec):
     return tile(spec), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
 
 
-#: Bytes between the weights that are multiplied and those that are fetched, from the last-level cache or memory.
-_WEIGHTS_AHEAD = 4096
-
-
 @intrinsic
 def _multiply_add(typingctx, accumulators, v, u):
     """accumulators[i, t] += vector i of `u` * element t * lanes of `v`."""
@@ -257,8 +253,6 @@ def _multiply_add(typingctx, accumulators, v, u):
         loaded = [
             simd.load_ir(builder, builder.gep(u, [I64(i * lanes)]), vector, spec.size) for i in range(spec.vectors)
         ]
-        for byte in range(0, spec.vectors * lanes * spec.size, 64):
-            simd.prefetch_ir(builder, builder.gep(u, [I64((_WEIGHTS_AHEAD + byte) // spec.size)]))
         for t in range(spec.width):
             value = builder.load(builder.gep(v, [I64(t * lanes)]), align=spec.size)
             broadcast = simd.splat_ir(builder, value, lanes)
@@ -272,18 +266,19 @@ def _multiply_add(typingctx, accumulators, v, u):
 
 
 @intrinsic
-def _fetch_tiles(typingctx, spec, v, channel):
-    """Bring one share of `lanes` of a block of tiles near."""
+def _fetch(typingctx, spec, v, channel, u):
+    """Bring near: one share of `lanes` of a block of tiles, and further away, weights of one channel."""
 
     def codegen(context, builder, sig, args):
-        _, v, channel = args
-        share = spec.width * spec.size  # bytes
+        _, v, channel, u = args
         start = builder.gep(v, [builder.mul(channel, I64(spec.width))])
-        for byte in range(0, share, 64):
+        for byte in range(0, spec.width * spec.size, 64):
             simd.prefetch_ir(builder, builder.gep(start, [I64(byte // spec.size)]))
+        for byte in range(0, spec.vectors * spec.lanes * spec.size, 64):
+            simd.prefetch_ir(builder, builder.gep(u, [I64(byte // spec.size)]), level=2)
         return context.get_dummy_value()
 
-    return types.void(spec, v, types.intp), codegen
+    return types.void(spec, v, types.intp, u), codegen
 
 
 @intrinsic
@@ -303,14 +298,21 @@ def _store_tile(typingctx, tile, target):
 
 @routine(WINOGRAD, "elements", "elements", "elements", "integer", "integer")
 def multiply(call, v, u, m, tiles, products):
-    """M = U V for each product, of `tiles` tiles and one out block; groups of tiles overlap rather than end early."""
+    """M = U V for each product, of `tiles` tiles and one out block; groups of tiles overlap rather than end early.
+
+    Meanwhile the weights of the next product are fetched from the last-level cache or memory, a part beside each group,
+    and the next channels of tiles.
+    """
     simd.align_stack()
     spec = call.spec
     lanes, width = lanes_of(spec), width_of(spec)
     block = simd.vectors_of(spec) * lanes
     blocks = call.channel_blocks
+    groups = (tiles + width - 1) // width
+    share = (block + groups - 1) // groups  # of the weights of a channel
     for product in range(products):
         skipped, used = call.segments[2 * product] * blocks, call.segments[2 * product + 1] * blocks
+        ahead = u + ((product + 1) * call.u_product + skipped * lanes * block)
         for first in range(0, tiles, width):
             start = max(0, min(first, tiles - width))
             total = _zeros(spec)
@@ -318,9 +320,10 @@ def multiply(call, v, u, m, tiles, products):
             weights = u + (product * call.u_product + skipped * lanes * block)
             for _ in range(used):
                 for c in range(lanes):
-                    _fetch_tiles(spec, x + call.v_block, c)
+                    _fetch(spec, x + call.v_block, c, ahead)
                     total = _multiply_add(total, x + c, weights)
                     weights = weights + block
+                    ahead = ahead + share
                 x = x + call.v_block
             _store_tile(total, m + (product * call.m_product + start * block))
 

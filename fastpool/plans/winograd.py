@@ -30,9 +30,8 @@ from fastpool.kernels.winograd import (
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, apart, ceil_div
 
-#: Estimates below are fitted to times of all forms and schedules over layers of 3x3 filters, in float32 and float64.
-#: The transforms take more than their instructions.
-_TRANSFORM_CYCLES = 1.5
+# Estimates are fitted to times of all forms and schedules over layers of 3x3 filters, in float32 and float64.
+
 #: Cycles of a byte of a shared V, which one core writes and another reads; and bytes a cycle at which it passes once
 #: more for each out block where it does not stay in the last-level cache.
 _SHARED_CYCLES, _AGAIN_RATE = 0.6, 4
@@ -107,7 +106,7 @@ class WinogradForm:
 FORMS = {
     (3, 1): (WinogradForm(4, 3, 1), WinogradForm(2, 3, 1), WinogradForm(5, 3, 1), WinogradForm(7, 3, 1)),
     (5, 1): (WinogradForm(2, 5, 1), WinogradForm(3, 5, 1), WinogradForm(5, 5, 1)),
-    (3, 2): (WinogradForm(4, 3, 2),),
+    (3, 2): (WinogradForm(4, 3, 2), WinogradForm(2, 3, 2)),
     (5, 2): (WinogradForm(4, 5, 2), WinogradForm(2, 5, 2)),
 }
 
@@ -237,15 +236,15 @@ def product_tile(tiles: int) -> TileShape:
 def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
     """Estimated cycles of one core."""
     tiling = Tiling(problem, form)
-    lanes = tiling.lanes
-    # Loads, stores and additions of the transforms, and shuffles of the transposes, per tile and vector of channels.
-    transform_in = form.phases * (2.5 * form.products + form.size * form.outputs * (lanes.bit_length() + 1))
-    transform_out = 2.5 * form.products + form.outputs**2 * (lanes.bit_length() + 3)
+    shuffles = tiling.lanes.bit_length() - 1
+    size, outputs = form.size, form.outputs
+    # Multiply-adds of the transforms, loads and stores, shuffles of the transposes: per tile and vector of channels.
+    transform_in = form.phases * (1.1 * size**3 + size**2 + size * outputs * shuffles)
+    transform_out = 0.7 * (size + outputs) * size * outputs + size**2 + outputs**2 * shuffles
     transforms = tiling.tiles * (tiling.channel_blocks * transform_in + 2 * tiling.out_blocks * transform_out)
-    outputs = problem.images * problem.out_channels * problem.pixels
-    inputs = problem.images * problem.channels * prod(axis.size for axis in problem.axes)
-    moved = (inputs + outputs) * problem.element.size
-    return min(schedule_cycles(tiling).values()) + _TRANSFORM_CYCLES * problem.groups * transforms + moved / 10
+    planes = problem.channels * prod(axis.size for axis in problem.axes) + problem.out_channels * problem.pixels
+    moved = problem.images * planes * problem.element.size
+    return min(schedule_cycles(tiling).values()) + problem.groups * transforms + moved / 5
 
 
 def schedule_cycles(tiling: Tiling) -> dict[str, float]:
