@@ -305,7 +305,7 @@ def test_nothing_is_computed_or_allocated(monkeypatch):
 
 
 def test_threads():
-    large, small = (8, 16, 64, 64), (16, 5, 5)
+    large, small = (8, 16, 64, 64), (16, 4, 4)
     conv = prepared((32, 16, 3, 3))
     assert conv.explain(small).threads == 1
     with fastpool.threads(1):
