@@ -93,7 +93,7 @@ def winograd_parts(form, dtype):
         size = 2 * form.outputs + 1, 5 * form.outputs + 1
         problem = Prefixes(dtype, 1, group_in, most, size, kernel, stride, begin)
         for rows in range(1, size[0] + 1):
-            yield problem, (most - rows, rows, 1 + rows % size[1])
+            yield problem, (max(1, most - rows), rows, 1 + rows % size[1])
         for columns in range(1, size[1] + 1):
             yield problem, (1 + columns % most, 1 + columns % size[0], columns)
         for channels in range(1, most + 1):
