@@ -195,8 +195,8 @@ def conv2d(
         up and a high one down, and where no integer is left between them the high one counts.
     algorithm : {"auto", "direct", "winograd"}
         How it is computed. Winograd's minimal filtering (Lavin and Gray 2015) does fewer multiplications for square
-        filters of 3 or 5 taps at unit stride and dilation without groups, with a rounding error of up to 5e-6 (float32)
-        of the largest result, where the direct sum has 2e-6. ``"auto"`` takes it where it is expected to be faster;
+        filters of 3 or 5 taps at stride 1 or 2, with a rounding error of up to 6e-6 (float32) or 1e-13 (float64) of the
+        largest result, where the direct sum has 2e-6. ``"auto"`` takes it where it is expected to be faster;
         ``"winograd"`` where it is possible at all. Winograd's takes fractions: of integers it is refused.
     residual : ndarray, shape of the result, optional
         Added before the activation, of the result's dtype.

@@ -23,7 +23,7 @@ from fastpool.plans.depthwise import depthwise_cycles, is_depthwise
 from fastpool.plans.direct import plan_direct, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_traffic, winograd_cycles
+from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_cycles, winograd_cycles
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED
 from fastpool.routines.routine import lanes as lanes_for
@@ -537,15 +537,19 @@ def _runs(problem: Convolution, fields: dict[str, Any], shared: bool) -> list[in
 
 
 def _why_schedule(tiling: Tiling, shared: bool) -> str:
-    traffic, limit = schedule_traffic(tiling), tiling.problem.workspace_limit
+    cycles, limit = schedule_cycles(tiling), tiling.problem.workspace_limit
     transformed = f"transformed input of {bytes_text(tiling.v_bytes)}"
-    if traffic["shared"] == inf:
+    if cycles["shared"] == inf:
         return (
             f"each task transforms its own tiles: scratch with a common {transformed} would exceed {bytes_text(limit)}"
         )
-    moved = {name: bytes_text(round(traffic[name])) for name in traffic}
+    counted = {name: count_text(round(cycles[name])) for name in cycles}
     if shared:
-        return f"a common {transformed} moves {moved['shared']}, tasks on their own would move {moved['fused']}"
+        return (
+            f"products of a common {transformed} take {counted['shared']} cycles, {counted['fused']} if each task "
+            "transforms its own tiles"
+        )
     return (
-        f"each task transforms its own tiles and {moved['fused']} move, {moved['shared']} with a common {transformed}"
+        f"each task transforms its own tiles: products take {counted['fused']} cycles, {counted['shared']} of a common "
+        f"{transformed}"
     )

@@ -35,9 +35,15 @@ needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one pro
 needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
 FORMS = [form for forms in winograd.FORMS.values() for form in forms]
-every_form = pytest.mark.parametrize(
-    "form", FORMS, ids=lambda form: f"{form.kernel}x{form.kernel}s{form.stride} by {form.outputs}"
-)
+#: Each form with each dtype that it is meant for.
+FILTERINGS = [
+    pytest.param(form, dtype, id=f"{form.kernel}x{form.kernel}s{form.stride} by {form.outputs}-{dtype.__name__}")
+    for form in FORMS
+    for dtype in DTYPES
+    if form.suits(ELEMENT_TYPES[np.dtype(dtype)])
+]
+every_filtering = pytest.mark.parametrize(("form", "dtype"), FILTERINGS)
+every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: " ".join(map(str, form.shape)))
 SCHEDULES = {"shared": winograd_output, "fused": winograd_fused}
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 
@@ -87,15 +93,14 @@ def winograd_parts(form, dtype):
         size = 2 * form.outputs + 1, 5 * form.outputs + 1
         problem = Prefixes(dtype, 1, group_in, most, size, kernel, stride, begin)
         for rows in range(1, size[0] + 1):
-            yield problem, (most - rows, rows, 1 + rows % size[1])
+            yield problem, (max(1, most - rows), rows, 1 + rows % size[1])
         for columns in range(1, size[1] + 1):
             yield problem, (1 + columns % most, 1 + columns % size[0], columns)
         for channels in range(1, most + 1):
             yield problem, (channels, size[0] - channels % 2, size[1] - channels % 3)
 
 
-@every_dtype
-@every_form
+@every_filtering
 @every_schedule
 def test_winograd_at_every_remainder(forms, form, schedule, dtype):
     forms.choose(form, schedule)
@@ -115,11 +120,14 @@ def test_winograd_at_every_remainder(forms, form, schedule, dtype):
 
 def check_winograd_memory(dtype_name):
     """Every form and schedule, with forbidden pages right after or right before each array."""
+    dtype = np.dtype(dtype_name).type
     for form, schedule in itertools.product(FORMS, SCHEDULES):
+        if not form.suits(ELEMENT_TYPES[np.dtype(dtype)]):
+            continue
         with pytest.MonkeyPatch.context() as patch:
             forms = WinogradPlanner(patch)
             forms.choose(form, schedule)
-            for index, (problem, part) in enumerate(winograd_parts(form, np.dtype(dtype_name).type)):
+            for index, (problem, part) in enumerate(winograd_parts(form, dtype)):
                 if index % 3 == 0:
                     problem.check_guarded(*part, at_end=index % 2 == 0)
             forms.assert_chosen(form, schedule)
@@ -131,8 +139,7 @@ def test_winograd_touches_not_a_byte_beyond_any_array(dtype):
     run_apart("test_algorithms", "check_winograd_memory", dtype, environment=FILLED_MEMORY)
 
 
-@every_dtype
-@every_form
+@every_filtering
 @every_schedule
 @pytest.mark.parametrize("activation", [None, "relu", (-20, 20)], ids=repr)
 def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dtype):
@@ -152,8 +159,7 @@ def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dty
     forms.assert_chosen(form, schedule)
 
 
-@every_dtype
-@every_form
+@every_filtering
 @every_schedule
 def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule, dtype):
     forms.choose(form, schedule)
@@ -166,8 +172,7 @@ def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule
     forms.assert_chosen(form, schedule)
 
 
-@every_dtype
-@every_form
+@every_filtering
 @every_schedule
 @pytest.mark.parametrize("shape", [(1, 40, 30, 33), (3, 20, 9, 17)])
 def test_winograd_layers(forms, form, schedule, shape, dtype):
@@ -190,8 +195,7 @@ def test_winograd_layers(forms, form, schedule, shape, dtype):
 
 @needs_threads
 @pytest.mark.usefixtures("always_parallel")
-@every_dtype
-@every_form
+@every_filtering
 @every_schedule
 def test_winograd_is_bit_identical_for_any_number_of_threads(forms, form, schedule, dtype):
     forms.choose(form, schedule)
@@ -213,7 +217,8 @@ PARTED = [(2, 20, (1, 1)), (1, 5, (2, 3)), (2, 16, (4, 1))]
 def test_winograd_in_groups_and_dilated(forms, form, schedule):
     """Some widths with every remainder of a dilation, and an infinity in one of the groups."""
     forms.choose(form, schedule)
-    dtype = {"shared": np.float32, "fused": np.float64}[schedule]
+    shared = schedule == "shared" and form.suits(ELEMENT_TYPES[np.dtype(np.float32)])
+    dtype = np.float32 if shared else np.float64
     for groups, channels, dilation in PARTED:
         channels = max(channels, lanes_of(dtype)) if groups > 1 else channels
         weight = integers(30, (groups * 19, channels, form.kernel, form.kernel), dtype, 2) + 3

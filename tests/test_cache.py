@@ -218,11 +218,13 @@ def test_without_a_folder_that_can_be_written(tmp_path, way):
     apart(use_without_a_folder, way, str(package), package=package, **nowhere)
 
 
-def test_without_a_home(tmp_path, way):
+def test_in_the_folder_of_the_user(tmp_path, way):
     package = copy_of_package(tmp_path)
     (package / "kernels" / "__pycache__").write_text("in the way")
-    apart(use, way, "pool", False, str(package), package=package, HOME=str(tmp_path), XDG_CACHE_HOME="")
-    apart(use, way, "pool", True, str(package), package=package, HOME=str(tmp_path), XDG_CACHE_HOME="")
+    user = tmp_path / "user"
+    apart(use, way, "pool", False, str(package), package=package, HOME=str(user), XDG_CACHE_HOME=str(user))
+    assert all_entries(user, way)
+    apart(use, way, "pool", True, str(package), package=package, HOME=str(user), XDG_CACHE_HOME=str(user))
 
 
 def test_on_a_full_disk(tmp_path, way):

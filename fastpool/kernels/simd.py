@@ -261,12 +261,12 @@ def masked_store_ir(builder, value, pointer, mask, size):
             builder.call(function, [value, place, I32(size), mask])
 
 
-def prefetch_ir(builder, pointer, to_write=False):
-    """Bring a cache line near, for reading or to be written; any address is allowed."""
+def prefetch_ir(builder, pointer, to_write=False, level=1):
+    """Bring a cache line into the cache of a level, for reading or to be written; any address is allowed."""
     line = builder.bitcast(pointer, I8.as_pointer())
     kind = ir.FunctionType(ir.VoidType(), [line.type, I32, I32, I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [line, I32(int(to_write)), I32(3), I32(1)])
+    builder.call(function, [line, I32(int(to_write)), I32(4 - level), I32(1)])
 
 
 def shuffle_ir(builder, a, b, lanes):

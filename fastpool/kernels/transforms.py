@@ -2,7 +2,8 @@
 
 With points p of a Lagrange basis, ``y = A^T ((G g) * (B^T d))``: the input d and the filter g are evaluated at the
 points, multiplied there, and the product is interpolated (Lavin and Gray 2015). The points decide the rounding error:
-(0, 1, -1, 1/2, -2, inf) has 2 to 3 times less than the usual (0, +-1, +-2, inf) at the same cost.
+(0, 1, -1, 1/2, -2, inf) has 2 to 3 times less than the usual (0, +-1, +-2, inf) at the same cost. More points are
+pairs p, -p, which share most of their work; of all multiples of 1/8 these have about the smallest error.
 
 `matrices` gives A^T, G and B^T exactly; the functions below emit the same products in few instructions, from vectors.
 In two dimensions they are applied to the columns, then to the rows.
@@ -14,12 +15,18 @@ from llvmlite import ir
 
 from fastpool.kernels.simd import fma_ir
 
+#: By number of products, those p of which p and -p are points.
+PAIRS = {
+    7: (Fraction(1, 4), Fraction(7, 8), Fraction(7, 4)),
+    9: (Fraction(1, 4), Fraction(5, 8), Fraction(9, 8), Fraction(9, 4)),
+}
 #: Finite points by number of products; the last product belongs to the point at infinity.
 POINTS = {
+    3: (Fraction(0), Fraction(-1)),
     4: tuple(map(Fraction, (0, 1, -1))),
     5: (Fraction(0), Fraction(-1), Fraction(1, 2), Fraction(2)),
     6: (*map(Fraction, (0, 1, -1)), Fraction(1, 2), Fraction(-2)),
-}
+} | {products: tuple(sign * p for p in pairs for sign in (1, -1)) for products, pairs in PAIRS.items()}
 
 
 def _polynomial(roots):
@@ -55,13 +62,38 @@ def _constant(value, vector):
     return ir.Constant(vector, [ir.Constant(vector.element, float(value))] * vector.count)
 
 
+def _combination(builder, factors, vectors):
+    """Sum of multiples of vectors, the last of which is taken once."""
+    *factors, one = factors
+    *vectors, total = vectors
+    assert one == 1
+    for factor, value in zip(reversed(factors), reversed(vectors), strict=True):
+        total = fma_ir(builder, _constant(factor, value.type), value, total)
+    return total
+
+
+def _input_pairs_ir(builder, d):
+    """B^T d for points that are pairs: (x + p) C(x^2) and (x - p) C(x^2) are their rows, with C for the other pairs."""
+    pairs, result = PAIRS[len(d)], []
+    squares = [p * p for p in pairs]
+    for p, square in zip(pairs, squares, strict=True):
+        others = _polynomial([q for q in squares if q != square])
+        even, odd = (_combination(builder, others, d[k : k + 2 * len(others) : 2]) for k in range(2))
+        result += [fma_ir(builder, _constant(sign * p, even.type), even, odd) for sign in (1, -1)]
+    return [*result, _combination(builder, _polynomial(squares), d[::2])]
+
+
 def input_ir(builder, d):
-    """B^T d for 4, 5 or 6 vectors."""
+    """B^T d for 3, 4, 5, 6, 7 or 9 vectors."""
+    if len(d) in PAIRS:
+        return _input_pairs_ir(builder, d)
     add, sub = builder.fadd, builder.fsub
 
     def times(factor, a, b):
         return fma_ir(builder, _constant(factor, a.type), a, b)
 
+    if len(d) == 3:
+        return [add(d[0], d[1]), d[1], add(d[1], d[2])]
     if len(d) == 4:
         return [sub(d[2], d[0]), add(d[1], d[2]), sub(d[2], d[1]), sub(d[3], d[1])]
     if len(d) == 5:
@@ -84,13 +116,35 @@ def input_ir(builder, d):
     ]
 
 
+def _output_pairs_ir(builder, outputs, m):
+    """A^T m for points that are pairs: even powers of them meet the sums of products, odd ones the differences."""
+    pairs, result = PAIRS[len(m)], []
+    both = [(m[2 * k], m[2 * k + 1]) for k in range(len(pairs))]
+    halves = [[builder.fadd(*two) for two in both], [builder.fsub(*two) for two in both]]
+    for i in range(outputs):
+        total = m[-1] if i == outputs - 1 else None
+        for p, value in zip(pairs, halves[i % 2], strict=True):
+            if total is None:
+                total = value if i == 0 else builder.fmul(_constant(p**i, value.type), value)
+            elif i == 0:
+                total = builder.fadd(total, value)
+            else:
+                total = fma_ir(builder, _constant(p**i, value.type), value, total)
+        result.append(total)
+    return result
+
+
 def output_ir(builder, outputs, products):
-    """A^T m for 4, 5 or 6 vectors."""
+    """A^T m for 3, 4, 5, 6, 7 or 9 vectors."""
+    if len(products) in PAIRS:
+        return _output_pairs_ir(builder, outputs, products)
     m, add, sub = products, builder.fadd, builder.fsub
 
     def times(factor, a, b):
         return fma_ir(builder, _constant(factor, a.type), a, b)
 
+    if len(m) == 3:
+        return [add(m[0], m[1]), sub(m[2], m[1])]
     if len(m) == 5:
         others = [(-1, m[1]), (0.5, m[2]), (2, m[3])]
         pairs = {}

@@ -6,7 +6,7 @@ register tile as in the direct convolution, with tiles for pixels), transformed 
 channels in `lanes`-wide blocks, t tiles and P = (m + r - 1)^2 products:
 
     V [product][group][phase][channel block][tile][lane]      transformed input
-    U [product][group][out block][phase][channel][2 * lanes]  transformed weights (`winograd_weights`)
+    U [group][out block][product][phase][channel][2 * lanes]  transformed weights (`winograd_weights`)
     M [product][tile][2 * lanes]                              products, of one out block
 
 At stride 2 the input falls into four phases (even and odd rows and columns), each of which a quarter of the filter
@@ -132,7 +132,8 @@ def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pit
                 simd.store_ir(builder, value, place, spec.size)
         # The sum of all is not finite if one of them is not, or if it overflows: then too many tiles are done again.
         while len(values) > 1:
-            values = [builder.fadd(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
+            halves = zip(values[::2], values[1::2], strict=False)
+            values = [*(builder.fadd(*pair) for pair in halves), *values[len(values) // 2 * 2 :]]
         return simd.fma_ir(builder, values[0], ir.Constant(vector, None), check)
 
     return check(spec, source, types.intp, bias, target, types.intp, types.intp, check), codegen
@@ -213,6 +214,22 @@ def _multiply_add(typingctx, accumulators, v, u):
 
 
 @intrinsic
+def _fetch(typingctx, spec, v, channel, u):
+    """Bring near: one share of `lanes` of a block of tiles, and further away, weights of one channel."""
+
+    def codegen(context, builder, sig, args):
+        _, v, channel, u = args
+        start = builder.gep(v, [builder.mul(channel, I64(spec.width))])
+        for byte in range(0, spec.width * spec.size, 64):
+            simd.prefetch_ir(builder, builder.gep(start, [I64(byte // spec.size)]))
+        for byte in range(0, spec.vectors * spec.lanes * spec.size, 64):
+            simd.prefetch_ir(builder, builder.gep(u, [I64(byte // spec.size)]), level=2)
+        return context.get_dummy_value()
+
+    return types.void(spec, v, types.intp, u), codegen
+
+
+@intrinsic
 def _store_tile(typingctx, tile, target):
     """Write the tile as [column][vector][lane]."""
     spec = tile.spec
@@ -228,14 +245,21 @@ def _store_tile(typingctx, tile, target):
 
 
 def multiply(call, v, u, m, tiles, products):
-    """M = U V for each product, of `tiles` tiles and one out block; groups of tiles overlap rather than end early."""
+    """M = U V for each product, of `tiles` tiles and one out block; groups of tiles overlap rather than end early.
+
+    Meanwhile the weights of the next product are fetched from the last-level cache or memory, a part beside each group,
+    and the next channels of tiles.
+    """
     simd.align_stack()
     spec = call.spec
     lanes, width = lanes_of(spec), width_of(spec)
     block = simd.vectors_of(spec) * lanes
     blocks = call.channel_blocks
+    groups = (tiles + width - 1) // width
+    share = (block + groups - 1) // groups  # of the weights of a channel
     for product in range(products):
         skipped, used = call.segments[2 * product] * blocks, call.segments[2 * product + 1] * blocks
+        ahead = u + ((product + 1) * call.u_product + skipped * lanes * block)
         for first in range(0, tiles, width):
             start = max(0, min(first, tiles - width))
             total = _zeros(spec)
@@ -243,8 +267,10 @@ def multiply(call, v, u, m, tiles, products):
             weights = u + (product * call.u_product + skipped * lanes * block)
             for _ in range(used):
                 for c in range(lanes):
+                    _fetch(spec, x + call.v_block, c, ahead)
                     total = _multiply_add(total, x + c, weights)
                     weights = weights + block
+                    ahead = ahead + share
                 x = x + call.v_block
             _store_tile(total, m + (product * call.m_product + start * block))
 
@@ -321,7 +347,7 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
 
 @device
 def _group_of_v(spec, call, group):
-    """Elements of V, or of U, before those of a group, in vectors of channels."""
+    """Blocks of channels in V before those of a group."""
     return group * phases_of(spec) * call.channel_blocks
 
 
@@ -353,8 +379,7 @@ def winograd_output(call, task, thread):
     products = products_of(spec)
     columns = call.tile_columns
     v = call.scratch + (_group_of_v(spec, call, group) * call.v_block + first * columns * lanes)
-    blocks = _group_of_v(spec, call, group * call.out_blocks + out_block)
-    u = call.weights + blocks * lanes * 2 * lanes
+    u = call.weights + (group * call.out_blocks + out_block) * products * call.u_product
     invoke(call.multiply, call, v, u, m, (end - first) * columns, products)
     for row in range(first, end):
         image, tile_row = row // call.tile_rows, row % call.tile_rows
@@ -382,8 +407,7 @@ def winograd_fused(call, task, thread):
             target = v + (block * call.v_block + (row - first_row) * tiles * lanes)
             invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles)
     for out_block in range(call.out_blocks):
-        blocks = _group_of_v(spec, call, group * call.out_blocks + out_block)
-        u = call.weights + blocks * lanes * 2 * lanes
+        u = call.weights + (group * call.out_blocks + out_block) * products * call.u_product
         invoke(call.multiply, call, v, u, m, (end_row - first_row) * tiles, products)
         for row in range(first_row, end_row):
             source = m + (row - first_row) * tiles * 2 * lanes
@@ -446,7 +470,7 @@ def winograd_weights(call, task, thread):
     phase_pitch = call.padded_channels * block
     for channel in range(call.padded_channels):
         source = call.weights + (task * call.channels + channel) * taps * taps * block
-        target = call.out + (task * phases_of(spec) * call.padded_channels + channel) * block
+        target = call.out + (task * products_of(spec) * call.u_product + channel * block)
         for half in range(0, block, lanes):
             if channel < call.channels:
                 _transform_weights(spec, source + half, block, target + half, call.u_product, phase_pitch)

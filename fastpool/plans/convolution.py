@@ -77,7 +77,7 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
     plans = [(Plan((Step(Code(pack_weights, element), fields),), 0, 0, element, cycles), elements)]
     if isinstance(form, WinogradForm):
         channel_blocks = ceil_div(shape[1], lanes)
-        pitch = u_product(form, channel_blocks, groups * blocks, element.size, lanes)
+        pitch = u_product(form, channel_blocks, element.size, lanes)
         fields = {
             "tasks": groups * blocks,
             "channels": shape[1],
@@ -86,7 +86,7 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
             "u_product": pitch,
         }
         step = Step(Code(winograd_weights, element, form.shape), fields)
-        plans.append((Plan((step,), 0, 0, element, 4 * cycles), form.products * pitch))
+        plans.append((Plan((step,), 0, 0, element, 4 * cycles), groups * blocks * form.products * pitch))
     return plans
 
 

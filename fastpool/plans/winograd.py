@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from fastpool.arrays import address
+from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, padding_source
 from fastpool.machine.processor import TARGET
 from fastpool.plans.plan import Code, Plan, Step, table
@@ -22,13 +24,19 @@ from fastpool.routines.winograd import (
     winograd_output,
 )
 
-#: A shared V up to this size is read from the level-2 cache again and again for nothing.
-_CACHED_BYTES = 1024 * 1024
-#: Bytes a cycle of one core at which U and V pass, partly behind the products: 32x96->96 stride 2 at 32x32 streams its
-#: 3 MB of weights at 25 bytes a cycle and core; memory gives about 5.
-_CACHED_RATE, _MEMORY_RATE = 48, 10
+# Estimates are fitted to times of all forms and schedules over layers of 3x3 filters, in float32 and float64.
+
+#: Cycles of a byte of a shared V, which one core writes and another reads; and bytes a cycle at which it passes once
+#: more for each out block where it does not stay in the last-level cache.
+_SHARED_CYCLES, _AGAIN_RATE = 0.6, 4
+#: Weights of up to so many bytes are kept by the level-2 cache.
+_CACHED_BYTES = 512 * 1024
+#: Bytes of weights, and bytes a cycle by which they delay the multiplications, behind most of which they are fetched.
+_WEIGHT_RATES = ((8 * 1024**2, 80), (CACHED_INPUT_BYTES * 7 // 4, 30), (float("inf"), 10))
 #: More than what the ends of products, tiles and strips add to scratch.
 _ENDS_BYTES = 256 * 1024
+#: Points along an axis by bytes of an element: with nine, the error in float32 is 2e-5 of the largest result.
+_MOST_POINTS = {4: 7, 8: 9}
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,10 @@ class WinogradForm:
         """Phases of the input."""
         return self.stride**2
 
+    def suits(self, element: ElementType) -> bool:
+        """Whether rounding leaves enough digits."""
+        return self.size <= _MOST_POINTS[element.size]
+
     @property
     def shape(self) -> tuple[str, int, int]:
         """Variant, vectors and width of the spec."""
@@ -86,9 +98,9 @@ class WinogradForm:
 
 #: By size of the filter, and stride.
 FORMS = {
-    (3, 1): (WinogradForm(4, 3, 1), WinogradForm(2, 3, 1)),
-    (5, 1): (WinogradForm(2, 5, 1),),
-    (3, 2): (WinogradForm(4, 3, 2),),
+    (3, 1): (WinogradForm(4, 3, 1), WinogradForm(2, 3, 1), WinogradForm(5, 3, 1), WinogradForm(7, 3, 1)),
+    (5, 1): (WinogradForm(2, 5, 1), WinogradForm(3, 5, 1), WinogradForm(5, 5, 1)),
+    (3, 2): (WinogradForm(4, 3, 2), WinogradForm(2, 3, 2)),
     (5, 2): (WinogradForm(4, 5, 2), WinogradForm(2, 5, 2)),
 }
 
@@ -106,7 +118,11 @@ def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
     if not unit or not square or not wide or problem.x_strides[4] != 1 or padded:
         return ()
     forms = FORMS.get((width.kernel, width.stride), ())
-    return tuple(form for form in forms if Tiling(problem, form).least_bytes <= problem.workspace_limit)
+    return tuple(
+        form
+        for form in forms
+        if form.suits(problem.element) and Tiling(problem, form).least_bytes <= problem.workspace_limit
+    )
 
 
 @dataclass(frozen=True)
@@ -214,19 +230,54 @@ def product_tile(tiles: int) -> TileShape:
 def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
     """Estimated cycles of one core."""
     tiling = Tiling(problem, form)
-    lanes = tiling.lanes
-    group = min(tiling.tiles, max(1, _group_tiles(tiling)))
-    tile = product_tile(group)
-    per_group = ceil_div(group, tile.width) * tile.step_cycles()
-    multiply_cycles = (
-        form.multiplications * tiling.out_blocks * tiling.channel_blocks * lanes * per_group * tiling.tiles / group
-    )
-    # Loads, stores and additions of the transforms, and shuffles of the transposes, per tile and vector of channels.
-    transform_in = form.phases * (2.5 * form.products + form.size * form.outputs * (lanes.bit_length() + 1))
-    transform_out = 2.5 * form.products + form.outputs**2 * (lanes.bit_length() + 3)
+    shuffles = tiling.lanes.bit_length() - 1
+    size, outputs = form.size, form.outputs
+    # Multiply-adds of the transforms, loads and stores, shuffles of the transposes: per tile and vector of channels.
+    transform_in = form.phases * (1.1 * size**3 + size**2 + size * outputs * shuffles)
+    transform_out = 0.7 * (size + outputs) * size * outputs + size**2 + outputs**2 * shuffles
     transforms = tiling.tiles * (tiling.channel_blocks * transform_in + 2 * tiling.out_blocks * transform_out)
-    rate = _CACHED_RATE if tiling.u_bytes <= 1.5 * CACHED_INPUT_BYTES else _MEMORY_RATE
-    return problem.groups * (multiply_cycles + transforms) + _traffic(tiling) / rate
+    planes = problem.channels * prod(axis.size for axis in problem.axes) + problem.out_channels * problem.pixels
+    moved = problem.images * planes * problem.element.size
+    return min(schedule_cycles(tiling).values()) + problem.groups * transforms + moved / 5
+
+
+def schedule_cycles(tiling: Tiling) -> dict[str, float]:
+    """Estimated cycles under each schedule: multiplications, and what passes the level-2 cache beside them."""
+    return {"shared": _shared_cycles(tiling), "fused": _fused_cycles(tiling)}
+
+
+def _is_shared(tiling: Tiling) -> bool:
+    return _shared_cycles(tiling) <= _fused_cycles(tiling)
+
+
+def _shared_cycles(tiling: Tiling) -> float:
+    if tiling.shared_bytes > tiling.problem.workspace_limit:
+        return float("inf")
+    group = _shared_rows(tiling) * tiling.tile_columns
+    cycles = _multiply_cycles(tiling, group, tiling.tiles / group) + tiling.v_bytes * _SHARED_CYCLES
+    if tiling.v_bytes > CACHED_INPUT_BYTES:
+        cycles += tiling.out_blocks * tiling.v_bytes / _AGAIN_RATE
+    return cycles + _weight_cycles(tiling, 1)
+
+
+def _fused_cycles(tiling: Tiling) -> float:
+    rows, columns = _fused_group(tiling)
+    groups = tiling.problem.images * ceil_div(tiling.tile_rows, rows) * ceil_div(tiling.tile_columns, columns)
+    return _multiply_cycles(tiling, rows * columns, groups) + _weight_cycles(tiling, groups)
+
+
+def _multiply_cycles(tiling: Tiling, group: int, groups: float) -> float:
+    """Cycles to multiply groups of tiles with all weights."""
+    tile, problem = product_tile(group), tiling.problem
+    products = tiling.form.multiplications * tiling.out_blocks * tiling.channel_blocks * tiling.lanes * problem.groups
+    return products * groups * ceil_div(group, tile.width) * tile.step_cycles()
+
+
+def _weight_cycles(tiling: Tiling, times: int) -> float:
+    """Cycles by which reading all weights so many times exceeds the multiplications."""
+    if tiling.u_bytes <= _CACHED_BYTES * tiling.problem.groups:
+        return 0.0
+    return times * tiling.u_bytes / next(rate for most, rate in _WEIGHT_RATES if tiling.u_bytes <= most)
 
 
 def _group_tiles(tiling: Tiling) -> int:
@@ -234,33 +285,6 @@ def _group_tiles(tiling: Tiling) -> int:
     size = tiling.problem.element.size
     per_tile = tiling.form.products * (tiling.form.phases * tiling.channel_blocks + 2) * tiling.lanes * size
     return WINOGRAD_PRIVATE_BYTES // per_tile
-
-
-def _is_shared(tiling: Tiling) -> bool:
-    return _shared_traffic(tiling) <= _fused_traffic(tiling)
-
-
-def _shared_traffic(tiling: Tiling) -> float:
-    if tiling.shared_bytes > tiling.problem.workspace_limit:
-        return float("inf")
-    again = tiling.out_blocks * tiling.v_bytes if tiling.v_bytes > _CACHED_BYTES else 2 * tiling.v_bytes
-    return again + tiling.u_bytes
-
-
-def _fused_traffic(tiling: Tiling) -> float:
-    group = max(1, _group_tiles(tiling))
-    problem = tiling.problem
-    groups = max(ceil_div(tiling.tiles, group), problem.images * (4 if problem.groups == 1 else _least_tasks(problem)))
-    return groups * tiling.u_bytes if tiling.u_bytes > _CACHED_BYTES * tiling.problem.groups else tiling.u_bytes
-
-
-def _traffic(tiling: Tiling) -> float:
-    return min(_shared_traffic(tiling), _fused_traffic(tiling))
-
-
-def schedule_traffic(tiling: Tiling) -> dict[str, float]:
-    """Bytes that pass the level-2 cache under each schedule."""
-    return {"shared": _shared_traffic(tiling), "fused": _fused_traffic(tiling)}
 
 
 def _least_tasks(problem: Convolution) -> int:
@@ -382,7 +406,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "segments": address(tables[1]),
         "v_block": v_block,
         "v_product": v_product,
-        "u_product": u_product(form, tiling.channel_blocks, problem.groups * tiling.out_blocks, size, lanes),
+        "u_product": u_product(form, tiling.channel_blocks, size, lanes),
         "m_product": m_product,
         "shared": v_elements if shared else 0,
         "scratch_thread": private,
@@ -411,6 +435,6 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     return Plan(steps, fields["shared"], private, element, cycles, tuple(tables))
 
 
-def u_product(form: WinogradForm, channel_blocks: int, out_blocks: int, size: int, lanes: int) -> int:
-    """Elements of U from one product to the next: channel blocks are those of a group, out blocks those of all."""
-    return apart(form.phases * channel_blocks * out_blocks * 2 * lanes**2, size)
+def u_product(form: WinogradForm, channel_blocks: int, size: int, lanes: int) -> int:
+    """Elements of U from one product to the next; channel blocks are those of a group."""
+    return apart(form.phases * channel_blocks * 2 * lanes**2, size)

@@ -52,8 +52,13 @@ _TILES = TILE_SHAPES[TARGET.registers]
 WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 3 1", 4, 3),
     ("winograd 3 1", 2, 3),
+    ("winograd 3 1", 5, 3),
+    ("winograd 3 1", 7, 3),
     ("winograd 5 1", 2, 5),
+    ("winograd 5 1", 3, 5),
+    ("winograd 5 1", 5, 5),
     ("winograd 3 2", 4, 2),
+    ("winograd 3 2", 2, 2),
     ("winograd 5 2", 4, 3),
     ("winograd 5 2", 2, 3),
 )

@@ -1,0 +1,68 @@
+"""Rounding errors of every Winograd form, and of the direct sum: ``python -m bench.rounding``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import fastpool
+from fastpool import layer
+from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.plans import convolution, winograd
+from fastpool.plans.winograd import WinogradForm
+
+CHANNELS, SIZE = 64, 42
+
+
+def exact(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
+    """Return the convolution in long double, for float32 in float64."""
+    wide = np.float64 if x.dtype == np.float32 else np.longdouble
+    taps, pad = weight.shape[2], weight.shape[2] // 2
+    padded = np.pad(x[0], ((0, 0), (pad, pad), (pad, pad))).astype(wide)
+    out = -(-SIZE // stride)
+    total = np.zeros((len(weight), out, out), wide)
+    for i in range(taps):
+        for j in range(taps):
+            seen = padded[:, i : i + out * stride : stride, j : j + out * stride : stride]
+            for channel in range(CHANNELS):
+                total += weight[:, channel, i, j, None, None].astype(wide) * seen[channel]
+    return total
+
+
+def error(dtype: str, kernel: int, stride: int, form: WinogradForm | None) -> float:
+    """Return the largest error, as a part of the largest result; the direct sum's without a form."""
+    x = np.random.default_rng(0).standard_normal((1, CHANNELS, SIZE, SIZE)).astype(dtype)
+    weight = np.random.default_rng(1).standard_normal((CHANNELS, CHANNELS, kernel, kernel)).astype(dtype)
+    forms, winograd.FORMS = winograd.FORMS, {(kernel, stride): (form,) if form else ()}
+    try:
+        convolution.plan_convolution.cache_clear()
+        layer._layers.clear()
+        algorithm = "winograd" if form else "direct"
+        result = fastpool.conv2d(x, weight, None, stride, kernel // 2, algorithm=algorithm)
+    finally:
+        winograd.FORMS = forms
+        convolution.plan_convolution.cache_clear()
+        layer._layers.clear()
+    expected = exact(x, weight, stride)
+    return float(np.abs(result[0] - expected).max() / np.abs(expected).max())
+
+
+def table() -> str:
+    """Return the table as Markdown."""
+    lines = ["| filter | form | multiplications | float32 | float64 |", "|---|---|---|---|---|"]
+    for (kernel, stride), forms in winograd.FORMS.items():
+        name = f"{kernel}x{kernel}" + (f" stride {stride}" if stride > 1 else "")
+        for form in (None, *sorted(forms, key=lambda form: form.outputs)):
+            count = form.multiplications / form.outputs**2 if form else float(kernel**2)
+            cells = [
+                f"{error(dtype, kernel, stride, form):.1e}"
+                if form is None or form.suits(ELEMENT_TYPES[np.dtype(dtype)])
+                else ""
+                for dtype in ("float32", "float64")
+            ]
+            label = f"F({form.outputs}, {form.taps})" if form else "direct"
+            lines.append(f"| {name} | {label} | {count:.2f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
