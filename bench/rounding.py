@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-import fastpool
-from fastpool import layer
-from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.plans import convolution, winograd
-from fastpool.plans.winograd import WinogradForm
+if TYPE_CHECKING:
+    from fastpool.plans.winograd import WinogradForm
 
 CHANNELS, SIZE = 64, 42
 
@@ -30,6 +29,10 @@ def exact(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
 
 def error(dtype: str, kernel: int, stride: int, form: WinogradForm | None) -> float:
     """Return the largest error, as a part of the largest result; the direct sum's without a form."""
+    import fastpool
+    from fastpool import layer
+    from fastpool.plans import convolution, winograd
+
     x = np.random.default_rng(0).standard_normal((1, CHANNELS, SIZE, SIZE)).astype(dtype)
     weight = np.random.default_rng(1).standard_normal((CHANNELS, CHANNELS, kernel, kernel)).astype(dtype)
     forms, winograd.FORMS = winograd.FORMS, {(kernel, stride): (form,) if form else ()}
@@ -48,6 +51,9 @@ def error(dtype: str, kernel: int, stride: int, form: WinogradForm | None) -> fl
 
 def table() -> str:
     """Return the table as Markdown."""
+    from fastpool.dtypes import ELEMENT_TYPES
+    from fastpool.plans import winograd
+
     lines = ["| filter | form | multiplications | float32 | float64 |", "|---|---|---|---|---|"]
     for (kernel, stride), forms in winograd.FORMS.items():
         name = f"{kernel}x{kernel}" + (f" stride {stride}" if stride > 1 else "")

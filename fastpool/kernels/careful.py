@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels.pool import combine_ir
-from fastpool.kernels.simd import I64
+from fastpool.kernels.simd import I64, known
 from fastpool.routines.pool import PLAIN, loses_nan, operation_of
 
 
@@ -46,11 +46,10 @@ def any_lane(typingctx, mask):
     return types.boolean(mask), codegen
 
 
-@intrinsic
-def may_lose(typingctx, spec):
+@known
+def may_lose(spec):
     """Whether `_pool_rows` has to be asked; where it never loses a NaN the compiler drops the second attempt."""
-    constant = simd.I1(int(loses_nan(spec)))
-    return types.boolean(spec), lambda context, builder, sig, args: constant
+    return loses_nan(spec)
 
 
 @intrinsic

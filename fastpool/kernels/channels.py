@@ -64,3 +64,18 @@ def masked_vector(typingctx, spec, pointer, count):
         return simd.masked_load_ir(builder, args[1], vector, mask, ir.Constant(vector, None), spec.size)
 
     return Vector(spec.dtype, spec.lanes)(spec, pointer, types.intp), codegen
+
+
+@intrinsic
+def store_tile(typingctx, tile, target):
+    """Write the tile as [column][vector][lane]."""
+    spec = tile.spec
+
+    def codegen(context, builder, sig, args):
+        for t in range(spec.width):
+            for i in range(spec.vectors):
+                place = builder.gep(args[1], [I64((t * spec.vectors + i) * spec.lanes)])
+                simd.store_ir(builder, builder.extract_value(args[0], i * spec.width + t), place, spec.size)
+        return context.get_dummy_value()
+
+    return types.void(tile, target), codegen

@@ -14,9 +14,9 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
-from fastpool.kernels.channels import masked_vector, transpose_out
+from fastpool.kernels.channels import masked_vector, store_tile, transpose_out
 from fastpool.kernels.columns import stride_of
-from fastpool.kernels.simd import I64, Tile, lanes_of, scalar, splat, store, width_of
+from fastpool.kernels.simd import I64, Tile, known, lanes_of, scalar, splat, store, width_of
 
 
 @intrinsic
@@ -77,24 +77,10 @@ def _add_tap(typingctx, total, x, weights):
     return total(total, x, weights), codegen
 
 
-@intrinsic
-def _store_tile(typingctx, tile, target):
-    """Write the vectors of the tile one after the other."""
-    spec = tile.spec
-
-    def codegen(context, builder, sig, args):
-        for t in range(spec.width):
-            place = builder.gep(args[1], [I64(t * spec.lanes)])
-            simd.store_ir(builder, builder.extract_value(args[0], t), place, spec.size)
-        return context.get_dummy_value()
-
-    return types.void(tile, target), codegen
-
-
-@intrinsic
-def _column_stride(typingctx, spec):
+@known
+def _column_stride(spec):
     """Step of the windows along a row."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(stride_of(spec))
+    return stride_of(spec)
 
 
 @device
@@ -156,7 +142,7 @@ def channelwise(call, task, thread):
             for tap in range(taps):
                 total = _add_tap(total, at + call.offsets[tap], weight)
                 weight = weight + lanes
-            _store_tile(total, done + column * lanes)
+            store_tile(total, done + column * lanes)
 
     size, first = call.out_rows * columns, first_row * columns
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.columns import column_taps_ir, stride_of
-from fastpool.kernels.simd import I64, clamp, lanes_of, masked_load, masked_store, range_mask, scalar, splat
+from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, masked_store, range_mask, scalar, splat
 from fastpool.machine.processor import TARGET
 from fastpool.routines.depthwise import NO_ROW
 
@@ -195,13 +195,13 @@ def depthwise(call, task, thread):
             channel = x_channel = 0
 
 
-@intrinsic
-def _stride_of(typingctx, spec):
+@known
+def _stride_of(spec):
     """Step of the windows."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(stride_of(spec))
+    return stride_of(spec)
 
 
-@intrinsic
-def _taps_of(typingctx, spec):
+@known
+def _taps_of(spec):
     """Weights of a channel."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(spec.vectors * spec.width)
+    return spec.vectors * spec.width

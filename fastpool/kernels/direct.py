@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.epilogue import write_channels_ir
-from fastpool.kernels.simd import I64, Tile, scalar
+from fastpool.kernels.simd import I64, Tile, known, scalar
 from fastpool.routines.direct import IN_PLACE, PRIVATE
 
 
@@ -52,11 +52,11 @@ def _biases(typingctx, spec, bias, channels):
     return tile(spec, bias, types.intp), codegen
 
 
-@intrinsic
-def tile_pixels(typingctx, spec):
+@known
+def tile_pixels(spec):
     """Output pixels of a tile."""
     count = spec.width if spec.variant == "channels" else spec.vectors * spec.lanes
-    return types.intp(spec), lambda context, builder, sig, args: I64(count)
+    return count
 
 
 @intrinsic

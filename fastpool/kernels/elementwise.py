@@ -5,11 +5,21 @@ all planes have the same.
 """
 
 from llvmlite import ir
-from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import functions, simd
-from fastpool.kernels.simd import clamp, lanes_of, load, masked_load, masked_store, range_mask, scalar, splat, store
+from fastpool.kernels.simd import (
+    clamp,
+    known,
+    lanes_of,
+    load,
+    masked_load,
+    masked_store,
+    range_mask,
+    scalar,
+    splat,
+    store,
+)
 
 
 def _words(spec):
@@ -60,11 +70,10 @@ def _reads(typingctx, spec, pointer, mask, other):
     return other(spec, pointer, mask, other), codegen
 
 
-@intrinsic
-def _by_plane(typingctx, spec):
+@known
+def _by_plane(spec):
     """Whether the second array has one number for each plane."""
-    is_it = int(_words(spec)[1] == "plane")
-    return types.boolean(spec), lambda context, builder, sig, args: ir.Constant(simd.I1, is_it)
+    return _words(spec)[1] == "plane"
 
 
 def elementwise(call, task, thread):

@@ -14,6 +14,7 @@ from fastpool.kernels.simd import (
     I64,
     clamp,
     fma,
+    known,
     lanes_of,
     load,
     masked_load,
@@ -34,10 +35,10 @@ def _is_rows(spec):
     return spec.variant == "rows"
 
 
-@intrinsic
-def _is_by_rows(typingctx, spec):
+@known
+def _is_by_rows(spec):
     """Whether the weights of an output lie side by side."""
-    return types.boolean(spec), lambda context, builder, sig, args: ir.Constant(simd.I1, int(_is_rows(spec)))
+    return _is_rows(spec)
 
 
 @intrinsic

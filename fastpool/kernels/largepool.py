@@ -27,6 +27,7 @@ from fastpool.kernels.pool import neutral, prepare_ir
 from fastpool.kernels.simd import (
     I64,
     keep_rolled,
+    known,
     lanes_of,
     load,
     masked_load,
@@ -65,21 +66,19 @@ def _each(builder, packed):
     return [builder.extract_value(packed, i) for i in range(packed.type.count)]
 
 
-@intrinsic
-def _overlapping(typingctx, spec):
-    constant = simd.I1(int(overlaps(operation_of(spec))))
-    return types.boolean(spec), lambda context, builder, sig, args: constant
+@known
+def _overlapping(spec):
+    return overlaps(operation_of(spec))
 
 
-@intrinsic
-def _fused(typingctx, spec):
-    constant = simd.I1(int(_is_fused(spec)))
-    return types.boolean(spec), lambda context, builder, sig, args: constant
+@known
+def _fused(spec):
+    return _is_fused(spec)
 
 
-@intrinsic
-def _rows(typingctx, spec):
-    return types.intp(spec), lambda context, builder, sig, args: I64(_rows_of(spec))
+@known
+def _rows(spec):
+    return _rows_of(spec)
 
 
 @intrinsic
@@ -320,11 +319,11 @@ def _mask(typingctx, spec, masks):
     return simd.Mask(spec.lanes)(spec, masks), codegen
 
 
-@intrinsic
-def _lines_in_registers(typingctx, spec):
+@known
+def _lines_in_registers(spec):
     """Lines that `_keep` writes."""
     count = 1 if overlaps(operation_of(spec)) else _levels(spec) + 1
-    return types.intp(spec), lambda context, builder, sig, args: I64(count)
+    return count
 
 
 @intrinsic
@@ -371,10 +370,10 @@ def _windows(typingctx, spec, line, offsets, terms):
     return _vector(spec)(spec, line, offsets, types.intp), codegen
 
 
-@intrinsic
-def _step(typingctx, spec):
+@known
+def _step(spec):
     """Columns from one vector of outputs to the next."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(spec.lanes * stride_of(spec))
+    return spec.lanes * stride_of(spec)
 
 
 @intrinsic

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
-from fastpool.kernels.simd import I64, Vector, lanes_of, load, masked_store, range_mask, scalar, splat
+from fastpool.kernels.simd import I64, Vector, known, lanes_of, load, masked_store, range_mask, scalar, splat
 from fastpool.kernels.taps import gather_taps, infinity, row_of, rows_of
 from fastpool.routines.median import comparators
 
@@ -279,10 +279,10 @@ def _or_nan(typingctx, spec, kept, new):
     return kept(spec, kept, new), codegen
 
 
-@intrinsic
-def _bits(typingctx, spec):
+@known
+def _bits(spec):
     """Bits of an element."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(8 * spec.size)
+    return 8 * spec.size
 
 
 @device

@@ -419,22 +419,34 @@ _lanewise(operator.mul, lambda builder, a, b: builder.fmul(a, b))
 _lanewise(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
 
 
-@intrinsic
-def lanes_of(typingctx, spec):
+def known(function):
+    """Decorator: what ``function(spec)`` returns, an int or a bool, is a constant of the compiled code."""
+
+    @intrinsic
+    def constant(typingctx, spec):
+        value = function(spec)
+        kind, found = (types.boolean, I1(int(value))) if isinstance(value, bool) else (types.intp, I64(value))
+        return kind(spec), lambda context, builder, sig, args: found
+
+    return constant
+
+
+@known
+def lanes_of(spec):
     """Return the number of lanes of a vector."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(spec.lanes)
+    return spec.lanes
 
 
-@intrinsic
-def vectors_of(typingctx, spec):
+@known
+def vectors_of(spec):
     """Return the number of vectors down a tile."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(spec.vectors)
+    return spec.vectors
 
 
-@intrinsic
-def width_of(typingctx, spec):
+@known
+def width_of(spec):
     """Return the number of columns of a tile."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(spec.width)
+    return spec.width
 
 
 @intrinsic

@@ -19,7 +19,7 @@ from fastpool.kernels._jit import device
 from fastpool.kernels.careful import any_lane, combine_fast_ir, either, finish_code, may_lose, no_lanes, with_care
 from fastpool.kernels.columns import stride_of
 from fastpool.kernels.pool import prepare_ir
-from fastpool.kernels.simd import I64, lanes_of, load, splat
+from fastpool.kernels.simd import I64, known, lanes_of, load, splat
 from fastpool.routines.pool import DIVIDE, SCALE, SQUARE_ROOT, loses_nan, neutral_of, operation_of
 from fastpool.routines.smallpool import NO_ROW, rows_seen
 
@@ -277,20 +277,20 @@ def _nothing(typingctx, spec):
     return _vectors(spec)(spec), codegen
 
 
-@intrinsic
-def _lag(typingctx, spec):
-    return types.intp(spec), lambda context, builder, sig, args: I64(_lag_of(spec))
+@known
+def _lag(spec):
+    return _lag_of(spec)
 
 
-@intrinsic
-def group_rows(typingctx, spec):
+@known
+def group_rows(spec):
     """Output rows of a group."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(group_of(spec))
+    return group_of(spec)
 
 
-@intrinsic
-def _step(typingctx, spec):
-    return types.intp(spec), lambda context, builder, sig, args: I64(spec.lanes * stride_of(spec))
+@known
+def _step(spec):
+    return spec.lanes * stride_of(spec)
 
 
 @device

@@ -32,8 +32,8 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd, transforms
 from fastpool.kernels._jit import device
 from fastpool.kernels.calls import invoke
-from fastpool.kernels.channels import masked_vector, transpose_in, transpose_out
-from fastpool.kernels.simd import I64, Tile, lanes_of, scalar, splat, store, width_of
+from fastpool.kernels.channels import masked_vector, store_tile, transpose_in, transpose_out
+from fastpool.kernels.simd import I64, Tile, known, lanes_of, scalar, splat, store, width_of
 from fastpool.routines.winograd import PHASES
 
 
@@ -42,16 +42,16 @@ def _filter_of(spec):
     return int(spec.variant.split()[1]), int(spec.variant.split()[2])
 
 
-@intrinsic
-def _kernel_size_of(typingctx, spec):
+@known
+def _kernel_size_of(spec):
     """Size of the filter."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(_filter_of(spec)[0])
+    return _filter_of(spec)[0]
 
 
-@intrinsic
-def _stride_of(typingctx, spec):
+@known
+def _stride_of(spec):
     """Stride."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(_filter_of(spec)[1])
+    return _filter_of(spec)[1]
 
 
 def _is_dilated(spec):
@@ -65,10 +65,10 @@ def _column_step_of(typingctx, spec, dilation):
     return types.intp(spec, dilation), lambda context, builder, sig, args: args[1] if _is_dilated(spec) else I64(1)
 
 
-@intrinsic
-def outputs_of(typingctx, spec):
+@known
+def outputs_of(spec):
     """Outputs of a tile along an axis, m of F(m, r)."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(spec.vectors)
+    return spec.vectors
 
 
 #: Tiles between the one that is transformed and the one whose lines of V are fetched for writing. Other cores have read
@@ -229,21 +229,6 @@ def _fetch(typingctx, spec, v, channel, u):
     return types.void(spec, v, types.intp, u), codegen
 
 
-@intrinsic
-def _store_tile(typingctx, tile, target):
-    """Write the tile as [column][vector][lane]."""
-    spec = tile.spec
-
-    def codegen(context, builder, sig, args):
-        for t in range(spec.width):
-            for i in range(spec.vectors):
-                place = builder.gep(args[1], [I64((t * spec.vectors + i) * spec.lanes)])
-                simd.store_ir(builder, builder.extract_value(args[0], i * spec.width + t), place, spec.size)
-        return context.get_dummy_value()
-
-    return types.void(tile, target), codegen
-
-
 def multiply(call, v, u, m, tiles, products):
     """M = U V for each product, of `tiles` tiles and one out block; groups of tiles overlap rather than end early.
 
@@ -272,7 +257,7 @@ def multiply(call, v, u, m, tiles, products):
                     weights = weights + block
                     ahead = ahead + share
                 x = x + call.v_block
-            _store_tile(total, m + (product * call.m_product + start * block))
+            store_tile(total, m + (product * call.m_product + start * block))
 
 
 @device
@@ -414,17 +399,17 @@ def winograd_fused(call, task, thread):
             invoke(call.finish_rows, call, source, strip, out_block, group, image, row, first_tile, tiles)
 
 
-@intrinsic
-def products_of(typingctx, spec):
+@known
+def products_of(spec):
     """Products of a tile."""
     size = spec.vectors + spec.width - 1
-    return types.intp(spec), lambda context, builder, sig, args: I64(size * size)
+    return size * size
 
 
-@intrinsic
-def phases_of(typingctx, spec):
+@known
+def phases_of(spec):
     """Phases of the input."""
-    return types.intp(spec), lambda context, builder, sig, args: I64(_filter_of(spec)[1] ** 2)
+    return _filter_of(spec)[1] ** 2
 
 
 @intrinsic

@@ -6,14 +6,13 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from fastpool.arrays import address
 from fastpool.geometry import Axis
 from fastpool.plans.largepool import is_large, plan_large
-from fastpool.plans.plan import Code, Plan, Step, table
-from fastpool.plans.shares import TASK_WORK, shares
+from fastpool.plans.plan import Code, Plan, Step
+from fastpool.plans.shares import TASK_WORK
 from fastpool.plans.shortpool import is_short, plan_short
 from fastpool.plans.smallpool import is_small, plan_small
-from fastpool.plans.windows import Pooling, divisors, finishing, windows_of
+from fastpool.plans.windows import Pooling, divisors, finishing, window_fields, windows_of
 from fastpool.routines.argpool import argpool
 from fastpool.routines.pool import pool
 from fastpool.routines.reduce import MOST_PLANES, reduce_planes
@@ -36,38 +35,8 @@ def plan_pooling(problem: Pooling) -> Plan:
     d, h, w = (windows_of(axis) for axis in problem.axes)
     planes, rows = problem.images * problem.channels, depth.out * height.out
     elements = depth.size * height.size * width.size
-    planes_per_task, rows_per_task = shares(planes, rows, elements)
-    row_tasks = -(-rows // rows_per_task)
-
     tables: list[Any] = []
-
-    def kept(values: Any) -> int:
-        tables.append(table(values))
-        return address(tables[-1])
-
-    strides = zip(("x_batch", "x_channel", "x_depth", "x_row", "x_column"), problem.x_strides, strict=True)
-    fields: dict[str, Any] = {
-        "tasks": -(-planes // planes_per_task) * row_tasks,
-        **dict(strides),
-        "channels": problem.channels,
-        "width": width.size,
-        "out_depths": depth.out,
-        "out_rows": height.out,
-        "out_columns": width.out,
-        "depth_first": kept(d.first),
-        "depth_count": kept(d.count),
-        "depth_step": d.step,
-        "row_first": kept(h.first),
-        "row_count": kept(h.count),
-        "row_step": h.step,
-        "column_first": kept(w.first),
-        "column_count": kept(w.count),
-        "column_step": w.step,
-        "planes": planes,
-        "planes_per_task": planes_per_task,
-        "rows_per_task": rows_per_task,
-        "row_tasks": row_tasks,
-    }
+    fields = window_fields(problem.axes, problem.x_strides, problem.images, problem.channels, elements, tables)
     if problem.indices:
         step = Step(Code(argpool, element, (problem.variant, 1, 1)), fields | {"height": height.size})
         work = planes * prod(axis.out for axis in problem.axes) * max(d.count) * max(h.count) * max(w.count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, adaptive_window
+from fastpool.plans.plan import table
+from fastpool.plans.shares import shares
 from fastpool.routines.pool import DIVIDE, PLAIN, ROOT, SCALE, SQUARE_ROOT
 
 
@@ -94,3 +97,41 @@ def finishing(problem: Pooling, tables: list[Any]) -> dict[str, Any]:
         "column_divisor": address(columns),
         "power": problem.number,
     }
+
+
+def window_fields(
+    axes: Sequence[Axis | AdaptiveAxis],
+    x_strides: Sequence[int],
+    images: int,
+    channels: int,
+    work: int,
+    kept: list[Any],
+) -> dict[str, Any]:
+    """Fields of `routines.pool.WINDOWS`, and the number of tasks; `work` is that of a plane, as in `shares`.
+
+    The tables that the fields point to are added to `kept`.
+    """
+    planes, rows = images * channels, axes[0].out * axes[1].out
+    planes_per_task, rows_per_task = shares(planes, rows, work)
+    row_tasks = -(-rows // rows_per_task)
+    fields: dict[str, Any] = {
+        "tasks": -(-planes // planes_per_task) * row_tasks,
+        **dict(zip(("x_batch", "x_channel", "x_depth", "x_row", "x_column"), x_strides, strict=True)),
+        "channels": channels,
+        "width": axes[2].size,
+        "planes": planes,
+        "planes_per_task": planes_per_task,
+        "rows_per_task": rows_per_task,
+        "row_tasks": row_tasks,
+    }
+    for name, axis in zip(("depth", "row", "column"), axes, strict=True):
+        windows = windows_of(axis)
+        tables = table(windows.first), table(windows.count)
+        kept += tables
+        fields |= {
+            f"out_{name}s": axis.out,
+            f"{name}_first": address(tables[0]),
+            f"{name}_count": address(tables[1]),
+            f"{name}_step": windows.step,
+        }
+    return fields
