@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fastpool import forks
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -184,7 +186,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'fastpool' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"fastpool.{home}"), name)
+    with forks.loading:
+        value = getattr(importlib.import_module(f"fastpool.{home}"), name)
     globals()[name] = value
     return value
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastpool import validation
+from fastpool import forks, validation
 
 #: Cycles from which the workers are called. The call takes 1,100 (0.4 us), and two threads save half of the work at
 #: most; the rest is for estimates that are too high.
@@ -24,7 +24,6 @@ _PAYS = 6_000.0
 _thread_count: int | None = None
 _local = threading.local()
 _engine: Any = None
-_engine_lock = threading.Lock()
 
 
 class _Engine:
@@ -46,9 +45,9 @@ class _Engine:
 
     def start(self) -> int:
         """Start the workers."""
-        from fastpool.workers import Workers
+        with forks.loading:
+            from fastpool.workers import Workers
 
-        with _engine_lock:
             if self.control is None:
                 self.workers = Workers(self.maximum - 1, self._work, self._stop)
                 self.control = self.workers.address
@@ -72,16 +71,13 @@ def engine() -> Any:
     """Launchers, made once."""
     global _engine
     if _engine is None:
-        with _engine_lock:
+        with forks.loading:
             if _engine is None:
                 _engine = _Engine()
     return _engine
 
 
 def _after_fork_in_child() -> None:
-    global _engine_lock
-    # Another thread of the parent may have held the lock at the moment of the fork: the child gets a new one.
-    _engine_lock = threading.Lock()
     if _engine is not None:
         _engine.forget_workers()
 

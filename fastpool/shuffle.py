@@ -12,7 +12,7 @@ from fastpool import validation
 def _checked(x: Any, factor: Any, name: str) -> tuple[np.ndarray, int]:
     if not isinstance(x, np.ndarray):
         raise TypeError(f"x must be a NumPy array, got {type(x).__name__}")
-    if isinstance(x, np.ma.MaskedArray):
+    if validation.is_masked(x):
         raise TypeError("x must be a plain NumPy array, got a masked one, whose mask would be ignored")
     if x.ndim < 3:
         raise ValueError(f"x must have shape (..., C, H, W), got {x.shape}")

@@ -86,7 +86,7 @@ def _sizes(x: np.ndarray, axes: int, kernel_size: Any, stride: Any, padding: Any
 
 def _places(indices: Any, shape: tuple[int, ...], sizes: Sequence[int]) -> np.ndarray:
     """Indices as kernels take them, all of them within a plane of the result."""
-    if not isinstance(indices, np.ndarray) or isinstance(indices, np.ma.MaskedArray):
+    if not isinstance(indices, np.ndarray) or validation.is_masked(indices):
         raise TypeError(f"indices must be a plain NumPy array, got {type(indices).__name__}")
     if indices.dtype.kind not in "iu":
         raise TypeError(f"indices must be integers, got {indices.dtype}")

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -122,11 +123,16 @@ def _listed(dtypes: Iterable[np.dtype]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
+def is_masked(value: Any) -> bool:
+    """Whether it is a masked array: there is none as long as nobody has loaded their module, which takes its time."""
+    return type(value) is not np.ndarray and "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)
+
+
 def array(value: Any, name: str, allowed: dict[np.dtype, ElementType] = FLOATS, beside: str = "") -> np.ndarray:
     """Check for a plain NumPy array of one of the dtypes that are allowed, at least beside what `beside` says."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{name} must be a plain NumPy array, got a masked one, whose mask would be ignored")
     if value.dtype not in allowed and native(value) not in allowed and not learn(value.dtype, allowed):
         condition = f" beside {beside}" if beside else ""
@@ -370,7 +376,7 @@ def out(
     value: Any, shape: tuple[int, ...], x: np.ndarray, element: ElementType | None = None, **inputs: np.ndarray | None
 ) -> None:
     """Check an array for the result: shape, dtype (x's if none is given), writeable, apart from all inputs."""
-    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+    if not isinstance(value, np.ndarray) or is_masked(value):
         raise TypeError(f"out must be a NumPy array, got {type(value).__name__}")
     dtype = native(x) if element is None else element.dtype
     if value.dtype != dtype:

@@ -423,6 +423,7 @@ def test_settings_of_a_program_are_its_own(tmp_path, way):
 
 def fork_that_is_interrupted():
     """Let a fork fail to get its second lock; who needs a kernel afterwards is not kept waiting."""
+    from fastpool import forks
     from fastpool.machine import code
 
     class Stubborn:
@@ -432,8 +433,8 @@ def fork_that_is_interrupted():
         def __exit__(self, *reason):
             raise AssertionError("was never held")
 
-    code.hold_in_forks(Stubborn())
-    code._held_by_forks.append(code._lock)
+    forks.wait_for(Stubborn())
+    forks.wait_for(code._lock)
     child = os.fork()
     if not child:
         os._exit(0)

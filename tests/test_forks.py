@@ -158,6 +158,32 @@ def fork_while_another_thread_compiles():
     assert code == 0, f"the child ended with {code}"
 
 
+def fork_while_another_thread_imports():
+    begun = threading.Event()
+
+    class Slow:
+        """Finds no module, but takes its time for one that the first use of every name imports."""
+
+        def find_spec(self, name, path=None, target=None):
+            if name == "fastpool.validation":
+                begun.set()
+                time.sleep(0.5)
+
+    sys.meta_path.insert(0, Slow())
+    x = images(0, 4, 16, 64, 64)
+    worker = threading.Thread(target=lambda: fastpool.max_pool2d(x, 1))
+    worker.start()
+    assert begun.wait(30)
+    assert "fastpool.validation" not in sys.modules
+
+    def use():
+        np.testing.assert_array_equal(fastpool.max_pool2d(x, 1), x)
+
+    code = in_child(use, seconds=30)
+    worker.join()
+    assert code == 0, f"the child ended with {code}"
+
+
 def double(x):
     """Work of a pool of processes."""
     return bits(fastpool.conv2d(x, 2 * np.eye(16, dtype=np.float32)[:, :, None, None]))
@@ -181,6 +207,7 @@ RUNS = [
     fork_while_workers_sleep,
     fork_has_workers_of_its_own,
     fork_while_another_thread_calls,
+    fork_while_another_thread_imports,
     pool_of_processes,
 ]
 

@@ -33,11 +33,12 @@ MAY_IMPORT = {
     "oracle_extras": {"oracle"},
     "arrays": {"dtypes"},
     "validation": FOUNDATION,
-    "machine": set(),
+    "forks": set(),
+    "machine": {"forks"},
     "routines": {"dtypes", "machine"},
-    "kernels": {"dtypes", "machine", "routines"},
+    "kernels": {"dtypes", "forks", "machine", "routines"},
     "workers": {"arrays", "machine", "routines"},
-    "runtime": {"", "kernels", "machine", "routines", "validation", "workers"},
+    "runtime": {"", "forks", "kernels", "machine", "routines", "validation", "workers"},
     "plans": FOUNDATION | {"arrays", "machine", "routines", "runtime"},
     "layer": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
     "units": set(),
@@ -53,14 +54,14 @@ MAY_IMPORT = {
     **{name: FOUNDATION | {"arrays", "plans", "pooling", "runtime", "validation"} for name in RARER},
     "blocks": FOUNDATION | {"median", "pooling", "validation"},
     "shuffle": {"validation"},
-    "": PUBLIC,
+    "": PUBLIC | {"forks"},
     "measuring": {"", "dtypes", "plans", "routines"},
     "onnx": FOUNDATION | PUBLIC | {"", "arrays", "explain", "layer", "plans", "pooling", "units", "validation"},
     "cli": {"", "measuring", "onnx", "oracle", "units"} | PUBLIC,
     "__main__": {"cli"},
 }
 #: Folders and modules -> packages outside the standard library that they may import.
-LIBRARIES = {"geometry": set(), "memo": set(), "units": set(), "": set(), "__main__": set()}
+LIBRARIES = {"geometry": set(), "forks": set(), "memo": set(), "units": set(), "": set(), "__main__": set()}
 LIBRARIES |= {"oracle": {"numpy"}, "oracle_extras": {"numpy"}}
 #: Those of the extras, imported where they are used.
 EXTRAS = {

@@ -22,6 +22,7 @@ from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined
 from numba.core.registry import cpu_target
 from numba.core.typing import signature
 
+from fastpool import forks
 from fastpool.kernels._features import are_settings_of_environment
 from fastpool.kernels.calls import Call, type_of
 from fastpool.kernels.elements import I8, I64
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 if numba.config.DISABLE_JIT:
     raise RuntimeError("NUMBA_DISABLE_JIT is set: kernels are written to be compiled, and cannot run without")
-code.hold_in_forks(global_compiler_lock)
+forks.wait_for(global_compiler_lock)
 
 _OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
 _POINTER = I8.as_pointer()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fastpool import forks
 from fastpool.machine import image, store
 from fastpool.machine.builtins import immortal
 
@@ -34,29 +34,7 @@ class Compiled:
 
 
 _lock = threading.RLock()
-#: Locks that a fork waits for, the first first: a child would inherit those of another thread, held by nobody.
-_held_by_forks: list[Any] = [_lock]
-_held: list[Any] = []
-
-
-def hold_in_forks(lock: Any) -> None:
-    """Let forks wait for another lock, which is only ever taken behind the others."""
-    _held_by_forks.append(lock)
-
-
-def _before_fork() -> None:
-    for lock in _held_by_forks:
-        lock.__enter__()  # may be interrupted: the fork then goes on with those that are held
-        _held.append(lock)
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().__exit__(None, None, None)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+forks.wait_for(_lock)
 
 
 def get(known: dict[Any, Compiled], item: Any, key: str | None, compile: Callable[[], Made]) -> Compiled:

@@ -208,7 +208,7 @@ def _declared(item: Input) -> str:
 def _check_input(array: Any, item: Input, symbols: dict[str, int]) -> None:
     if item.dtype is None:
         return
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+    if not isinstance(array, np.ndarray) or validation.is_masked(array):
         raise TypeError(f"input {item.name!r} must be a plain NumPy array, got {type(array).__name__}")
     if array.dtype != item.dtype and not (item.dtype.kind in "OUS" and array.dtype.kind in "OUS"):
         raise TypeError(f"input {item.name!r} must have dtype {item.dtype}, got {array.dtype}")
