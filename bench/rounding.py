@@ -15,9 +15,9 @@ CHANNELS, SIZE = 64, 42
 def exact(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
     """Return the convolution in long double, for float32 in float64."""
     wide = np.float64 if x.dtype == np.float32 else np.longdouble
-    taps, pad = weight.shape[2], weight.shape[2] // 2
+    taps, pad = weight.shape[2], (weight.shape[2] - 1) // 2
     padded = np.pad(x[0], ((0, 0), (pad, pad), (pad, pad))).astype(wide)
-    out = -(-SIZE // stride)
+    out = (SIZE + 2 * pad - taps) // stride + 1
     total = np.zeros((len(weight), out, out), wide)
     for i in range(taps):
         for j in range(taps):
@@ -40,7 +40,7 @@ def error(dtype: str, kernel: int, stride: int, form: WinogradForm | None) -> fl
         convolution.plan_convolution.cache_clear()
         layer._layers.clear()
         algorithm = "winograd" if form else "direct"
-        result = fastpool.conv2d(x, weight, None, stride, kernel // 2, algorithm=algorithm)
+        result = fastpool.conv2d(x, weight, None, stride, (kernel - 1) // 2, algorithm=algorithm)
     finally:
         winograd.FORMS = forms
         convolution.plan_convolution.cache_clear()
@@ -58,14 +58,14 @@ def table() -> str:
     for (kernel, stride), forms in winograd.FORMS.items():
         name = f"{kernel}x{kernel}" + (f" stride {stride}" if stride > 1 else "")
         for form in (None, *sorted(forms, key=lambda form: form.outputs)):
-            count = form.multiplications / form.outputs**2 if form else float(kernel**2)
+            count = form.multiplications * form.fold / form.outputs**2 if form else float(kernel**2)
             cells = [
                 f"{error(dtype, kernel, stride, form):.1e}"
                 if form is None or form.suits(ELEMENT_TYPES[np.dtype(dtype)])
                 else ""
                 for dtype in ("float32", "float64")
             ]
-            label = f"F({form.outputs}, {form.taps})" if form else "direct"
+            label = f"F({form.outputs}, {form.taps})" + " folded" * form.folded if form else "direct"
             lines.append(f"| {name} | {label} | {count:.2f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -194,10 +194,11 @@ def conv2d(
         Limits of the result; None in the pair leaves that end open. NaN stays NaN. For integers a low limit is rounded
         up and a high one down, and where no integer is left between them the high one counts.
     algorithm : {"auto", "direct", "winograd"}
-        How it is computed. Winograd's minimal filtering (Lavin and Gray 2015) does fewer multiplications for square
-        filters of 3 or 5 taps at stride 1 or 2, with a rounding error of up to 6e-6 (float32) or 1e-13 (float64) of the
-        largest result, where the direct sum has 2e-6. ``"auto"`` takes it where it is expected to be faster;
-        ``"winograd"`` where it is possible at all. Winograd's takes fractions: of integers it is refused.
+        How it is computed. Winograd's minimal filtering (Lavin and Gray 2015) does fewer multiplications for filters of
+        3x3 and 5x5 at stride 1 or 2, 4x4 and 7x7 at stride 2 and 11x11 at stride 4, with a rounding error of up to 8e-6
+        (float32) or 1e-13 (float64) of the largest result, where the direct sum has 2e-6. ``"auto"`` takes it where it
+        is expected to be faster; ``"winograd"`` where it is possible at all. Winograd's takes fractions: of integers it
+        is refused.
     residual : ndarray, shape of the result, optional
         Added before the activation, of the result's dtype.
     out : ndarray, shape of the result, optional

@@ -330,14 +330,16 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
         return 'algorithm="direct" asks for it'
     forms = forms_for(problem)
     if not forms:
-        taps, strides = (" or ".join(map(str, sorted(set(values)))) for values in zip(*FORMS, strict=True))
+        *most, last = (
+            f"{taps}x{taps} at stride {' or '.join(str(stride) for kernel, stride in sorted(FORMS) if kernel == taps)}"
+            for taps in sorted({kernel for kernel, _ in FORMS})
+        )
         return (
-            f"Winograd needs a square filter of {taps} taps a side, stride {strides}, no dilation but at stride 1, "
-            f"groups of a vector of channels, zeros for padding, and no tile of all channels above "
-            f"{bytes_text(problem.workspace_limit)}"
+            f"Winograd needs a filter of {', '.join(most)} or {last}, no dilation but at stride 1, groups of a vector "
+            f"of channels, zeros for padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
         )
     cycles, best = min(((winograd_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
-    winograd = _filtering_text((best.outputs, best.taps), best.phases)
+    winograd = _filtering_text((best.outputs, best.taps), best.stride**2)
     return f"{_cycles_text(plan.cycles)} of one core estimated, by {winograd} {count_text(round(cycles))}"
 
 
@@ -486,9 +488,9 @@ def _winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str,
     shared = fields["shared"] > 0
     # A block of output channels of a run of tiles is one product, whose last tiles overlap those before.
     run = sum(ceil_div(tiles, width) * width for tiles in _runs(problem, fields, shared))
-    channels = problem.groups * tiling.channel_blocks * tiling.lanes * tiling.out_blocks * vectors * tiling.lanes
+    channels = problem.groups * tiling.multiplied * tiling.out_blocks * vectors * tiling.lanes
     done = run * form.multiplications * channels
-    weights = problem.channels // problem.groups * problem.out_channels
+    weights = tiling.multiplied * problem.out_channels
     exact = problem.images * problem.pixels / form.outputs**2 * weights
     group = fields["group_rows"] * fields["group_columns"]
     full = ceil_div(group, width)
@@ -501,7 +503,7 @@ def _winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str,
     return {
         "algorithm": "winograd",
         "filtering": (form.outputs, form.taps),
-        "phases": form.phases,
+        "phases": form.stride**2,
         "role": "channels",
         "vectors": vectors,
         "width": width,

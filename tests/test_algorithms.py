@@ -37,7 +37,7 @@ needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprot
 FORMS = [form for forms in winograd.FORMS.values() for form in forms]
 #: Each form with each dtype that it is meant for.
 FILTERINGS = [
-    pytest.param(form, dtype, id=f"{form.kernel}x{form.kernel}s{form.stride} by {form.outputs}-{dtype.__name__}")
+    pytest.param(form, dtype, id=f"{' '.join(map(str, form.shape))}-{dtype.__name__}")
     for form in FORMS
     for dtype in DTYPES
     if form.suits(ELEMENT_TYPES[np.dtype(dtype)])
@@ -145,7 +145,7 @@ def test_winograd_touches_not_a_byte_beyond_any_array(dtype):
 def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dtype):
     """Exactly the outputs that see a non-finite number are not finite, although it spreads over whole tiles."""
     forms.choose(form, schedule)
-    options = {"stride": form.stride, "padding": form.kernel // 2, "activation": activation}
+    options = {"stride": form.stride, "padding": (form.kernel - 1) // 2, "activation": activation}
     clean = {
         "x": noise(1, (2, 3, 9 * form.stride, 14 * form.stride), dtype),
         "weight": noise(2, (5, 3, form.kernel, form.kernel), dtype),
@@ -217,8 +217,8 @@ PARTED = [(2, 20, (1, 1)), (1, 5, (2, 3)), (2, 16, (4, 1))]
 def test_winograd_in_groups_and_dilated(forms, form, schedule):
     """Some widths with every remainder of a dilation, and an infinity in one of the groups."""
     forms.choose(form, schedule)
-    shared = schedule == "shared" and form.suits(ELEMENT_TYPES[np.dtype(np.float32)])
-    dtype = np.float32 if shared else np.float64
+    suited = [dtype for dtype in DTYPES if form.suits(ELEMENT_TYPES[np.dtype(dtype)])]
+    dtype = suited[0] if schedule == "shared" else suited[-1]
     for groups, channels, dilation in PARTED:
         channels = max(channels, lanes_of(dtype)) if groups > 1 else channels
         weight = integers(30, (groups * 19, channels, form.kernel, form.kernel), dtype, 2) + 3

@@ -198,11 +198,11 @@ def test_multiply_adds_of_winograd(planner, monkeypatch, form, schedule, dtype):
             assert first < rows * columns
             done += found.width * blocks
     phases = sum(used for _, used in form.segments())
-    channels = -(-20 // found.lanes) * found.lanes
+    channels = 20 * form.fold
     assert found.blocks == -(-70 // (2 * found.lanes))
     assert found.multiply_adds_done == done * phases * channels * 2 * found.lanes
     outputs = 3 * prod(found.out_shape[2:])
-    useful = outputs / form.outputs**2 * phases * 20 * 70
+    useful = outputs / form.outputs**2 * phases * channels * 70
     assert found.waste == pytest.approx(1 - useful / found.multiply_adds_done)
 
 

@@ -13,7 +13,7 @@ from fastpool.kernels.simd import I64, Vector
 def transpose_in(typingctx, spec, source, pitch, channels, first, last, target):
     """Columns first..last of a row of `channels` channels, `pitch` apart: one vector of channels a column, else 0.
 
-    Lanes beyond the channels repeat the last one; weights that are zero await them.
+    Lanes beyond the channels repeat the last one.
     """
 
     def codegen(context, builder, sig, args):
@@ -33,6 +33,61 @@ def transpose_in(typingctx, spec, source, pitch, channels, first, last, target):
 
     number = types.intp
     return types.void(spec, source, number, number, number, number, target), codegen
+
+
+@intrinsic
+def fold_in(typingctx, spec, plane, rows, x_row, first, width, pitch, channels, target):
+    """Columns of `channels` channels, `pitch` apart, whose phases modulo the stride s are channels of their own.
+
+    A vector holds phases (0, 0), (0, 1), ... (s-1, s-1) of a channel, then those of the next one: column j has, in
+    phase (a, b), element ``first + j*s + b`` of row ``rows[a]``; 0 beyond `width`, and where that row is -1. Lanes
+    beyond the channels repeat the last one.
+    """
+    stride = int(spec.variant.split()[2])
+
+    def codegen(context, builder, sig, args):
+        _, plane, rows, x_row, first, width, pitch, channels, target = args
+        lanes, vector = spec.lanes, simd.vector_ir(spec)
+        zero = ir.Constant(vector, None)
+        parts = []  # of each row: where it begins, and which of its next s * lanes elements there are
+        for a in range(stride):
+            row = builder.load(builder.gep(rows, [I64(a)]), align=8)
+            exists = builder.icmp_signed(">=", row, I64(0))
+            place = builder.add(builder.mul(builder.select(exists, row, I64(0)), x_row), first)
+            low, high = builder.neg(first), builder.select(exists, builder.sub(width, first), I64(0))
+            parts.append((place, [simd.range_mask_ir(builder, low, high, lanes, lanes * b) for b in range(stride)]))
+        found = []
+        for lane in range(lanes // stride**2):
+            last_one = builder.sub(channels, I64(1))
+            channel = builder.select(builder.icmp_signed("<", I64(lane), channels), I64(lane), last_one)
+            start = builder.gep(plane, [builder.mul(pitch, channel)])
+            for place, masks in parts:
+                loaded = [
+                    simd.masked_load_ir(
+                        builder, builder.gep(start, [builder.add(place, I64(lanes * b))]), vector, mask, zero, spec.size
+                    )
+                    for b, mask in enumerate(masks)
+                ]
+                found += phases_of_ir(builder, loaded)
+        for column, value in enumerate(simd.transpose_ir(builder, found)):
+            simd.store_ir(builder, value, builder.gep(target, [I64(column * lanes)]), spec.size)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(spec, plane, rows, number, number, number, number, number, target), codegen
+
+
+def phases_of_ir(builder, vectors):
+    """Elements of a row modulo the number of its vectors, a power of two: those of 0 first."""
+    if len(vectors) == 1:
+        return vectors
+    lanes = vectors[0].type.count
+    pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+    even, odd = ([simd.shuffle_ir(builder, *pair, range(k, 2 * lanes, 2)) for pair in pairs] for k in range(2))
+    # Elements 2 i of the row modulo s are those of the even half modulo s / 2.
+    return [
+        phase for both in zip(phases_of_ir(builder, even), phases_of_ir(builder, odd), strict=True) for phase in both
+    ]
 
 
 @intrinsic

@@ -14,6 +14,9 @@ meets at unit stride: their products add up in one domain. The odd phases have a
 infinity are zero and left out: 81 multiplications for 4x4 outputs of a 3x3 filter instead of 144. Lanes being channels,
 a phase is only a step of two columns.
 
+Few channels would leave most lanes idle while they are transformed. Where x is *folded*, each phase of a channel is a
+channel of its own: the 3 channels of a 7x7 stem at stride 2 are 12, of 4x4 filters at unit stride.
+
 A dilated convolution is one of its own on each of the phases modulo the dilation: its tiles take rows and columns that
 lie so far apart, and tiles of all phases are done together. Groups are convolutions beside each other.
 
@@ -25,6 +28,8 @@ A non-finite pixel would spread over its whole tile. Tiles with non-finite resul
 directly.
 """
 
+import itertools
+
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -32,7 +37,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd, transforms
 from fastpool.kernels._jit import device
 from fastpool.kernels.calls import invoke
-from fastpool.kernels.channels import masked_vector, store_tile, transpose_in, transpose_out
+from fastpool.kernels.channels import fold_in, masked_vector, store_tile, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, known, lanes_of, scalar, splat, store, width_of
 from fastpool.routines.winograd import PHASES
 
@@ -52,6 +57,28 @@ def _kernel_size_of(spec):
 def _stride_of(spec):
     """Stride."""
     return _filter_of(spec)[1]
+
+
+def _is_folded(spec):
+    """Whether the phases of a channel lie in lanes beside each other."""
+    return spec.variant.endswith(" folded")
+
+
+def _strip_stride_of(spec):
+    """Columns of the strip from one output to the next."""
+    return 1 if _is_folded(spec) else _filter_of(spec)[1]
+
+
+@known
+def _strip_stride(spec):
+    """Columns of the strip from one output to the next."""
+    return _strip_stride_of(spec)
+
+
+@known
+def _fold_of(spec):
+    """Lanes of a channel of x."""
+    return _filter_of(spec)[1] ** 2 if _is_folded(spec) else 1
 
 
 def _is_dilated(spec):
@@ -84,7 +111,7 @@ def _transform_in(typingctx, spec, strip, row_pitch, step, target, product_pitch
     def codegen(context, builder, sig, args):
         _, strip, row_pitch, step, target, product_pitch, phase_pitch = args
         vector, size = simd.vector_ir(spec), spec.vectors + spec.width - 1
-        stride = _filter_of(spec)[1]
+        stride = _strip_stride_of(spec)
         for phase, (row_phase, column_phase) in enumerate(PHASES[stride]):
             columns = []
             for j in range(size):
@@ -154,26 +181,31 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
     """Transform one row of `tiles` tiles of one block of `channels` channels, from its tile `first_tile` on."""
     simd.align_stack()
     spec = call.spec
-    lanes, taps, stride = lanes_of(spec), width_of(spec), _stride_of(spec)
-    step = outputs_of(spec) * stride  # from one tile of the input to the next
+    lanes, taps, stride = lanes_of(spec), width_of(spec), _strip_stride(spec)
+    step = outputs_of(spec) * stride  # from one tile of the strip to the next
     size = step + (taps - 1) * stride
     dilation = _column_step_of(spec, call.column_dilation)
     columns = ((tiles + dilation - 1) // dilation * step + (taps - 1) * stride) * dilation
     pitch = (columns + lanes - 1) // lanes * lanes * lanes
-    start = first_tile * step - call.pad_left
-    first_row = call.row_starts[tile_row] * stride
-    zero = splat(spec, 0.0)
+    first_row, first_column = call.row_starts[tile_row] * _stride_of(spec), first_tile * outputs_of(spec)
+    start = first_column * _stride_of(spec) - call.pad_left
     for i in range(size):
-        source = call.row_map[first_row + i * call.row_dilation]
         line = strip + i * pitch
-        if source < 0:
-            for p in range(columns):
-                store(spec, line + p * lanes, zero)
-        else:
-            row = plane + source * call.x_row
+        if _fold_of(spec) > 1:
+            rows = call.row_map + (first_row + i * _stride_of(spec))
             for p in range(0, columns, lanes):
-                w = start + p
-                transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
+                w = start + p * _stride_of(spec)
+                fold_in(spec, plane, rows, call.x_row, w, call.width, call.x_channel, channels, line + p * lanes)
+        else:
+            source = call.row_map[first_row + i * call.row_dilation]
+            if source < 0:
+                for p in range(columns):
+                    store(spec, line + p * lanes, splat(spec, 0.0))
+            else:
+                row = plane + source * call.x_row
+                for p in range(0, columns, lanes):
+                    w = start + p
+                    transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
     phase_pitch = call.channel_blocks * call.v_block
     begin, phase = 0, 0  # of the tile: tiles of all phases of a dilation stand beside each other
     for t in range(tiles):
@@ -243,20 +275,23 @@ def multiply(call, v, u, m, tiles, products):
     groups = (tiles + width - 1) // width
     share = (block + groups - 1) // groups  # of the weights of a channel
     for product in range(products):
-        skipped, used = call.segments[2 * product] * blocks, call.segments[2 * product + 1] * blocks
+        skipped, phases = call.segments[2 * product] * blocks, call.segments[2 * product + 1]
         ahead = u + ((product + 1) * call.u_product + skipped * lanes * block)
         for first in range(0, tiles, width):
             start = max(0, min(first, tiles - width))
             total = _zeros(spec)
             x = v + (product * call.v_product + skipped * call.v_block + start * lanes)
             weights = u + (product * call.u_product + skipped * lanes * block)
-            for _ in range(used):
-                for c in range(lanes):
-                    _fetch(spec, x + call.v_block, c, ahead)
-                    total = _multiply_add(total, x + c, weights)
-                    weights = weights + block
-                    ahead = ahead + share
-                x = x + call.v_block
+            for _ in range(phases):
+                left = call.multiplied  # the lanes of a block beyond the channels are left out
+                for _ in range(blocks):
+                    for c in range(min(left, lanes)):
+                        _fetch(spec, x + call.v_block, c, ahead)
+                        total = _multiply_add(total, x + c, weights + c * block)
+                        ahead = ahead + share
+                    left -= lanes
+                    weights = weights + lanes * block
+                    x = x + call.v_block
             store_tile(total, m + (product * call.m_product + start * block))
 
 
@@ -343,7 +378,8 @@ def winograd_input(call, task, thread):
     block, row = task % (call.groups * call.channel_blocks), task // (call.groups * call.channel_blocks)
     group, block = block // call.channel_blocks, block % call.channel_blocks
     image, tile_row = row // call.tile_rows, row % call.tile_rows
-    first_channel, channels = group * call.channels + block * lanes, call.channels - block * lanes
+    before = block * (lanes // _fold_of(spec))
+    first_channel, channels = group * call.channels + before, call.channels - before
     plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
     strip = call.scratch + (call.shared + thread * call.scratch_thread + call.strip_offset)
     v_block = (_group_of_v(spec, call, group) + block) * call.v_block
@@ -386,8 +422,9 @@ def winograd_fused(call, task, thread):
     own = call.scratch + (call.shared + thread * call.scratch_thread)
     v, m, strip = own + call.v_offset, own + call.m_offset, own + call.strip_offset
     for block in range(call.channel_blocks):
-        plane = call.x + (image * call.x_batch + (group * call.channels + block * lanes) * call.x_channel)
-        channels = call.channels - block * lanes
+        before = block * (lanes // _fold_of(spec))
+        plane = call.x + (image * call.x_batch + (group * call.channels + before) * call.x_channel)
+        channels = call.channels - before
         for row in range(first_row, end_row):
             target = v + (block * call.v_block + (row - first_row) * tiles * lanes)
             invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles)
@@ -408,8 +445,8 @@ def products_of(spec):
 
 @known
 def phases_of(spec):
-    """Phases of the input."""
-    return _filter_of(spec)[1] ** 2
+    """Phases of the input that are not channels."""
+    return _strip_stride_of(spec) ** 2
 
 
 @intrinsic
@@ -428,7 +465,8 @@ def _transform_weights(typingctx, spec, source, tap_pitch, target, product_pitch
             place = builder.gep(source, [builder.mul(tap_pitch, I64(row * kernel_size + column))])
             return simd.load_ir(builder, place, vector, spec.size)
 
-        for phase, (row_phase, column_phase) in enumerate(PHASES[stride]):
+        phases = list(itertools.product(range(stride), repeat=2)) if _is_folded(spec) else PHASES[stride]
+        for phase, (row_phase, column_phase) in enumerate(phases):
             columns = []
             for j in range(taps):
                 loaded = [tap(i * stride + row_phase, j * stride + column_phase) for i in range(taps)]
@@ -449,17 +487,11 @@ def winograd_weights(call, task, thread):
     """Transform the packed weights [out block][channel][tap][2 * lanes] of one out block into U."""
     simd.align_stack()
     spec = call.spec
-    lanes, taps = lanes_of(spec), _kernel_size_of(spec)
+    lanes, taps, fold = lanes_of(spec), _kernel_size_of(spec), _fold_of(spec)
     block = 2 * lanes
-    zero = splat(spec, 0.0)
-    phase_pitch = call.padded_channels * block
-    for channel in range(call.padded_channels):
+    phase_pitch = block if fold > 1 else call.padded_channels * block
+    for channel in range(call.channels):
         source = call.weights + (task * call.channels + channel) * taps * taps * block
-        target = call.out + (task * products_of(spec) * call.u_product + channel * block)
+        target = call.out + (task * products_of(spec) * call.u_product + channel * fold * block)
         for half in range(0, block, lanes):
-            if channel < call.channels:
-                _transform_weights(spec, source + half, block, target + half, call.u_product, phase_pitch)
-            else:
-                for product in range(products_of(spec)):
-                    for phase in range(phases_of(spec)):
-                        store(spec, target + (product * call.u_product + phase * phase_pitch + half), zero)
+            _transform_weights(spec, source + half, block, target + half, call.u_product, phase_pitch)

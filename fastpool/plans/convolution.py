@@ -76,7 +76,7 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
     cycles = elements * element.size * 0.75
     plans = [(Plan((Step(Code(pack_weights, element), fields),), 0, 0, element, cycles), elements)]
     if isinstance(form, WinogradForm):
-        channel_blocks = ceil_div(shape[1], lanes)
+        channel_blocks = form.channel_blocks(shape[1], lanes)
         pitch = u_product(form, channel_blocks, element.size, lanes)
         fields = {
             "tasks": groups * blocks,

@@ -46,6 +46,7 @@ class WinogradForm:
     outputs: int
     kernel: int
     stride: int
+    folded: bool = False  #: whether the phases of a channel are channels
 
     @property
     def taps(self) -> int:
@@ -64,20 +65,31 @@ class WinogradForm:
 
     @property
     def phases(self) -> int:
-        """Phases of the input."""
-        return self.stride**2
+        """Phases of the input that are not channels."""
+        return 1 if self.folded else self.stride**2
+
+    @property
+    def fold(self) -> int:
+        """Lanes of a channel."""
+        return self.stride**2 // self.phases
+
+    def channel_blocks(self, channels: int, lanes: int) -> int:
+        """Vectors of so many channels of a phase."""
+        return ceil_div(channels * self.fold, lanes)
 
     def suits(self, element: ElementType) -> bool:
-        """Whether rounding leaves enough digits."""
-        return self.size <= _MOST_POINTS[element.size]
+        """Whether rounding leaves enough digits, and a vector whole channels."""
+        return self.size <= _MOST_POINTS[element.size] and lanes_for(element) % self.fold == 0
 
     @property
     def shape(self) -> tuple[str, int, int]:
         """Variant, vectors and width of the spec."""
-        return f"winograd {self.kernel} {self.stride}", self.outputs, self.taps
+        return f"winograd {self.kernel} {self.stride}{' folded' * self.folded}", self.outputs, self.taps
 
     def segments(self) -> list[tuple[int, int]]:
         """First phase and number of phases of each product: a phase with a tap less has none at infinity."""
+        if self.folded:
+            return [(0, 1)] * self.products
         found = []
         shorter = self.kernel % self.stride != 0
         for product in range(self.products):
@@ -92,7 +104,7 @@ class WinogradForm:
 
     @property
     def multiplications(self) -> int:
-        """Multiplications of a tile and channel."""
+        """Multiplications of a tile and channel, or phase that is one."""
         return sum(count for _, count in self.segments())
 
 
@@ -101,7 +113,10 @@ FORMS = {
     (3, 1): (WinogradForm(4, 3, 1), WinogradForm(2, 3, 1), WinogradForm(5, 3, 1), WinogradForm(7, 3, 1)),
     (5, 1): (WinogradForm(2, 5, 1), WinogradForm(3, 5, 1), WinogradForm(5, 5, 1)),
     (3, 2): (WinogradForm(4, 3, 2), WinogradForm(2, 3, 2)),
-    (5, 2): (WinogradForm(4, 5, 2), WinogradForm(2, 5, 2)),
+    (5, 2): (WinogradForm(4, 5, 2), WinogradForm(2, 5, 2), WinogradForm(4, 5, 2, True)),
+    (4, 2): (WinogradForm(4, 4, 2),),
+    (7, 2): (WinogradForm(4, 7, 2, True),),
+    (11, 4): (WinogradForm(4, 11, 4, True),),
 }
 
 
@@ -165,7 +180,12 @@ class Tiling:
     @property
     def channel_blocks(self) -> int:
         """Vectors of input channels, of a group."""
-        return ceil_div(self.problem.channels // self.problem.groups, self.lanes)
+        return self.form.channel_blocks(self.problem.channels // self.problem.groups, self.lanes)
+
+    @property
+    def multiplied(self) -> int:
+        """Channels of a phase of a group that are multiplied."""
+        return self.problem.channels // self.problem.groups * self.form.fold
 
     @property
     def out_blocks(self) -> int:
@@ -199,9 +219,10 @@ class Tiling:
         """Input rows, or output rows, of so many tiles beside each other, while they are transformed."""
         form, lanes, dilation = self.form, self.lanes, self.problem.axes[2].dilation
         outputs = ceil_div(columns, dilation) * form.outputs
-        span = form.stride * (outputs + form.taps - 1) * dilation
+        stride = 1 if form.folded else form.stride
+        span = stride * (outputs + form.taps - 1) * dilation
         return max(
-            form.stride * form.size * ceil_div(span, lanes) * lanes * lanes,
+            stride * form.size * ceil_div(span, lanes) * lanes * lanes,
             form.outputs * (outputs * dilation + lanes) * lanes + lanes * lanes,
         )
 
@@ -269,7 +290,7 @@ def _fused_cycles(tiling: Tiling) -> float:
 def _multiply_cycles(tiling: Tiling, group: int, groups: float) -> float:
     """Cycles to multiply groups of tiles with all weights."""
     tile, problem = product_tile(group), tiling.problem
-    products = tiling.form.multiplications * tiling.out_blocks * tiling.channel_blocks * tiling.lanes * problem.groups
+    products = tiling.form.multiplications * tiling.out_blocks * tiling.multiplied * problem.groups
     return products * groups * ceil_div(group, tile.width) * tile.step_cycles()
 
 
@@ -380,6 +401,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "groups": problem.groups,
         "channels": problem.channels // problem.groups,
         "channel_blocks": tiling.channel_blocks,
+        "multiplied": tiling.multiplied,
         "out_channels": problem.out_channels // problem.groups,
         "out_blocks": tiling.out_blocks,
         "x_batch": problem.x_strides[0],

@@ -48,7 +48,7 @@ Shape = tuple[str, int, int]
 
 _ANY: tuple[Shape, ...] = (("", 1, 1),)
 _TILES = TILE_SHAPES[TARGET.registers]
-#: F(m, r) of filters of k taps at stride s: "winograd k s", m, r.
+#: F(m, r) of filters of k taps at stride s: "winograd k s", m, r; where phases are channels, "winograd k s folded".
 WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 3 1", 4, 3),
     ("winograd 3 1", 2, 3),
@@ -61,6 +61,10 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 3 2", 2, 2),
     ("winograd 5 2", 4, 3),
     ("winograd 5 2", 2, 3),
+    ("winograd 4 2", 4, 2),
+    ("winograd 5 2 folded", 4, 3),
+    ("winograd 7 2 folded", 4, 4),
+    ("winograd 11 4 folded", 4, 3),
 )
 #: The same with dilated columns, for what meets columns.
 _DILATED: tuple[Shape, ...] = tuple(

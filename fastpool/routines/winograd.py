@@ -15,6 +15,7 @@ WINOGRAD = Layout(
         "groups": "integer",
         "channels": "integer",  # of a group
         "channel_blocks": "integer",  # of one phase of a group
+        "multiplied": "integer",  # channels of one phase of a group, and phases that are channels
         "out_channels": "integer",  # of a group
         "out_blocks": "integer",
         "x_batch": "integer",
