@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 from assembly import ON_X86, REGISTER, REGISTERS, blocks, straight_loops
-from conftest import DTYPES, GuardedMemory, assert_close, integers, run_apart
+from conftest import DTYPES, GuardedMemory, assert_close, integers, noise, run_apart
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -237,6 +237,9 @@ def check_processor(bits, has_fma):
         test_arithmetic(dtype)
         for by_rows in (False, True):
             test_a_matrix_times_a_vector(np.dtype(dtype), by_rows)
+    x, weight = noise(3, (1, 3, 20, 30), np.float32), noise(4, (5, 3, 7, 7), np.float32)
+    result = fastpool.conv2d(x, weight, None, 2, 3, algorithm="winograd")  # phases of a channel in lanes
+    assert_close(result, oracle.conv2d(x, weight, None, 2, 3))
 
 
 @on_x86
