@@ -354,6 +354,10 @@ def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
 
 def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     fields = plan.steps[-1].fields
+    if fields["apart"] > 1:
+        return (
+            f"without padding, every tap finds its pixels in x, {fields['apart']} apart: each is read alone in any case"
+        )
     if fields["source"] == IN_PLACE:
         return "with neither stride nor padding, every tap finds its row in x"
     if problem.widened_from:

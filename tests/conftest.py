@@ -382,7 +382,8 @@ class Planner:
         for plan in self.plans:
             fields = plan.steps[-1].fields
             if tile is not None:
-                assert fields["row_of_tiles"].shape == (tile.role, tile.vectors, tile.width)
+                role = "strided" if fields["apart"] > 1 else tile.role
+                assert fields["row_of_tiles"].shape == (role, tile.vectors, tile.width)
             if source is not None:
                 assert fields["source"] == TAKEN[source]
             if source in ("private, row by row", "private, in parts"):

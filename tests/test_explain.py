@@ -90,7 +90,8 @@ def test_decisions_are_those_of_a_call(monkeypatch, decided, dtype):
     (kept,) = conv._packed.values()
     assert found.prepared_weight_bytes == (0 if kept is conv._weight else kept.nbytes)
     if found.algorithm == "direct":
-        assert step.fields["row_of_tiles"].shape == (found.role, found.vectors, found.width)
+        role = "strided" if step.fields["apart"] > 1 else found.role
+        assert step.fields["row_of_tiles"].shape == (role, found.vectors, found.width)
     if found.algorithm == "winograd":
         assert step.fields["multiply"].shape == ("product", found.vectors, found.width)
         assert step.kernel.shape[1:] == found.filtering
@@ -403,10 +404,13 @@ def test_the_reason_follows_the_choice():
     impossible = prepared((64, 64, 3, 3), **options).explain((1, 64, 56, 56))
     assert impossible.algorithm == "direct"
     assert "Winograd needs" in impossible.why.algorithm
-    for options, word in [({"stride": 3}, "stride"), ({"padding": 1}, "padding"), ({}, "shorter")]:
+    for options, word in [({"stride": 3, "padding": 1}, "stride"), ({"padding": 1}, "padding"), ({}, "shorter")]:
         found = prepared((64, 16, 4, 4), **options).explain((1, 16, 6, 6))
         assert found.source == "packed shared"
         assert word in found.why.source
+    strided = prepared((64, 16, 1, 1), stride=2).explain((1, 16, 30, 30))
+    assert strided.source == "in place"
+    assert "2 apart" in strided.why.source
     aliased = prepared((64, 16, 1, 1)).explain((1, 16, 32, 32))
     assert aliased.source == "packed shared"
     assert "cache sets" in aliased.why.source

@@ -1,6 +1,5 @@
 """Direct convolution with every register tile and source, at every remainder, in watched memory."""
 
-import itertools
 import sys
 
 import numpy as np
@@ -18,12 +17,22 @@ JOINED = ", rows joined"
 SOURCES = {
     "in place": {"kernel": (2, 2), "groups": 1},
     "in place, rows joined": {"kernel": (2, 1), "groups": 2},
+    "in place, strided": {"kernel": (1, 1), "stride": (2, 3), "groups": 2},
+    "in place, strided rows of taps": {"kernel": (2, 4), "stride": (1, 2), "groups": 1},
     "shared": {"kernel": (2, 3), "begin": (1, 2), "groups": 2},
     "shared, rows joined": {"kernel": (1, 2), "stride": (1, 2), "groups": 1},
     "private": {"kernel": (3, 2), "stride": (1, 2), "begin": (0, 1), "groups": 2},
     "private, row by row": {"kernel": (1, 2), "stride": (2, 3), "begin": (1, 0), "groups": 1},
     "private, in parts": {"kernel": (3, 3), "stride": (2, 2), "begin": (0, 1), "groups": 2},
 }
+
+
+CASES = [(tile, source) for tile in TILES for source in SOURCES if tile.role == "channels" or "strided" not in source]
+
+
+def kind_of(source):
+    """Name of a source among those that a planner can be made to take."""
+    return "in place" if source.startswith("in place") else source.removesuffix(JOINED)
 
 
 def remainders(tile, dtype, source):
@@ -43,12 +52,14 @@ def remainders(tile, dtype, source):
             yield problem, (channels, rows, columns)
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.role}{tile.vectors}x{tile.width}")
+@pytest.mark.parametrize(
+    ("tile", "source"),
+    [pytest.param(*case, id=f"{case[0].role}{case[0].vectors}x{case[0].width}-{case[1]}") for case in CASES],
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_tile_at_every_remainder(planner, dtype, tile, source):
     """NaN surrounds all inputs and must not leak in; nothing around the output may change."""
-    name, joined = source.removesuffix(JOINED), source.endswith(JOINED)
+    name, joined = kind_of(source), source.endswith(JOINED)
     planner.force(tile, name)
     frames = []
 
@@ -60,6 +71,8 @@ def test_every_tile_at_every_remainder(planner, dtype, tile, source):
         apart = index % 2 and not joined  # rows that are apart in memory cannot be joined
         problem.check(*part, LAYOUTS["within a larger one"] if apart else lambda a: between(a, np.nan), place_out)
     assert not joined or all(plan.steps[-1].fields["out_rows"] == 1 for plan in planner.plans)
+    if "strided" in source:
+        assert all(plan.steps[-1].fields["row_of_tiles"].shape[0] == "strided" for plan in planner.plans)
     planner.assert_taken(tile, name)
     assert len(frames) > tile.pixels(lanes_for(ELEMENT_TYPES[np.dtype(dtype)]))
     for frame in frames:
@@ -68,14 +81,14 @@ def test_every_tile_at_every_remainder(planner, dtype, tile, source):
 
 def check_guarded_memory(dtype_name):
     """Every tile and source, with forbidden pages right after or right before each array."""
-    for tile, source in itertools.product(TILES, SOURCES):
+    for tile, source in CASES:
         with pytest.MonkeyPatch.context() as patch:
             planner = Planner(patch)
-            planner.force(tile, source.removesuffix(JOINED))
+            planner.force(tile, kind_of(source))
             for index, (problem, part) in enumerate(remainders(tile, np.dtype(dtype_name).type, source)):
                 if index % 3 == 0:
                     problem.check_guarded(*part, at_end=index % 2 == 0)
-            planner.assert_taken(tile, source.removesuffix(JOINED))
+            planner.assert_taken(tile, kind_of(source))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")

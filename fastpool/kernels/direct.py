@@ -5,9 +5,10 @@ vectors with `width` broadcast scalars. It plays one of two roles (the spec's va
 
 - ``channels``: lanes are output channels, scalars are pixels. Stride costs nothing; the tile is transposed in registers
   on the store. For long reductions, which pay for the transpose.
+- ``strided``: the same with pixels further apart, for input that is read in place at a stride.
 - ``pixels``: lanes are output pixels, scalars are weights. Stores are contiguous. For short reductions.
 
-Input is read in place (unit stride, no padding), or packed by `pack` into scratch that all threads share (few pixels,
+Input is read in place (no padding), or packed by `pack` into scratch that all threads share (few pixels,
 much weight: each thread then streams only its part of the weights), or packed by each task for its own rows (large
 maps).
 
@@ -25,6 +26,11 @@ from fastpool.kernels.simd import I64, Tile, known, scalar
 from fastpool.routines.direct import IN_PLACE, PRIVATE
 
 
+def _is_by_channels(spec):
+    """Whether lanes are output channels."""
+    return spec.variant != "pixels"
+
+
 @intrinsic
 def _biases(typingctx, spec, bias, channels):
     """A tile that holds the bias of each of its first `channels` channels, and anything in the others."""
@@ -34,8 +40,8 @@ def _biases(typingctx, spec, bias, channels):
         _, bias, channels = args
         lanes, vector = spec.lanes, simd.vector_ir(spec)
         total = ir.Constant(context.get_value_type(tile), ir.Undefined)
-        for i in range(spec.vectors if spec.variant == "channels" else spec.width):
-            if spec.variant == "channels":
+        for i in range(spec.vectors if _is_by_channels(spec) else spec.width):
+            if _is_by_channels(spec):
                 present = simd.range_mask_ir(builder, I64(0), channels, lanes, i * lanes)
                 place = builder.gep(bias, [I64(i * lanes)])
                 value = simd.masked_load_ir(builder, place, vector, present, ir.Constant(vector, None), spec.size)
@@ -53,27 +59,34 @@ def _biases(typingctx, spec, bias, channels):
 
 
 @known
+def _is_strided(spec):
+    """Whether pixels lie apart."""
+    return int(spec.variant == "strided")
+
+
+@known
 def tile_pixels(spec):
     """Output pixels of a tile."""
-    count = spec.width if spec.variant == "channels" else spec.vectors * spec.lanes
+    count = spec.width if _is_by_channels(spec) else spec.vectors * spec.lanes
     return count
 
 
 @intrinsic
-def _multiply_add(typingctx, accumulators, x, weights):
-    """One step of the reduction: accumulators[v, t] += vector[v] * scalar[t]."""
+def _multiply_add(typingctx, accumulators, x, weights, apart):
+    """One step of the reduction: accumulators[v, t] += vector[v] * scalar[t]; pixels may be `apart`."""
     spec = accumulators.spec
 
     def codegen(context, builder, sig, args):
-        tile, x, weights = args
-        wide, narrow = (weights, x) if spec.variant == "channels" else (x, weights)
+        tile, x, weights, apart = args
+        wide, narrow = (weights, x) if _is_by_channels(spec) else (x, weights)
         vector = simd.vector_ir(spec)
         loaded = [
             simd.load_ir(builder, builder.gep(wide, [I64(v * spec.lanes)]), vector, spec.size)
             for v in range(spec.vectors)
         ]
         for t in range(spec.width):
-            value = builder.load(builder.gep(narrow, [I64(t)]), align=spec.size)
+            place = builder.mul(apart, I64(t)) if spec.variant == "strided" else I64(t)
+            value = builder.load(builder.gep(narrow, [place]), align=spec.size)
             broadcast = simd.splat_ir(builder, value, spec.lanes)
             for v in range(spec.vectors):
                 index = v * spec.width + t
@@ -81,7 +94,7 @@ def _multiply_add(typingctx, accumulators, x, weights):
                 tile = builder.insert_value(tile, total, index)
         return tile
 
-    return accumulators(accumulators, x, weights), codegen
+    return accumulators(accumulators, x, weights, types.intp), codegen
 
 
 @intrinsic
@@ -106,7 +119,7 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
             place = [builder.gep(p, [builder.mul(pitch, I64(first_channel))]) for p in (out, residual)]
             write_channels_ir(builder, spec, values, channels, *place, pitch, flags, (low, high))
 
-        if spec.variant == "channels":
+        if _is_by_channels(spec):
             groups = range(0, spec.width, lanes)
             masks = {t0: simd.range_mask_ir(builder, first, last, lanes, t0) for t0 in groups}
             for v in range(spec.vectors):
@@ -136,7 +149,7 @@ def _fetch_output(typingctx, spec, out, pitch, channels):
         _, out, pitch, channels = args
         lanes = spec.lanes
         count, pixels = (
-            (spec.vectors * lanes, spec.width) if spec.variant == "channels" else (spec.width, spec.vectors * lanes)
+            (spec.vectors * lanes, spec.width) if _is_by_channels(spec) else (spec.width, spec.vectors * lanes)
         )
         last_one = builder.sub(channels, I64(1))
         for channel in range(count):
@@ -158,7 +171,7 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
     columns, last_start = call.out_columns, call.last_start
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
-    taps, offsets = call.taps, call.offsets
+    taps, offsets, run, dilation, apart = call.taps, call.offsets, call.run, call.dilation, call.apart
     for tile in range(first_tile, end_tile):
         # In place, the last tile of a row begins earlier, so as not to read past the input's end; what its neighbour
         # has written is not written again.
@@ -166,16 +179,25 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
         place, pitch = out + start, call.out_channel
         _fetch_output(spec, place, pitch, channels)
         # The reduction stands here, and not in a function of its own, whose tile would be returned through memory.
-        total, at, w = _biases(spec, bias, channels), x + start, weights
+        total, at, w = _biases(spec, bias, channels), x + start * apart, weights
         if taps == 1:
             at = at + offsets[0]
             for _ in range(channels_in):
-                total = _multiply_add(total, at, w)
+                total = _multiply_add(total, at, w, apart)
                 at, w = at + pitch_in, w + block
+        elif _is_strided(spec):
+            # Each pixel has an address of its own: with one loop over all taps they would be computed at each tap.
+            for _ in range(channels_in):
+                for first_tap in range(0, taps, run):
+                    tap_at = at + offsets[first_tap]
+                    for _ in range(run):
+                        total = _multiply_add(total, tap_at, w, apart)
+                        tap_at, w = tap_at + dilation, w + block
+                at = at + pitch_in
         else:
             for _ in range(channels_in):
                 for tap in range(taps):
-                    total = _multiply_add(total, at + offsets[tap], w)
+                    total = _multiply_add(total, at + offsets[tap], w, apart)
                     w = w + block
                 at = at + pitch_in
         first, last = tile * pixels - start, min(columns - start, pixels)

@@ -31,6 +31,9 @@ DIRECT = Layout(
         "offsets": "integers",
         "x_batch": "integer",
         "x_channel": "integer",
+        "apart": "integer",  # elements of the source from one pixel to the next: 1, unless the tile is strided
+        "run": "integer",  # taps of a row of the filter
+        "dilation": "integer",  # of such a row
         "source_batch": "integer",
         "source_channel": "integer",
         "source_depth": "integer",

@@ -126,7 +126,11 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pack_input": (pack_input, _ANY),
     "pack_weights": (pack_weights, _ANY),
     "direct": (direct, _ANY),
-    "row_of_tiles": (row_of_tiles, tuple((tile.role, tile.vectors, tile.width) for tile in _TILES)),
+    "row_of_tiles": (
+        row_of_tiles,
+        tuple((tile.role, tile.vectors, tile.width) for tile in _TILES)
+        + tuple(("strided", tile.vectors, tile.width) for tile in _TILES if tile.role == "channels"),
+    ),
     "transform_rows": (transform_rows, WINOGRAD_SHAPES + _DILATED),
     "multiply": (
         multiply,
