@@ -163,13 +163,29 @@ def _fetch_output(typingctx, spec, out, pitch, channels):
     return types.void(spec, out, number, number), codegen
 
 
-def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, end_tile):
-    """Tiles first_tile..end_tile of one output row, in `channels` channels; x, residual and out point at the row."""
+@intrinsic
+def _fetch_line(typingctx, spec, place):
+    """Bring a cache line into the level-2 cache; returns the place of the next one."""
+
+    def codegen(context, builder, sig, args):
+        _, place = args
+        simd.prefetch_ir(builder, place, level=2)
+        return builder.gep(place, [I64(64 // spec.size)])
+
+    return place(spec, place), codegen
+
+
+def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_tile, end_tile):
+    """Tiles first_tile..end_tile of one output row, in `channels` channels; x, residual and out point at the row.
+
+    Meanwhile weights that are `ahead` are fetched from the last-level cache or memory, some lines beside each channel.
+    """
     simd.align_stack()
     spec = call.spec
     pixels = tile_pixels(spec)
     columns, last_start = call.out_columns, call.last_start
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
+    lines_ahead = call.lines_ahead
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
     taps, offsets, run, dilation, apart = call.taps, call.offsets, call.run, call.dilation, call.apart
     for tile in range(first_tile, end_tile):
@@ -183,6 +199,8 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
         if taps == 1:
             at = at + offsets[0]
             for _ in range(channels_in):
+                for _ in range(lines_ahead):
+                    ahead = _fetch_line(spec, ahead)
                 total = _multiply_add(total, at, w, apart)
                 at, w = at + pitch_in, w + block
         elif _is_strided(spec):
@@ -196,6 +214,8 @@ def row_of_tiles(call, x, weights, bias, residual, out, channels, first_tile, en
                 at = at + pitch_in
         else:
             for _ in range(channels_in):
+                for _ in range(lines_ahead):
+                    ahead = _fetch_line(spec, ahead)
                 for tap in range(taps):
                     total = _multiply_add(total, at + offsets[tap], w, apart)
                     w = w + block
@@ -246,6 +266,7 @@ def direct(call, task, thread):
         in_group = block * call.block
         weights = call.weights + ((group * blocks + block) * call.weights_block + call.first_weight)
         channel = group * call.group_channels + in_group
+        ahead = weights + call.weights_block
         for row in range(first_row, end_row):
             place = channel * call.out_channel + (depth * call.out_rows + row) * call.out_columns
             invoke(
@@ -253,6 +274,7 @@ def direct(call, task, thread):
                 call,
                 source + (row - first_row) * call.source_row,
                 weights,
+                ahead,
                 bias + channel,
                 residual + (image * call.residual_batch + place),
                 call.out + (image * call.out_batch + place),
@@ -260,3 +282,4 @@ def direct(call, task, thread):
                 first_tile,
                 end_tile,
             )
+            ahead = ahead + (end_tile - first_tile) * call.tile_ahead

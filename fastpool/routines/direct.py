@@ -54,12 +54,14 @@ DIRECT = Layout(
         "block_tasks": "integer",
         "blocks_outermost": "integer",
         "last_start": "integer",
+        "lines_ahead": "integer",  # cache lines of the next block's weights that are fetched beside a channel of a tile
+        "tile_ahead": "integer",  # elements of them beside a tile
         "scratch_thread": "integer",
         "low": "bound",
         "high": "bound",
     },
 )
 
-_WORDS = ("elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer")
+_WORDS = ("elements", "elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer")
 row_of_tiles = routine("direct.row_of_tiles", DIRECT, *_WORDS)
 direct = kernel("direct.direct", DIRECT)
