@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
-from fastpool.kernels.phases import pack_row
+from fastpool.kernels.phases import column_places, pack_row
 from fastpool.kernels.simd import lanes_of
 
 
@@ -33,7 +33,7 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
     source, columns, column_phases = x + plane_start, call.packed_columns, call.column_phase_count
     depths, rows, width, pads_with_data = call.packed_depths, call.packed_rows, call.width, call.pads_with_data
     depth_map, row_map, x_depth, x_row = call.depth_map, call.row_map, call.x_depth, call.x_row
-    plane = depths * rows * columns
+    plane, places = depths * rows * columns, column_places(call)
     first = first_column * call.stride_column - call.pad_left  # element of a row at which the packed columns begin
     line = target
     for i in range(call.depth_phase_count):
@@ -46,7 +46,7 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
                     source_row = row_map[begin_row + r]
                     exists = source_depth >= 0 and source_row >= 0
                     row = source + (source_depth * x_depth + source_row * x_row)
-                    pack_row(call, row, exists, first, width, line, columns, plane)
+                    pack_row(call, row, exists, first, width, line, columns, plane, places)
                     if pads_with_data and exists:
                         for p in range(column_phases):
                             place, begin = line + p * plane, call.column_begins[p] + first_column
