@@ -66,7 +66,7 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
 _DILATED: tuple[Shape, ...] = tuple(
     (f"{variant} dilated", outputs, taps) for variant, outputs, taps in WINOGRAD_SHAPES if variant.endswith(" 1")
 )
-#: Column by column, or at the strides that have vectors.
+#: Vectors of columns, at the strides that have them, or element by element.
 _PACKINGS = (*(f"stride {stride}" for stride in PACKED_STRIDES), "")
 _FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
 #: What medians are taken of: the spec's elements, or integers that it widens (to float64).
