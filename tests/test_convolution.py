@@ -15,6 +15,7 @@ import fastpool
 from fastpool import oracle, runtime
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.routines.direct import IN_PLACE
+from fastpool.routines.pack import PACKED_STRIDES
 
 PADDING_MODES = ("zeros", *DATA_PADDING_MODES)
 
@@ -153,6 +154,19 @@ def test_planes_whose_addresses_alias_are_packed(planner):
 
 
 # -------------------------------------------------------------------------------------------------- shapes of input
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("layout", ["contiguous", "every second column", "columns reversed", "every third row"])
+def test_rows_are_packed_in_vectors_wherever_they_can_be(planner, layout, stride):
+    """At strides of 1, 2 and 4, if neighbours in a row are neighbours in memory; else one element after the other."""
+    x, weight = integers(3, (2, 3, 9, 77), np.float32), integers(4, (5, 3, 2, 3), np.float32)
+    planner.force(source="private, row by row")
+    expected = oracle.conv2d(x, weight, None, (2, stride), 1)
+    assert_close(fastpool.conv2d(LAYOUTS[layout](x), weight, None, (2, stride), 1), expected)
+    in_vectors = stride in PACKED_STRIDES and "column" not in layout
+    variant = f"stride {stride}" if in_vectors else ""
+    assert {plan.steps[0].fields["pack_channel"].shape for plan in planner.plans} == {(variant, 1, 1)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

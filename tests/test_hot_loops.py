@@ -17,6 +17,7 @@ from fastpool.kernels.simd import lanes_of, load, splat, store
 from fastpool.machine.processor import TARGET
 from fastpool.routines.direct import row_of_tiles
 from fastpool.routines.layout import Layout
+from fastpool.routines.pack import PACKED_STRIDES
 from fastpool.routines.routine import kernel, lanes, spec_for
 from fastpool.routines.table import KERNELS
 
@@ -70,6 +71,8 @@ def shapes_of(name: str) -> list[tuple[str, int, int]]:
         shapes = [shape for shape in shapes if shape[2] == 3 and shape[1] in (1, 3)]
     if name == "large_pool":  # windows of one to two vectors, at stride 1
         shapes = [shape for shape in shapes if shape[0].endswith("step 1 stride 1") and shape[2] == lanes(FLOAT32)]
+    if name == "pack_channel":  # each stride at which vectors are taken apart
+        return [(f"stride {stride}", 1, 1) for stride in PACKED_STRIDES]
     variants = [shape[0] for shape in shapes]
     chosen = [[shape for shape in shapes if shape[0] == variant] for variant in (variants[0], variants[-1])]
     return list(dict.fromkeys(of_variant[len(of_variant) // 2] for of_variant in chosen))

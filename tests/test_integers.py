@@ -36,6 +36,7 @@ from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.layer import layer_for
 from fastpool.machine.processor import TARGET
 from fastpool.plans.plan import Code
+from fastpool.routines.pack import PACKED_STRIDES
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.table import INTEGER_KERNELS, KERNELS
 from fastpool.routines.tiles import TILE_SHAPES
@@ -128,8 +129,8 @@ def test_plans_ask_for_what_is_in_the_table(planner):
         x, weight = draw(7, (1, channels, 6, 36), dtype), draw(8, (40, channels, 2, 2), weight_dtype)
         for source in LIMITS:
             planner.force(source=source)
-            for stride in (1, 2):
-                fastpool.conv2d(x, weight, stride=stride)
+            for stride in (*PACKED_STRIDES, 3):
+                fastpool.conv2d(x, weight, stride=stride, padding=1)
     routines = {id(routine.body): name for name, (routine, _) in KERNELS.items()}
     for plan in planner.plans:
         for step in plan.steps:
@@ -139,7 +140,7 @@ def test_plans_ask_for_what_is_in_the_table(planner):
         assert shape in INTEGER_KERNELS[name][sums]
     packers = {(sums, shape) for name, sums, shape in asked if name == "pack_channel"}
     assert packers == {(sums, shape) for sums, shapes in INTEGER_KERNELS["pack_channel"].items() for shape in shapes}
-    assert len(packers) == 9
+    assert len(packers) == 9 * (len(PACKED_STRIDES) + 1)
 
 
 # --------------------------------------------------------------------------------------------------- every argument

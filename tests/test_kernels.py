@@ -227,7 +227,8 @@ def check_processor(bits, has_fma):
         check_tile("row_of_tiles", shape, dtype)
     check_pooling("max", np.float32)
     for name in ("pack_weights", "pack_channel"):
-        assembly_of(name, KERNELS[name][1][0], np.float32)
+        for shape in KERNELS[name][1]:
+            assembly_of(name, shape, np.float32)
     for dtype in DTYPES:
         test_range_masks(dtype)
         test_masked_loads_and_stores(dtype)

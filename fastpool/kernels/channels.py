@@ -6,6 +6,7 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels.epilogue import write_channels_ir
+from fastpool.kernels.phases import phases_ir
 from fastpool.kernels.simd import I64, Vector
 
 
@@ -68,26 +69,13 @@ def fold_in(typingctx, spec, plane, rows, x_row, first, width, pitch, channels, 
                     )
                     for b, mask in enumerate(masks)
                 ]
-                found += phases_of_ir(builder, loaded)
+                found += phases_ir(builder, loaded)
         for column, value in enumerate(simd.transpose_ir(builder, found)):
             simd.store_ir(builder, value, builder.gep(target, [I64(column * lanes)]), spec.size)
         return context.get_dummy_value()
 
     number = types.intp
     return types.void(spec, plane, rows, number, number, number, number, number, target), codegen
-
-
-def phases_of_ir(builder, vectors):
-    """Elements of a row modulo the number of its vectors, a power of two: those of 0 first."""
-    if len(vectors) == 1:
-        return vectors
-    lanes = vectors[0].type.count
-    pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
-    even, odd = ([simd.shuffle_ir(builder, *pair, range(k, 2 * lanes, 2)) for pair in pairs] for k in range(2))
-    # Elements 2 i of the row modulo s are those of the even half modulo s / 2.
-    return [
-        phase for both in zip(phases_of_ir(builder, even), phases_of_ir(builder, odd), strict=True) for phase in both
-    ]
 
 
 @intrinsic

@@ -19,121 +19,9 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device
 from fastpool.kernels.calls import invoke
-from fastpool.kernels.simd import (
-    even_lanes,
-    fetch_to_write,
-    lanes_of,
-    masked_load,
-    masked_store,
-    odd_lanes,
-    range_mask,
-    splat,
-)
-
-#: Vectors between what is packed and what is fetched for writing: other cores have read the packed input since.
-_AHEAD = 6
-
-
-@device
-def _zero_row(spec, target, count):
-    zero = splat(spec, 0.0)
-    for q in range(0, count, lanes_of(spec)):
-        masked_store(spec, target + q, zero, range_mask(spec, 0, count - q))
-
-
-@device
-def _inside(call, shift):
-    """Packed columns low..high of a phase come from the input: 0 <= q*stride + shift < width."""
-    count, stride = call.packed_columns, call.stride_column
-    low = min(count, max(0, -(shift // stride)))
-    return low, max(low, min(count, (call.width - 1 - shift) // stride + 1))
-
-
-@device
-def _pack_row(spec, call, source, target, phase_pitch, first_column):
-    """One source row, from an output column on, into its column phases, `phase_pitch` apart."""
-    count, width, stride = call.packed_columns, call.width, call.stride_column
-    pad = call.pad_left - first_column * stride  # the input begins so many padded columns after the first one packed
-    phases, phase_count = call.column_phases, call.column_phase_count
-    lanes = lanes_of(spec)
-    zero, everything = splat(spec, 0.0), range_mask(spec, 0, lanes)
-    if stride == 1 and call.x_column == 1:
-        for q in range(0, count, lanes):
-            first = q - pad
-            fetch_to_write(target + (q + _AHEAD * lanes))
-            if first >= 0 and first + lanes <= width and q + lanes <= count:
-                masked_store(spec, target + q, masked_load(spec, source + first, everything, zero), everything)
-            else:
-                value = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
-                masked_store(spec, target + q, value, range_mask(spec, 0, count - q))
-    elif stride == 2 and call.x_column == 1:
-        # Two vectors hold 2 * lanes padded columns: even ones are phase 0, odd ones phase 1.
-        has_even, has_odd = phases[0] == 0, phases[phase_count - 1] == 1
-        odd_target = target + (phase_count - 1) * phase_pitch
-        for q in range(0, count, lanes):
-            first = 2 * q - pad
-            second = first + lanes
-            if has_even:
-                fetch_to_write(target + (q + _AHEAD * lanes))
-            if has_odd:
-                fetch_to_write(odd_target + (q + _AHEAD * lanes))
-            if first >= 0 and second + lanes <= width and q + lanes <= count:
-                a = masked_load(spec, source + first, everything, zero)
-                b = masked_load(spec, source + second, everything, zero)
-                mask = everything
-            else:
-                a = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
-                b = masked_load(spec, source + second, range_mask(spec, -second, width - second), zero)
-                mask = range_mask(spec, 0, count - q)
-            if has_even:
-                masked_store(spec, target + q, even_lanes(a, b), mask)
-            if has_odd:
-                masked_store(spec, odd_target + q, odd_lanes(a, b), mask)
-    elif stride == 4 and call.x_column == 1:
-        # Four vectors, taken apart twice: even lanes of even ones are phase 0, odd lanes of even ones phase 2.
-        for q in range(0, count, lanes):
-            first = 4 * q - pad
-            a = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
-            first += lanes
-            b = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
-            first += lanes
-            c = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
-            first += lanes
-            d = masked_load(spec, source + first, range_mask(spec, -first, width - first), zero)
-            even_a, even_b, odd_a, odd_b = even_lanes(a, b), even_lanes(c, d), odd_lanes(a, b), odd_lanes(c, d)
-            mask = range_mask(spec, 0, count - q)
-            for p in range(phase_count):
-                line, phase = target + (p * phase_pitch + q), phases[p]
-                if phase == 0:
-                    masked_store(spec, line, even_lanes(even_a, even_b), mask)
-                elif phase == 1:
-                    masked_store(spec, line, even_lanes(odd_a, odd_b), mask)
-                elif phase == 2:
-                    masked_store(spec, line, odd_lanes(even_a, even_b), mask)
-                else:
-                    masked_store(spec, line, odd_lanes(odd_a, odd_b), mask)
-    else:
-        column = call.x_column
-        for p in range(phase_count):
-            row = target + p * phase_pitch
-            shift = phases[p] - pad
-            low, high = _inside(call, shift)
-            for q in range(low):
-                row[q] = simd.scalar(spec, 0.0)
-            for q in range(low, high):
-                row[q] = source[(q * stride + shift) * column]
-            for q in range(high, count):
-                row[q] = simd.scalar(spec, 0.0)
-    if call.pads_with_data:
-        for p in range(phase_count):
-            row, columns = target + p * phase_pitch, call.column_map + (call.column_begins[p] + first_column)
-            low, high = _inside(call, phases[p] - pad)
-            for q in range(low):
-                row[q] = source[columns[q] * call.x_column]
-            for q in range(high, count):
-                row[q] = source[columns[q] * call.x_column]
+from fastpool.kernels.phases import column_places, pack_row
+from fastpool.kernels.simd import lanes_of
 
 
 def pack_channel(call, x, plane_start, target, first_depth, first_row, first_column):
@@ -142,45 +30,36 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
     This is the only routine that knows the type of x where its elements are narrower than those of the sums: here they
     are widened, the caller counts them.
     """
-    spec = call.spec
-    source = x + plane_start
-    depths, rows, columns = call.packed_depths, call.packed_rows, call.packed_columns
-    plane = depths * rows * columns
-    column_phase_count = call.column_phase_count
-    row_phase_count = call.row_phase_count
-    depth_map, row_map = call.depth_map, call.row_map
-    # Rows of a vector at most: masks are the same for all, and would take longer to make than the rows to copy.
-    stride, lanes = call.stride_column, lanes_of(spec)
-    is_short = columns <= lanes and stride <= 2 and call.x_column == 1 and not call.pads_with_data
-    first = first_column * stride - call.pad_left
-    second, phases = first + lanes, call.column_phases
-    inside, further = range_mask(spec, -first, call.width - first), range_mask(spec, -second, call.width - second)
-    kept, zero = range_mask(spec, 0, columns), splat(spec, 0.0)
-    has_even, has_odd = phases[0] == 0, stride == 2 and phases[column_phase_count - 1] == 1
+    source, columns, column_phases = x + plane_start, call.packed_columns, call.column_phase_count
+    depths, rows, width, pads_with_data = call.packed_depths, call.packed_rows, call.width, call.pads_with_data
+    depth_map, row_map, x_depth, x_row = call.depth_map, call.row_map, call.x_depth, call.x_row
+    plane, places = depths * rows * columns, column_places(call)
+    first = first_column * call.stride_column - call.pad_left  # element of a row at which the packed columns begin
+    line = target
     for i in range(call.depth_phase_count):
-        for d in range(depths):
-            source_depth = depth_map[call.depth_begins[i] + first_depth + d]
-            for j in range(row_phase_count):
-                block = target + ((i * row_phase_count + j) * column_phase_count * plane + d * rows * columns)
+        begin_depth = call.depth_begins[i] + first_depth
+        for j in range(call.row_phase_count):
+            begin_row = call.row_begins[j] + first_row
+            for d in range(depths):
+                source_depth = depth_map[begin_depth + d]
                 for r in range(rows):
-                    source_row = row_map[call.row_begins[j] + first_row + r]
-                    if source_depth < 0 or source_row < 0:
-                        for p in range(column_phase_count):
-                            _zero_row(spec, block + (p * plane + r * columns), columns)
-                        continue
-                    row = source + (source_depth * call.x_depth + source_row * call.x_row)
-                    if not is_short:
-                        _pack_row(spec, call, row, block + r * columns, plane, first_column)
-                        continue
-                    line, a = block + r * columns, masked_load(spec, row + first, inside, zero)
-                    if stride == 1:
-                        masked_store(spec, line, a, kept)
-                        continue
-                    b = masked_load(spec, row + second, further, zero)
-                    if has_even:
-                        masked_store(spec, line, even_lanes(a, b), kept)
-                    if has_odd:
-                        masked_store(spec, line + (column_phase_count - 1) * plane, odd_lanes(a, b), kept)
+                    source_row = row_map[begin_row + r]
+                    exists = source_depth >= 0 and source_row >= 0
+                    row = source + (source_depth * x_depth + source_row * x_row)
+                    pack_row(call, row, exists, first, width, line, columns, plane, places)
+                    if pads_with_data and exists:
+                        for p in range(column_phases):
+                            place, begin = line + p * plane, call.column_begins[p] + first_column
+                            low, high = call.column_lows[p] - first_column, call.column_highs[p] - first_column
+                            q = 0
+                            while q < columns:
+                                if low <= q < high:
+                                    q = high
+                                else:
+                                    place[q] = row[call.column_map[begin + q] * call.x_column]
+                                    q += 1
+                    line = line + columns
+            line = line + (column_phases - 1) * plane
 
 
 def pack_input(call, task, thread):

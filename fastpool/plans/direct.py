@@ -13,7 +13,7 @@ import numpy as np
 
 from fastpool.arrays import address
 from fastpool.machine.processor import TARGET
-from fastpool.plans.packing import Source, channel_elements, lay_out, pack_block, packed_source
+from fastpool.plans.packing import Source, channel_elements, lay_out, pack_block, packed_source, packing_shape
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.private import Part, cut, slack, thread_elements
 from fastpool.plans.problem import Convolution, ceil_div
@@ -201,7 +201,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     packing = common.packing if common else PRIVATE
     apart = _apart(problem, packing)
     pack = {
-        "pack_channel": Code(pack_channel, element, (problem.widened_from, 1, 1)) if packing != IN_PLACE else 0,
+        "pack_channel": Code(pack_channel, element, packing_shape(problem)) if packing != IN_PLACE else 0,
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
     }

@@ -11,9 +11,9 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.geometry import Axis, padding_source
 from fastpool.plans.plan import table
-from fastpool.plans.problem import Convolution, apart
+from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.direct import PRIVATE
-from fastpool.routines.pack import PACKING
+from fastpool.routines.pack import PACKED_STRIDES, PACKING
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,13 @@ def _sources(axis: Axis, layout: PackedAxis, mode: str) -> tuple[np.ndarray, lis
     return sources, begins
 
 
+def packing_shape(problem: Convolution) -> tuple[str, int, int]:
+    """Shape of the spec of the routine that packs x: vectors of columns, or one element after the other."""
+    stride = problem.axes[2].stride
+    way = f"stride {stride}" if stride in PACKED_STRIDES and problem.x_strides[4] == 1 else ""
+    return f"{way} {problem.widened_from}".strip(), 1, 1
+
+
 def pack_block(problem: Convolution, source: Source, tables: list[Any]) -> int:
     """Address of the block that says how channels are packed; where nothing is packed it is not read."""
 
@@ -128,7 +135,16 @@ def pack_block(problem: Convolution, source: Source, tables: list[Any]) -> int:
             f"{name}_map": kept(sources),
             f"packed_{name}s": layout.length,
         }
-    fields |= {"stride_column": w.stride, "column_phases": kept(packed[2].phases)}
+    phases = packed[2].phases
+    fields |= {
+        "stride_column": w.stride,
+        "column_phases": kept(phases),
+        "column_places": kept(
+            [phases.index(k) if k in phases else -1 for k in range(min(w.stride, max(PACKED_STRIDES)))]
+        ),
+        "column_lows": kept([ceil_div(w.pad_begin - phase, w.stride) for phase in phases]),
+        "column_highs": kept([ceil_div(w.pad_begin + w.size - phase, w.stride) for phase in phases]),
+    }
     fields |= {"width": w.size, "pad_left": w.pad_begin, "pads_with_data": int(pads_with_data)}
     tables.append(PACKING.block(**fields))
     return address(tables[-1])

@@ -6,7 +6,8 @@ from fastpool.routines.layout import Layout
 from fastpool.routines.routine import kernel, routine
 
 #: How a channel is packed. Strides are in elements of x; `*_map` give the source indices of the elements of a phase, or
-#: -1 for a zero; `*_begins` say where in the map each phase that is packed begins.
+#: -1 for a zero; `*_begins` say where in the map each phase that is packed begins. Columns from `column_lows` to
+#: `column_highs` of a phase come from the input; `column_places` say which one is phase 0, 1, ..., or -1 for none.
 PACKING = Layout(
     "packing",
     {
@@ -16,6 +17,7 @@ PACKING = Layout(
         "width": "integer",
         "stride_column": "integer",
         "column_phases": "integers",
+        "column_places": "integers",
         "depth_begins": "integers",
         "row_begins": "integers",
         "column_begins": "integers",
@@ -25,6 +27,8 @@ PACKING = Layout(
         "depth_map": "integers",
         "row_map": "integers",
         "column_map": "integers",
+        "column_lows": "integers",
+        "column_highs": "integers",
         "pad_left": "integer",
         "pads_with_data": "integer",
         "packed_depths": "integer",
@@ -34,6 +38,8 @@ PACKING = Layout(
     has_head=False,
 )
 
+#: Strides of columns at which whole vectors are packed, each by a spec of its own ("stride 2"); "" serves any other.
+PACKED_STRIDES = (1, 2, 4)
 pack_channel = routine("pack.pack_channel", PACKING, "source", "integer", "elements", "integer", "integer", "integer")
 
 PACK_INPUT = Layout(

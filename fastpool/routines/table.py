@@ -24,7 +24,7 @@ from fastpool.routines.gemv import COLUMNS, gemv, row_shape
 from fastpool.routines.largepool import BESIDE, large_pool
 from fastpool.routines.largepool import variant_of as variant_of_large
 from fastpool.routines.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
-from fastpool.routines.pack import pack_channel, pack_input, pack_weights
+from fastpool.routines.pack import PACKED_STRIDES, pack_channel, pack_input, pack_weights
 from fastpool.routines.pool import VARIANTS, pool
 from fastpool.routines.reduce import MOST_PLANES, reduce_planes
 from fastpool.routines.routine import Routine, lanes
@@ -70,6 +70,8 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
 _DILATED: tuple[Shape, ...] = tuple(
     (f"{variant} dilated", outputs, taps) for variant, outputs, taps in WINOGRAD_SHAPES if variant.endswith(" 1")
 )
+#: Vectors of columns, at the strides that have them, or element by element.
+_PACKINGS = (*(f"stride {stride}" for stride in PACKED_STRIDES), "")
 _FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
 #: What medians are taken of: the spec's elements, or integers that it widens (to float64).
 _SOURCES = ("", *(f"from {name}" for name in (*(x.numba_name for x in INTEGERS.values()), "uint64")))
@@ -122,7 +124,7 @@ def _large_windows(operations: Sequence[str], lanes: int) -> list[Shape]:
 
 
 KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
-    "pack_channel": (pack_channel, _ANY),
+    "pack_channel": (pack_channel, tuple((way, 1, 1) for way in _PACKINGS)),
     "pack_input": (pack_input, _ANY),
     "pack_weights": (pack_weights, _ANY),
     "direct": (direct, _ANY),
@@ -183,7 +185,8 @@ INTEGER_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
 } | {
     "pack_channel": {
         sums.numba_name: tuple(
-            (f"from {x.numba_name}" if x != sums else "", 1, 1)
+            (f"{way} from {x.numba_name}".strip() if x != sums else way, 1, 1)
+            for way in _PACKINGS
             for x in INTEGERS.values()
             if any(sum_type(x, weight) == sums for weight in INTEGERS.values())
         )

@@ -1,0 +1,153 @@
+"""Rows of input taken apart into the phases of their columns: how `pack` moves its elements.
+
+At a stride that is a power of two, up to 4, whole vectors are loaded and taken apart into even and odd lanes, as often
+as it takes; at any other, and where neighbours do not lie beside each other, element follows element. Each spec has the
+code of its own stride only, and all of it is emitted here at once: that takes a third of the time to compile.
+"""
+
+import contextlib
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from fastpool.kernels import simd
+from fastpool.kernels.calls import field_ir
+from fastpool.kernels.elements import I64, element, widen_ir
+
+#: Vectors between what is packed and what is fetched for writing: other cores have read the packed input since.
+_AHEAD = 6
+
+
+def _stride_of(spec):
+    """Stride at which vectors are taken apart; 0 where elements are packed one by one."""
+    words = spec.variant.split()
+    return int(words[1]) if words[:1] == ["stride"] else 0
+
+
+def phases_ir(builder, vectors):
+    """Lanes of some vectors behind each other, sorted by their number modulo the number of vectors: one vector each."""
+    if len(vectors) == 1:
+        return vectors
+    lanes = vectors[0].type.count
+    pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+    halves = [
+        phases_ir(builder, [simd.shuffle_ir(builder, *pair, range(odd, 2 * lanes, 2)) for pair in pairs])
+        for odd in (0, 1)
+    ]
+    return [phase for pair in zip(*halves, strict=True) for phase in pair]
+
+
+def _vectors_ir(builder, spec, kind, stride, row, exists, first, width, columns, lines):
+    """Pack vector by vector; `lines` are where each phase begins, and whether it is packed (None: it is)."""
+    lanes, vector = spec.lanes, simd.vector_ir(spec)
+    nothing = ir.Constant(vector, None)
+
+    def begins(at):
+        return [builder.add(at, I64(i * lanes)) for i in range(stride)]
+
+    def masks(at, width, count):
+        inside = [simd.range_mask_ir(builder, builder.neg(i), builder.sub(width, i), lanes) for i in begins(at)]
+        return inside, simd.range_mask_ir(builder, I64(0), count, lanes)
+
+    def store(q, vectors, mask=None):
+        for value, (line, is_packed) in zip(phases_ir(builder, vectors), lines, strict=True):
+            with contextlib.nullcontext() if is_packed is None else builder.if_then(is_packed):
+                target = builder.gep(line, [q])
+                if mask is None:
+                    simd.prefetch_ir(builder, builder.gep(target, [I64(_AHEAD * lanes)]), to_write=True)
+                    simd.store_ir(builder, value, target, spec.size)
+                else:
+                    simd.masked_store_ir(builder, value, target, mask, spec.size)
+
+    def copy_part(q, at, inside, kept):
+        rows = [builder.gep(row, [i]) for i in begins(at)]
+        loaded = [
+            simd.widening_load_ir(builder, spec, kind, place, mask, nothing)
+            for place, mask in zip(rows, inside, strict=True)
+        ]
+        store(q, loaded, kept)
+
+    # Masks of the first vector are the same in all rows, and are made before them: a short row has no other vector, and
+    # they would take longer to make than the row to copy.
+    inside, kept = masks(first, width, columns)
+    none = ir.Constant(kept.type, None)
+    copy_part(I64(0), first, [builder.select(exists, mask, none) for mask in inside], kept)
+    width = builder.select(exists, width, I64(0))  # of a row of zeros nothing is loaded
+    with cgutils.for_range_slice(builder, I64(lanes), columns, I64(lanes), I64) as (q, _):
+        at = builder.add(first, builder.mul(q, I64(stride)))
+        is_whole = builder.and_(
+            builder.icmp_signed(">=", at, I64(0)),
+            builder.icmp_signed("<=", builder.add(at, I64(stride * lanes)), width),
+        )
+        is_whole = builder.and_(is_whole, builder.icmp_signed("<=", builder.add(q, I64(lanes)), columns))
+        with builder.if_else(is_whole, likely=True) as (whole, part):
+            with whole:
+                narrow, size = ir.VectorType(element(kind), lanes), kind.bitwidth // 8
+                loaded = [simd.load_ir(builder, builder.gep(row, [i]), narrow, size) for i in begins(at)]
+                store(q, [widen_ir(builder, value, kind, spec.dtype) for value in loaded])
+            with part:
+                copy_part(q, at, *masks(at, width, builder.sub(columns, q)))
+
+
+def _elements_ir(builder, spec, kind, row, exists, first, width, line, columns, pitch, fields):
+    """Pack element by element."""
+    stride, step = fields["stride_column"], fields["x_column"]
+    width = builder.select(exists, width, I64(0))
+    zero = ir.Constant(element(spec.dtype), None)
+    with cgutils.for_range(builder, fields["column_phase_count"]) as phase:
+        place = builder.gep(line, [builder.mul(phase.index, pitch)])
+        begin = builder.add(first, builder.load(builder.gep(fields["column_phases"], [phase.index]), align=8))
+        with cgutils.for_range(builder, columns) as column:
+            at = builder.add(begin, builder.mul(column.index, stride))
+            before = builder.block
+            with builder.if_then(builder.icmp_unsigned("<", at, width)):
+                found = builder.load(builder.gep(row, [builder.mul(at, step)]), align=kind.bitwidth // 8)
+                found, after = widen_ir(builder, found, kind, spec.dtype), builder.block
+            value = builder.phi(zero.type)
+            value.add_incoming(zero, before)
+            value.add_incoming(found, after)
+            builder.store(value, builder.gep(place, [column.index]), align=spec.size)
+
+
+@intrinsic
+def column_places(typingctx, call):
+    """For each phase of the columns which one it is of those that are packed, or -1; () where vectors do not matter."""
+    count = _stride_of(call.spec)
+
+    def codegen(context, builder, sig, args):
+        table = field_ir(context, builder, call, args[0], "column_places")
+        places = [builder.load(builder.gep(table, [I64(k)]), align=8) for k in range(count)]
+        return context.make_tuple(builder, sig.return_type, places)
+
+    return types.UniTuple(types.intp, count)(call), codegen
+
+
+@intrinsic
+def pack_row(typingctx, call, row, exists, first, width, line, columns, pitch, places):
+    """Pack a row of `width` elements from element `first` on, or a row of zeros where there is none.
+
+    The phases of its columns, `columns` elements each, are `pitch` apart, from `line` on; `places` say which those are.
+    """
+    spec, kind = call.spec, row.dtype
+
+    def codegen(context, builder, sig, args):
+        block, row, exists, first, width, line, columns, pitch, places = args
+        stride = _stride_of(spec)
+        if not stride:
+            names = ("stride_column", "x_column", "column_phase_count", "column_phases")
+            fields = {name: field_ir(context, builder, call, block, name) for name in names}
+            _elements_ir(builder, spec, kind, row, exists, first, width, line, columns, pitch, fields)
+            return context.get_dummy_value()
+        lines = [(line, None)]  # stride 1 has one phase
+        if stride > 1:
+            places = [builder.extract_value(places, k) for k in range(stride)]
+            lines = [
+                (builder.gep(line, [builder.mul(place, pitch)]), builder.icmp_signed(">=", place, I64(0)))
+                for place in places
+            ]
+        _vectors_ir(builder, spec, kind, stride, row, exists, first, width, columns, lines)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(call, row, types.boolean, number, number, line, number, number, places), codegen
