@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from fastpool.geometry import Axis
+from fastpool.plans.flatpool import is_flat, plan_flat
 from fastpool.plans.largepool import is_large, plan_large
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.shares import TASK_WORK
@@ -23,6 +24,8 @@ from fastpool.routines.tiles import TASKS
 @lru_cache(maxsize=1024)
 def plan_pooling(problem: Pooling) -> Plan:
     """Plan of a pooling."""
+    if is_flat(problem):
+        return plan_flat(problem)
     if is_short(problem):
         return plan_short(problem)
     if is_small(problem):
