@@ -26,7 +26,7 @@ from fastpool.routines.largepool import variant_of as variant_of_large
 from fastpool.routines.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
 from fastpool.routines.pack import pack_channel, pack_input, pack_weights
 from fastpool.routines.pool import VARIANTS, pool
-from fastpool.routines.reduce import MOST_PLANES, reduce_planes
+from fastpool.routines.reduce import planes_together, reduce_planes
 from fastpool.routines.routine import Routine, lanes
 from fastpool.routines.shortpool import groups_of_short_rows, short_pool, variant_of_short
 from fastpool.routines.smallpool import SMALL_WINDOWS, groups_in_registers, small_pool, variant_of
@@ -208,7 +208,7 @@ def _widening(routine: str) -> dict[str, tuple[Shape, ...]]:
             {
                 "pool": [(variant, 1, 1)],
                 "argpool": [(variant, 1, 1)] if operation in extrema else [],
-                "reduce_planes": [(variant, 1, count if count <= MOST_PLANES else 1)] if operation in reduced else [],
+                "reduce_planes": [(variant, 1, planes_together(count))] if operation in reduced else [],
                 "small_pool": _small_windows([variant]),
                 "short_pool": _short_rows([variant]),
                 "large_pool": _large_windows([variant], count),
