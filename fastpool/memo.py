@@ -8,8 +8,6 @@ from typing import Any
 CAPACITY = 4096
 
 _PLAIN = frozenset((int, bool, float, str, type(None)))
-#: Types of options, together, that were found to be plain: one look instead of one for each.
-_PLAIN_TOGETHER: set[tuple[type, ...]] = set()
 
 
 def options_key(*options: Any) -> tuple[Any, ...] | None:
@@ -18,10 +16,7 @@ def options_key(*options: Any) -> tuple[Any, ...] | None:
     None for options of other types than numbers, strings and tuples of int: those are checked every time.
     """
     types = tuple(map(type, options))
-    if types in _PLAIN_TOGETHER:
-        return options + types
     if _PLAIN.issuperset(types):
-        _PLAIN_TOGETHER.add(types)
         return options + types
     for option, kind in zip(options, types, strict=True):
         if kind is tuple:

@@ -109,7 +109,13 @@ def flat_pool(call, task, thread):
     first = plane_task * call.planes_per_task
     image, channel = first // channels, first % channels
     # Loaded here: what is read after a store is read again after the next, as it may have been written.
-    x, x_batch, x_channel, out, out_vector = call.x + call.first, call.x_batch, call.x_channel, call.out, call.out_vector
+    x, x_batch, x_channel, out, out_vector = (
+        call.x + call.first,
+        call.x_batch,
+        call.x_channel,
+        call.out,
+        call.out_vector,
+    )
     row_pitch, pitch, masks, stored, out_plane = (
         call.x_row,
         call.vector_rows,

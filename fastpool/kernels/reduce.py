@@ -74,8 +74,12 @@ def _combine_planes(typingctx, tile, pointer, pitch, mask):
 def _merge_ir(builder, spec, first, second, bit):
     """Combine lanes that differ in a bit of their number, of two vectors: the second's are where the bit is set."""
     lanes = range(spec.lanes)
-    low = simd.shuffle_ir(builder, first, second, [lane if not lane & bit else spec.lanes + lane - bit for lane in lanes])
-    high = simd.shuffle_ir(builder, first, second, [lane | bit if not lane & bit else spec.lanes + lane for lane in lanes])
+    low = simd.shuffle_ir(
+        builder, first, second, [lane if not lane & bit else spec.lanes + lane - bit for lane in lanes]
+    )
+    high = simd.shuffle_ir(
+        builder, first, second, [lane | bit if not lane & bit else spec.lanes + lane for lane in lanes]
+    )
     return combine_ir(builder, spec, low, high)
 
 
@@ -88,7 +92,9 @@ def _fold_narrow_ir(builder, spec, rows):
     value = rows[0]
     while bit > 1:
         bit //= 2
-        value = combine_ir(builder, spec, value, simd.shuffle_ir(builder, value, value, [i ^ bit for i in range(spec.lanes)]))
+        value = combine_ir(
+            builder, spec, value, simd.shuffle_ir(builder, value, value, [i ^ bit for i in range(spec.lanes)])
+        )
     undefined = ir.Constant(value.type, ir.Undefined)
     return simd.shuffle_ir(builder, value, undefined, range(0, spec.lanes, spec.lanes // planes))
 

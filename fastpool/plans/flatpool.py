@@ -91,14 +91,18 @@ def _orders_of(height: Axis, width: Axis, rows: int, lanes: int) -> _Orders:
         return found + [0] * (lanes - len(found))
 
     everything = [(row, column) for row in range(inputs) for column in range(width.size)]
-    outputs = [(row * height.stride, column * width.stride - width.pad_begin) for row in range(rows) for column in range(width.out)]
+    outputs = [
+        (row * height.stride, column * width.stride - width.pad_begin)
+        for row in range(rows)
+        for column in range(width.out)
+    ]
+    # What a window sees before its own column is a sum of doublings to the left.
     moves = [-(1 << level) if before >> level & 1 else 1 << level for level in range(steps)]
-    found = [order([(row, column + by) for row, column in everything]) for by in moves]
-    ends = [order([(row, column + by) for row, column in outputs]) for by in (before, before + width.kernel - (1 << steps))]
-    if width.kernel == 1:
-        del ends[1]
+    doubled = [order([(row, column + by) for row, column in everything]) for by in moves]
+    last = {before, before + width.kernel - (1 << steps)}  # of a single column there is but one
+    ends = [order([(row, column + by) for row, column in outputs]) for by in sorted(last)]
     in_place = ends[0] == order(everything)
-    return _Orders(found + (ends[1:] if in_place else ends), in_place)
+    return _Orders(doubled + (ends[1:] if in_place else ends), in_place)
 
 
 def _group_of(height: Axis, rows: int, vectors: int) -> int:
@@ -108,7 +112,8 @@ def _group_of(height: Axis, rows: int, vectors: int) -> int:
     def cycles(group: int) -> int:
         return -(-vectors // group) * (10 + 2 * rows_seen(height.kernel, group, step) + 5 * group)
 
-    return min((group for group in groups_of_vectors(height.kernel, step) if group <= vectors), key=cycles)
+    fitting = [group for group in groups_of_vectors(height.kernel, step) if group <= vectors]
+    return min(fitting or [1], key=cycles)
 
 
 def plan_flat(problem: Pooling) -> Plan:
@@ -127,7 +132,11 @@ def plan_flat(problem: Pooling) -> Plan:
     group = _group_of(height, rows, vectors // vector_tasks)
     step = min(rows * height.stride, height.kernel) if group > 1 else 1  # a vector alone has no next: one code for all
     orders = _orders_of(height, width, rows, lanes)
-    code = Code(flat_pool, element, (variant_of_flat(problem.variant, group, step, orders.in_place), height.kernel, width.kernel))
+    code = Code(
+        flat_pool,
+        element,
+        (variant_of_flat(problem.variant, group, step, orders.in_place), height.kernel, width.kernel),
+    )
 
     inputs = (rows - 1) * height.stride + 1
     padded = range((vectors * rows - 1) * height.stride + height.kernel)
