@@ -125,7 +125,7 @@ def flat_pool(call, task, thread):
     )
     orders = _orders(spec, call.orders)
     end = min(first + call.planes_per_task, call.planes)
-    # Stores of whole vectors are twice as fast as masked ones; they must not reach beyond what this task writes.
+    # Stores of whole vectors are faster than masked ones; they must not reach beyond what this task writes.
     inner = (end - 1) * out_plane + min((last + group) * out_vector, out_plane) - lanes_of(spec)
     for index in range(first, end):
         plane = x + (image * x_batch + channel * x_channel)
