@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import fastpool
 from fastpool import layer, oracle, runtime
 from fastpool.plans import convolution as plans
-from fastpool.plans import direct, private, shortpool, smallpool
+from fastpool.plans import direct, flatpool, private, shortpool, smallpool
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import depthwise
 from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED
@@ -409,6 +409,7 @@ def rows_alone(monkeypatch):
     """Let small windows do a row at a time: each size of a group is code of its own, `test_small_windows` has all."""
     monkeypatch.setattr(smallpool, "groups_in_registers", lambda *_: [1])
     monkeypatch.setattr(shortpool, "groups_of_short_rows", lambda *_: [1])
+    monkeypatch.setattr(flatpool, "groups_of_vectors", lambda *_: [1])
 
 
 @pytest.fixture

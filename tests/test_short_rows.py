@@ -37,9 +37,10 @@ from fastpool.routines.table import POOLING_KERNELS
 WINDOWS = [(3, 1, 1), (3, 2, 1), (2, 2, 0)]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def remade(monkeypatch):
-    """Let plans be made anew."""
+    """Let plans be made anew, and no vector have several rows, see `test_flat_rows`."""
+    monkeypatch.setattr(pooling, "is_flat", lambda _: False)
     monkeypatch.setattr(pooling, "plan_pooling", pooling.plan_pooling.__wrapped__)
     monkeypatch.setattr(calls, "plan_pooling", pooling.plan_pooling)
     calls._bounds.clear()
@@ -48,14 +49,14 @@ def remade(monkeypatch):
 
 
 @pytest.fixture
-def group(monkeypatch, request, remade):
+def group(monkeypatch, request):
     """Let groups have so many rows."""
     monkeypatch.setattr(shortpool, "groups_of_short_rows", lambda *_: [request.param])
     return request.param
 
 
 @pytest.fixture
-def plans(monkeypatch, remade):
+def plans(monkeypatch):
     """Plans that are made from now on; nothing is computed."""
     made = []
     plan = pooling.plan_pooling
@@ -167,6 +168,7 @@ def test_layouts(layout):
 
 def check_guarded_memory():
     """Require results of arrays that begin or end at a forbidden page."""
+    pooling.is_flat = lambda _: False
     for windows, dtype in itertools.product(WINDOWS, (np.uint8, np.float32)):
         for width, at_end in itertools.product((5, 11, max(widths_of(windows, dtype))), (False, True)):
             memory, x = GuardedMemory(), values(width, (2, 2, 7, width), dtype)

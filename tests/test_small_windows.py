@@ -29,6 +29,7 @@ def group(monkeypatch, request):
     """Let groups have so many rows, and plans be made anew."""
     monkeypatch.setattr(smallpool, "groups_in_registers", lambda *_: [request.param])
     monkeypatch.setattr(pooling, "is_short", lambda _: False)
+    monkeypatch.setattr(pooling, "is_flat", lambda _: False)
     monkeypatch.setattr(pooling, "plan_pooling", pooling.plan_pooling.__wrapped__)
     monkeypatch.setattr(calls, "plan_pooling", pooling.plan_pooling)
     calls._bounds.clear()

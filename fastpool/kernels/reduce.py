@@ -1,7 +1,7 @@
 """Global pooling: a plane becomes one element.
 
 Small planes that lie evenly apart are taken `lanes` at a time, one accumulator each, whose lanes are then combined by
-one transpose for all; others one after the other.
+one transpose for all, or where they are narrow `width` at a time, merged two by two; others one after the other.
 """
 
 from llvmlite import ir
@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.pool import combine, combine_ir, fold, neutral
-from fastpool.kernels.simd import lanes_of, load, masked_load, range_mask, scalar, splat, store
+from fastpool.kernels.simd import lanes_of, load, masked_load, range_mask, scalar, splat, store, width_of
 from fastpool.routines.pool import neutral_of, operation_of
 
 #: Elements after which a running sum is put aside into a float64: 16 lanes then add 128 values each, so that the
@@ -71,28 +71,59 @@ def _combine_planes(typingctx, tile, pointer, pitch, mask):
     return tile(tile, pointer, types.intp, mask), codegen
 
 
+def _merge_ir(builder, spec, first, second, bit):
+    """Combine lanes that differ in a bit of their number, of two vectors: the second's are where the bit is set."""
+    lanes = range(spec.lanes)
+    low = simd.shuffle_ir(
+        builder, first, second, [lane if not lane & bit else spec.lanes + lane - bit for lane in lanes]
+    )
+    high = simd.shuffle_ir(
+        builder, first, second, [lane | bit if not lane & bit else spec.lanes + lane for lane in lanes]
+    )
+    return combine_ir(builder, spec, low, high)
+
+
+def _fold_narrow_ir(builder, spec, rows):
+    """One lane for each of fewer vectors than lanes, merged two by two: as many are left as a lane of each is."""
+    bit, planes = spec.lanes, len(rows)
+    while len(rows) > 1:  # the half that a vector is merged into becomes a bit of its lanes: the highest, of the last
+        bit, half = bit // 2, len(rows) // 2
+        rows = [_merge_ir(builder, spec, a, b, bit) for a, b in zip(rows[:half], rows[half:], strict=True)]
+    value = rows[0]
+    while bit > 1:
+        bit //= 2
+        value = combine_ir(
+            builder, spec, value, simd.shuffle_ir(builder, value, value, [i ^ bit for i in range(spec.lanes)])
+        )
+    undefined = ir.Constant(value.type, ir.Undefined)
+    return simd.shuffle_ir(builder, value, undefined, range(0, spec.lanes, spec.lanes // planes))
+
+
 @intrinsic
 def _fold_planes(typingctx, tile):
     """One lane for each plane: the transposed accumulators, combined."""
     spec = tile.spec
 
     def codegen(context, builder, sig, args):
-        rows = simd.transpose_ir(builder, [builder.extract_value(args[0], p) for p in range(spec.width)])
+        rows = [builder.extract_value(args[0], p) for p in range(spec.width)]
+        if spec.width < spec.lanes:
+            return _fold_narrow_ir(builder, spec, rows)
+        rows = simd.transpose_ir(builder, rows)
         while len(rows) > 1:
             rows = [combine_ir(builder, spec, a, b) for a, b in zip(rows[::2], rows[1::2], strict=True)]
         return rows[0]
 
-    return simd.Vector(spec.dtype, spec.lanes)(tile), codegen
+    return simd.Vector(spec.dtype, spec.width)(tile), codegen
 
 
 @device
 def _reduce_evenly(spec, call, first, last):
-    """Planes first..last in groups of `lanes`, all lanes busy to the end; return the first plane that is left."""
-    lanes, width = lanes_of(spec), call.width
+    """Planes first..last in groups, all lanes busy to the end; return the first plane that is left."""
+    lanes, planes, width = lanes_of(spec), width_of(spec), call.width
     whole = width - width % lanes
     tail, everything = range_mask(spec, 0, width - whole), range_mask(spec, 0, lanes)
     divisors = splat(spec, call.divisor)
-    while first + lanes <= last:
+    while first + planes <= last:
         plane = call.x + first * call.evenly
         totals = _zeros(spec)
         for w in range(0, whole, lanes):
@@ -100,7 +131,7 @@ def _reduce_evenly(spec, call, first, last):
         if whole < width:
             totals = _combine_planes(totals, plane + whole, call.evenly, tail)
         store(spec, call.out + first, _mean(spec, _fold_planes(totals), divisors))
-        first += lanes
+        first += planes
     return first
 
 

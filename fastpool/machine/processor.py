@@ -19,6 +19,7 @@ class Target:
     has_fma: bool  #: fused multiply-add in hardware
     multiplies: int  #: multiply-adds of whole vectors that begin in a cycle
     name: str  #: "avx512", "avx2", "sse" or "neon"
+    reordered: tuple[int, ...] = ()  #: bytes of the narrow elements that one instruction puts in any order
 
 
 def _described() -> dict[str, str]:
@@ -37,8 +38,10 @@ def _target(kind: str, name: str, features: set[str]) -> Target:
     if kind != "x86":
         return Target(16, 32, True, 2, "neon")
     if "avx512f" in features and "avx512vl" in features:
+        reordered = {"avx512vbmi": 1, "avx512bw": 2}
+        sizes = tuple(size for feature, size in reordered.items() if feature in features)
         # Zen 4 does 512 bits in two halves.
-        return Target(64, 32, True, 1 if name == "znver4" else 2, "avx512")
+        return Target(64, 32, True, 1 if name == "znver4" else 2, "avx512", sizes)
     if "avx2" in features:
         return Target(32, 16, "fma" in features, 2, "avx2")
     return Target(16, 16, "fma" in features, 2, "sse")

@@ -7,15 +7,16 @@ from math import prod
 from typing import Any
 
 from fastpool.geometry import Axis
+from fastpool.plans.flatpool import is_flat, plan_flat
 from fastpool.plans.largepool import is_large, plan_large
 from fastpool.plans.plan import Code, Plan, Step
-from fastpool.plans.shares import TASK_WORK
+from fastpool.plans.shares import TASK_WORK, USUAL_BYTES
 from fastpool.plans.shortpool import is_short, plan_short
 from fastpool.plans.smallpool import is_small, plan_small
 from fastpool.plans.windows import Pooling, divisors, finishing, window_fields, windows_of
 from fastpool.routines.argpool import argpool
 from fastpool.routines.pool import pool
-from fastpool.routines.reduce import MOST_PLANES, reduce_planes
+from fastpool.routines.reduce import planes_together, reduce_planes
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TASKS
 
@@ -23,6 +24,8 @@ from fastpool.routines.tiles import TASKS
 @lru_cache(maxsize=1024)
 def plan_pooling(problem: Pooling) -> Plan:
     """Plan of a pooling."""
+    if is_flat(problem):
+        return plan_flat(problem)
     if is_short(problem):
         return plan_short(problem)
     if is_small(problem):
@@ -86,9 +89,11 @@ def plan_global(problem: Pooling) -> Plan:
     if column == 1 and row == sizes[2]:  # rows that touch are one long row
         sizes = [sizes[0], 1, sizes[1] * sizes[2]]
     planes = problem.images * problem.channels
-    planes_per_task = min(planes, max(1, TASK_WORK // elements, planes // (4 * TASKS)))
-    planes_per_task = -(-planes_per_task // lanes) * lanes if planes_per_task >= lanes else planes_per_task
-    together = lanes if lanes <= MOST_PLANES else 1
+    together = planes_together(lanes)
+    work = -(-elements * min(element.size, USUAL_BYTES) // USUAL_BYTES) if together > 1 else elements
+    planes_per_task = min(planes, max(1, TASK_WORK // work, planes // (4 * TASKS)))
+    if planes_per_task >= together:
+        planes_per_task = -(-planes_per_task // together) * together
     evenly = together > 1 and batch == problem.channels * channel and sizes[:2] == [1, 1] and column == 1
     divisor = problem.number if problem.finish == "override" else 1.0
     if problem.finish in ("mean", "valid mean"):
@@ -110,4 +115,4 @@ def plan_global(problem: Pooling) -> Plan:
         "divisor": divisor,
     }
     step = Step(Code(reduce_planes, element, (problem.variant, 1, together)), fields)
-    return Plan((step,), 0, 0, element, planes * elements / 3)
+    return Plan((step,), 0, 0, element, planes * work / 3)

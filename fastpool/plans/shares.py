@@ -8,6 +8,8 @@ from fastpool.routines.tiles import TASKS
 
 #: Elements that a task reads, or taps that it brings, at least: 10 us, many times what taking a task costs.
 TASK_WORK = 16 * 1024
+#: Bytes of an element that it is meant for: of narrower ones a task takes more.
+USUAL_BYTES = 4
 
 
 def shares(planes: int, rows: int, work: int) -> tuple[int, int]:

@@ -8,16 +8,13 @@ from fastpool.arrays import address
 from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
 from fastpool.plans.plan import Code, Plan, Step, table
-from fastpool.plans.shares import shares
+from fastpool.plans.shares import USUAL_BYTES, shares
 from fastpool.plans.smallpool import mask_words
 from fastpool.plans.windows import Pooling, windows_of
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.shortpool import groups_of_short_rows, short_pool, variant_of_short
 from fastpool.routines.smallpool import SMALL_WINDOWS, rows_seen
 from fastpool.routines.tiles import CACHED_INPUT_BYTES
-
-#: Bytes of an element that sizes of tasks are meant for: of narrower ones a task takes more.
-_USUAL_BYTES = 4
 
 
 def _vectors_of(problem: Pooling, width: Axis) -> tuple[int, int] | None:
@@ -78,7 +75,7 @@ def plan_short(problem: Pooling) -> Plan:
     assert vectors is not None
     lanes, parts = vectors
     planes = problem.images * problem.channels
-    work = -(-height.size * width.size * element.size // _USUAL_BYTES)
+    work = -(-height.size * width.size * element.size // USUAL_BYTES)
     planes_per_task, rows_per_task = shares(planes, height.out, work)
     row_tasks = -(-height.out // rows_per_task)
     group = _group_of(problem, height, width, height.out // row_tasks, parts)

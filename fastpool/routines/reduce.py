@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastpool.machine.processor import TARGET
 from fastpool.routines.layout import Layout
 from fastpool.routines.routine import kernel
 
@@ -24,7 +25,15 @@ REDUCE = Layout(
     },
 )
 
-#: Planes that are taken together at most: of narrower elements more would fit one vector, but not the registers.
+#: Planes that are taken together at most: more would not fit the registers.
 MOST_PLANES = 16
+
+
+def planes_together(lanes: int) -> int:
+    """Planes that are taken together, of elements that are so many to a vector: as many, if they fit the registers."""
+    if lanes <= MOST_PLANES:
+        return lanes
+    return MOST_PLANES if TARGET.name == "avx512" else 1  # elsewhere the end of each plane is read byte by byte
+
 
 reduce_planes = kernel("reduce.reduce_planes", REDUCE)

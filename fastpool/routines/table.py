@@ -19,6 +19,7 @@ from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import LARGEST_FILTER, depthwise
 from fastpool.routines.direct import direct, row_of_tiles
 from fastpool.routines.elementwise import BINARY, SMOOTH, UNARY, elementwise
+from fastpool.routines.flatpool import flat_pool, groups_of_vectors, variant_of_flat
 from fastpool.routines.fractional import fractional, fractional_indices
 from fastpool.routines.gemv import COLUMNS, gemv, row_shape
 from fastpool.routines.largepool import BESIDE, large_pool
@@ -26,7 +27,7 @@ from fastpool.routines.largepool import variant_of as variant_of_large
 from fastpool.routines.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
 from fastpool.routines.pack import PACKED_STRIDES, pack_channel, pack_input, pack_weights
 from fastpool.routines.pool import VARIANTS, pool
-from fastpool.routines.reduce import MOST_PLANES, reduce_planes
+from fastpool.routines.reduce import planes_together, reduce_planes
 from fastpool.routines.routine import Routine, lanes
 from fastpool.routines.shortpool import groups_of_short_rows, short_pool, variant_of_short
 from fastpool.routines.smallpool import SMALL_WINDOWS, groups_in_registers, small_pool, variant_of
@@ -110,6 +111,20 @@ def _short_rows(operations: Sequence[str]) -> list[Shape]:
     ]
 
 
+def _flat_rows(operations: Sequence[str]) -> list[Shape]:
+    """Shapes of `flat_pool` for these operations."""
+    return [
+        (variant_of_flat(operation, group, step, in_place), *window)
+        for operation in operations
+        if operation in ("max", "min", "all")
+        for window in sorted(SMALL_WINDOWS)
+        for step in range(1, window[0] + 1)
+        for group in groups_of_vectors(window[0], step)
+        if group > 1 or step == 1  # a vector alone has no next
+        for in_place in (False, True)
+    ]
+
+
 def _large_windows(operations: Sequence[str], lanes: int) -> list[Shape]:
     """Shapes of `large_pool` for these operations (and what they read)."""
     return [
@@ -151,6 +166,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
     "small_pool": (small_pool, tuple(_small_windows(VARIANTS))),
     "short_pool": (short_pool, tuple(_short_rows(VARIANTS))),
+    "flat_pool": (flat_pool, ()),  # of integers only
     "large_pool": (large_pool, tuple(_large_windows(VARIANTS, TARGET.vector_bytes // 4))),
     "reduce_planes": (
         reduce_planes,
@@ -219,9 +235,10 @@ def _widening(routine: str) -> dict[str, tuple[Shape, ...]]:
             {
                 "pool": [(variant, 1, 1)],
                 "argpool": [(variant, 1, 1)] if operation in extrema else [],
-                "reduce_planes": [(variant, 1, count if count <= MOST_PLANES else 1)] if operation in reduced else [],
+                "reduce_planes": [(variant, 1, planes_together(count))] if operation in reduced else [],
                 "small_pool": _small_windows([variant]),
                 "short_pool": _short_rows([variant]),
+                "flat_pool": _flat_rows([variant]) if POOLED[np.dtype(computed)].size in TARGET.reordered else [],
                 "large_pool": _large_windows([variant], count),
             }[routine]
         )
@@ -230,5 +247,6 @@ def _widening(routine: str) -> dict[str, tuple[Shape, ...]]:
 
 #: The same for poolings of integers and of 16-bit floats: routine -> type that is computed in -> shapes.
 POOLING_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
-    name: _widening(name) for name in ("pool", "small_pool", "short_pool", "large_pool", "reduce_planes", "argpool")
+    name: _widening(name)
+    for name in ("pool", "small_pool", "short_pool", "flat_pool", "large_pool", "reduce_planes", "argpool")
 }
