@@ -6,11 +6,18 @@ from fastpool.kernels import simd
 from fastpool.kernels.simd import I64
 
 
+def _plus_ir(builder, spec, value, residual, mask):
+    """Add residual[:] in the lanes of `mask`; the others stay as they are, down to the sign of a zero."""
+    element = value.type.element
+    nothing = -0.0 if isinstance(element, ir.FloatType | ir.DoubleType) else 0
+    fill = ir.Constant(value.type, [ir.Constant(element, nothing)] * value.type.count)
+    return simd.add_ir(builder, value, simd.masked_load_ir(builder, residual, value.type, mask, fill, spec.size))
+
+
 def write_ir(builder, spec, value, out, residual, mask, bounds):
     """out[:] = clamp(value + residual[:], *bounds) in the lanes of `mask`; residual and bounds may be None."""
     if residual is not None:
-        zero = ir.Constant(value.type, None)
-        value = simd.add_ir(builder, value, simd.masked_load_ir(builder, residual, value.type, mask, zero, spec.size))
+        value = _plus_ir(builder, spec, value, residual, mask)
     if bounds is not None:
         value = simd.clamp_ir(builder, value, *bounds)
     simd.masked_store_ir(builder, value, out, mask, spec.size)
@@ -28,7 +35,11 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
     def write(channel, with_residual, with_bounds):
         for value, pixel, mask in values[channel]:
             offset = builder.add(builder.mul(pitch, I64(channel)), I64(pixel))
-            more = builder.gep(residual, [offset]) if with_residual else None
+            more = builder.gep(residual, [offset]) if with_residual is not False else None
+            if with_residual is None:  # known at run time only
+                present = builder.select(has_residual, mask, ir.Constant(mask.type, None))
+                value = _plus_ir(builder, spec, value, more, present)
+                more = None
             write_ir(builder, spec, value, builder.gep(out, [offset]), more, mask, bounds if with_bounds else None)
 
     def write_all(with_residual, with_bounds):
@@ -51,13 +62,10 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
         )
 
     def incomplete():
+        # Rare: one way for all, as each takes its time to compile. Bounds that are open change nothing, and neither
+        # does a residual of nothing.
         for channel in range(len(values)):
             with builder.if_then(builder.icmp_signed("<", I64(channel), channels), likely=True):
-                choose(
-                    has_residual,
-                    False,
-                    lambda channel=channel: write(channel, True, True),
-                    lambda channel=channel: write(channel, False, True),
-                )
+                write(channel, None, True)
 
     choose(builder.icmp_signed(">=", channels, I64(len(values))), True, complete, incomplete)

@@ -28,10 +28,8 @@ A non-finite pixel would spread over its whole tile. Tiles with non-finite resul
 directly.
 """
 
-import itertools
-
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd, transforms
@@ -451,7 +449,7 @@ def phases_of(spec):
 
 @intrinsic
 def _transform_weights(typingctx, spec, source, tap_pitch, target, product_pitch, phase_pitch):
-    """G g G^T of one vector of filters, for each phase."""
+    """G g G^T of one vector of filters, for each phase; where phases are channels, one by one in a loop."""
 
     def codegen(context, builder, sig, args):
         _, source, tap_pitch, target, product_pitch, phase_pitch = args
@@ -460,23 +458,33 @@ def _transform_weights(typingctx, spec, source, tap_pitch, target, product_pitch
         kernel_size, stride = _filter_of(spec)
 
         def tap(row, column):
-            if row >= kernel_size or column >= kernel_size:
-                return ir.Constant(vector, None)
-            place = builder.gep(source, [builder.mul(tap_pitch, I64(row * kernel_size + column))])
-            return simd.load_ir(builder, place, vector, spec.size)
+            within = [builder.icmp_signed("<", index, I64(kernel_size)) for index in (row, column)]
+            place = builder.add(builder.mul(row, I64(kernel_size)), column)
+            mask = builder.select(builder.and_(*within), everything, ir.Constant(everything.type, None))
+            place = builder.gep(source, [builder.mul(tap_pitch, place)])
+            return simd.masked_load_ir(builder, place, vector, mask, ir.Constant(vector, None), spec.size)
 
-        phases = list(itertools.product(range(stride), repeat=2)) if _is_folded(spec) else PHASES[stride]
-        for phase, (row_phase, column_phase) in enumerate(phases):
+        everything = ir.Constant(ir.VectorType(ir.IntType(1), spec.lanes), [1] * spec.lanes)
+
+        def transform(phase, row_phase, column_phase):
             columns = []
             for j in range(taps):
-                loaded = [tap(i * stride + row_phase, j * stride + column_phase) for i in range(taps)]
+                column = builder.add(column_phase, I64(j * stride))
+                loaded = [tap(builder.add(row_phase, I64(i * stride)), column) for i in range(taps)]
                 columns.append(transforms.weights_ir(builder, spec.vectors, loaded))
-            start = builder.gep(target, [builder.mul(phase_pitch, I64(phase))])
+            start = builder.gep(target, [builder.mul(phase_pitch, phase)])
             for i in range(size):
                 row = transforms.weights_ir(builder, spec.vectors, [column[i] for column in columns])
                 for j, value in enumerate(row):
                     place = builder.gep(start, [builder.mul(product_pitch, I64(i * size + j))])
                     simd.store_ir(builder, value, place, spec.size)
+
+        if _is_folded(spec):
+            with cgutils.for_range(builder, I64(stride**2)) as loop:
+                transform(loop.index, *(f(loop.index, I64(stride)) for f in (builder.udiv, builder.urem)))
+        else:
+            for phase, place in enumerate(PHASES[stride]):
+                transform(I64(phase), *map(I64, place))
         return context.get_dummy_value()
 
     number = types.intp
