@@ -10,6 +10,7 @@ from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.machine import image, store
 from fastpool.routines import reduce
 from fastpool.routines.routine import spec_for
+from fastpool.routines.table import KERNELS
 
 pytestmark = pytest.mark.skipif(not store.can_load(), reason="images are of x86-64 Linux")
 
@@ -19,7 +20,8 @@ def made():
     """Object code of a kernel."""
     from fastpool.kernels._jit import compile_routine
 
-    spec = spec_for(ELEMENT_TYPES[np.dtype(np.float32)], "sum", 1, 1)
+    _, (shape, *_) = KERNELS["reduce_planes"]
+    spec = spec_for(ELEMENT_TYPES[np.dtype(np.float32)], *shape)
     return compile_routine(reduce.reduce_planes, spec, on_disk=False)
 
 

@@ -63,10 +63,11 @@ def assert_whole_vectors(lines, dtype):
 
 
 def assert_no_wider_registers(assembly):
-    """Require that no register is wider than those of the target."""
+    """Require that nothing computes in registers wider than those of the target; LLVM may copy arguments by them."""
     for width, name in REGISTERS.items():
         if width > TARGET.vector_bytes:
-            assert f"%{name}" not in assembly
+            found = [line for line in assembly.splitlines() if f"%{name}" in line]
+            assert all(re.match(r"\s*vmov[au]ps\s.*\(%rsp\)", line) for line in found), found
 
 
 @functools.cache
