@@ -12,7 +12,7 @@ from fastpool import validation
 from fastpool.arrays import contiguous
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.explain import Explanation, explain
-from fastpool.layer import Layer, convolve, layer_for, ready_bias
+from fastpool.layer import Layer, are_finite, convolve, layer_for, ready_bias
 from fastpool.memo import Memo
 from fastpool.plans.convolution import Form
 
@@ -26,7 +26,7 @@ def _convolution(
     residual: np.ndarray | None,
     out: np.ndarray | None,
 ) -> np.ndarray:
-    layer = layer_for(weight, axes, *options, False)
+    layer = layer_for(weight, axes, *options, False, False)
     if layer.of_integers:
         layer = layer.over(x)
     ready = contiguous(weight, layer.element)
@@ -54,7 +54,7 @@ class _Prepared:
         algorithm: str = "auto",
     ):
         options = (stride, padding, dilation, groups, padding_mode, activation, algorithm)
-        layer = self._layer = layer_for(weight, self._axes, *options, True)
+        layer = self._layer = layer_for(weight, self._axes, *options, True, are_finite(weight, padding))
         self._options = deepcopy(options)
         self._weight = np.array(weight, layer.element.dtype, order="C")
         self._dtype = layer.element.dtype

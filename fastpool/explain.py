@@ -312,7 +312,7 @@ def _direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, Any]
         "tiles_per_task": rows * ceil_div(fields["tiles"], fields["tile_tasks"]),
         "blocks": fields["blocks"],
         "blocks_per_task": fields["blocks_per_task"],
-        "multiply_adds_done": done,
+        "multiply_adds_done": round(done * (1 - plan.omitted)),
         "waste": 1 - problem.multiply_adds / done,
         "why": {
             "algorithm": _why_direct(problem, plan),
@@ -354,10 +354,10 @@ def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
 
 def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     fields = plan.steps[-1].fields
+    if fields["source"] == IN_PLACE and any(axis.pad_begin or axis.pad_end for axis in problem.axes):
+        return f"every tap finds its pixels in x, or padding, which is left out: {plan.omitted:.1%} of the sums"
     if fields["apart"] > 1:
-        return (
-            f"without padding, every tap finds its pixels in x, {fields['apart']} apart: each is read alone in any case"
-        )
+        return f"every tap finds its pixels in x, {fields['apart']} apart: each is read alone in any case"
     if fields["source"] == IN_PLACE:
         return "with neither stride nor padding, every tap finds its row in x"
     if problem.widened_from:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from math import prod
@@ -84,6 +84,7 @@ class Layer:
         activation: Any,
         algorithm: Any,
         prepared: bool,
+        finite: bool,
     ):
         axes = len(shape) - 2
         self.axes, self.shape, self.element, self.kernel = axes, shape, element, shape[2:]
@@ -99,6 +100,7 @@ class Layer:
         self.padding_mode = validation.padding_mode(padding_mode)
         self.low, self.high = validation.activation(activation, self.of_integers)
         self.algorithm, self.prepared = validation.algorithm(algorithm, self.of_integers), prepared
+        self.finite = finite or self.of_integers  #: whether the weights are known to be finite
         self.no_bias = np.zeros(shape[0], element.dtype)
         self._bound = Memo()
         self._packing: dict[Form, list[tuple[Plan, int]]] = {}
@@ -168,6 +170,7 @@ class Layer:
             self.prepared,
             self.algorithm,
             self.source,
+            self.finite,
         )
         return problem, shape
 
@@ -193,6 +196,30 @@ class Layer:
             plan.run(0, find(weight), out=find(packed))
             weight = packed
         return weight
+
+
+#: Elements of weights that are looked at together: no array as long as all of them is made.
+_LOOK = 1 << 16
+
+
+def are_finite(weight: Any, padding: Any) -> bool:
+    """Whether weights are known to have neither NaN nor infinities, which matters only where they meet padding.
+
+    Of what is no array of floats `layer_for` will say what is wrong.
+    """
+    if (
+        (isinstance(padding, int | str) and padding in (0, "valid"))
+        or type(weight) is not np.ndarray
+        or weight.dtype.kind != "f"
+    ):
+        return False
+    return all(bool(np.isfinite(part).all()) for part in _in_parts(weight))
+
+
+def _in_parts(weight: np.ndarray) -> Iterator[np.ndarray]:
+    """An array in parts of not much more than `_LOOK` elements: some of the first axis each."""
+    step = max(1, _LOOK * len(weight) // max(1, weight.size)) if weight.ndim else 1
+    return (weight[i : i + step] for i in range(0, len(weight) if weight.ndim else 0, step))
 
 
 _layers = Memo()

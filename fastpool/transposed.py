@@ -125,7 +125,7 @@ def _transposed(
             continue
         taps = turned[np.ix_(range(out_channels), range(channels // groups), *(phase.taps for phase in phases))]
         options = (1, tuple(p.pads for p in phases), tuple(p.dilation for p in phases), groups, "zeros", None, "auto")
-        layer = layer_for(taps, axes, *options, False)
+        layer = layer_for(taps, axes, *options, False, False)
         if of_integers:
             layer = layer.over(part)
         filters = contiguous(taps, element)

@@ -343,7 +343,7 @@ def test_x_is_not_widened_as_a_whole(shape, dtype, weight_dtype):
     x = np.broadcast_to(np.zeros((), dtype), shape)
     for kernel, stride in [(1, 1), (3, 1), (3, 2)]:
         weight = np.broadcast_to(np.zeros((), weight_dtype), (64, shape[1], kernel, kernel))
-        options = (stride, kernel // 2, 1, 1, "zeros", None, "auto", True)
+        options = (stride, kernel // 2, 1, 1, "zeros", None, "auto", True, True)
         plan = layer_for(weight, 2, *options).over(x).bind(x, False).plan
         for threads in (1, 2, 8):
             assert plan.workspace(threads) <= threads * 16 * 2**20

@@ -24,7 +24,7 @@ def noise(*shape, dtype=np.float32, seed=0):
 @pytest.mark.parametrize(("shape", "groups"), [((40, 5, 3, 2), 1), ((6, 3, 1, 1), 2), ((33, 1, 7, 1), 3)], ids=str)
 def test_packed_weights_give_back_what_was_packed(tile, shape, groups):
     weight = noise(*shape)
-    layer = layer_for(weight, 2, 1, 0, 1, groups, "zeros", None, "auto", True)
+    layer = layer_for(weight, 2, 1, 0, 1, groups, "zeros", None, "auto", True, True)
     found = unpack_weights(layer.pack(weight, tile), tile, shape, groups)
     np.testing.assert_array_equal(found, weight)
     assert found.flags.c_contiguous  # kernels are given its address

@@ -19,6 +19,7 @@ SOURCES = {
     "in place, rows joined": {"kernel": (2, 1), "groups": 2},
     "in place, strided": {"kernel": (1, 1), "stride": (2, 3), "groups": 2},
     "in place, strided rows of taps": {"kernel": (2, 4), "stride": (1, 2), "groups": 1},
+    "in place, edged": {"kernel": (2, 3), "stride": (1, 2), "groups": 2},
     "shared": {"kernel": (2, 3), "begin": (1, 2), "groups": 2},
     "shared, rows joined": {"kernel": (1, 2), "stride": (1, 2), "groups": 1},
     "private": {"kernel": (3, 2), "stride": (1, 2), "begin": (0, 1), "groups": 2},
@@ -27,7 +28,14 @@ SOURCES = {
 }
 
 
-CASES = [(tile, source) for tile in TILES for source in SOURCES if tile.role == "channels" or "strided" not in source]
+#: Variants of tiles of channels.
+OF_CHANNELS = ("strided", "edged")
+CASES = [
+    (tile, source)
+    for tile in TILES
+    for source in SOURCES
+    if tile.role == "channels" or not any(variant in source for variant in OF_CHANNELS)
+]
 
 
 def kind_of(source):
@@ -71,8 +79,9 @@ def test_every_tile_at_every_remainder(planner, dtype, tile, source):
         apart = index % 2 and not joined  # rows that are apart in memory cannot be joined
         problem.check(*part, LAYOUTS["within a larger one"] if apart else lambda a: between(a, np.nan), place_out)
     assert not joined or all(plan.steps[-1].fields["out_rows"] == 1 for plan in planner.plans)
-    if "strided" in source:
-        assert all(plan.steps[-1].fields["row_of_tiles"].shape[0] == "strided" for plan in planner.plans)
+    for variant in OF_CHANNELS:
+        if variant in source:
+            assert {plan.steps[-1].fields["row_of_tiles"].shape[0].split()[0] for plan in planner.plans} == {variant}
     planner.assert_taken(tile, name)
     assert len(frames) > tile.pixels(lanes_for(ELEMENT_TYPES[np.dtype(dtype)]))
     for frame in frames:

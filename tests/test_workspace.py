@@ -83,7 +83,7 @@ def plan(shape, weight_shape, options, dtype, algorithm, mode="zeros", prepared=
     assert x.flags.c_contiguous
     attributes = ({"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options).values()
     weight = np.broadcast_to(zero, weight_shape)
-    layer = layer_for(weight, len(shape) - 2, *attributes, mode, None, algorithm, prepared)
+    layer = layer_for(weight, len(shape) - 2, *attributes, mode, None, algorithm, prepared, True)
     return (layer.over(x) if layer.of_integers else layer).bind(x, False).plan
 
 

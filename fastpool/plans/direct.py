@@ -13,11 +13,12 @@ import numpy as np
 
 from fastpool.arrays import address
 from fastpool.machine.processor import TARGET
+from fastpool.plans.edges import NO_EDGES, Edges, edges_of, omitted_share, row_taps
 from fastpool.plans.packing import Source, channel_elements, lay_out, pack_block, packed_source, packing_shape
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.private import Part, cut, slack, thread_elements
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED, direct, row_of_tiles
+from fastpool.routines.direct import EDGED_ROWS, IN_PLACE, PRIVATE, SHARED, direct, edged, row_of_tiles
 from fastpool.routines.pack import pack_channel, pack_input
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import DIRECT_TASKS, SHARED_BYTES, SHARED_LIMIT, TILE_SHAPES, TileShape, even_shares
@@ -28,25 +29,29 @@ _ALIAS = 4096
 #: the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7 over 512
 #: of 7x7 (3.2 MB) 6 % less in four. A part is a step more, and reads and writes the results once more.
 _BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = 512 * 1024, 384 * 1024, 4
-#: Taps of a row that make it a loop worth beginning.
-_LEAST_RUN = 4
 #: Tiles of a task up to which it fetches the next one's weights, as they take long to come beside so little work: with
 #: cold weights 1x1 over 512 channels of 7x7 takes 0.59 ms for 2048 channels, and 0.72 without. Longer tasks gained
 #: nothing.
 _MOST_FETCHED = 16
 #: For a packed input, no tile needs to begin early.
 _ANYWHERE = 2**62
+#: Taps of a row that make it a loop worth beginning.
+_LEAST_RUN = 4
+
+
+def _has_padding(problem: Convolution) -> bool:
+    return any(axis.pad_begin or axis.pad_end for axis in problem.axes)
 
 
 def _in_place(problem: Convolution) -> Source | None:
-    if any(a.pad_begin or a.pad_end for a in problem.axes) or problem.x_strides[4] != 1:
+    d, h, w = problem.axes
+    if problem.x_strides[4] != 1 or problem.widened_from:
         return None
-    if problem.widened_from:
+    if _has_padding(problem) and not (problem.omits_padding and d.kernel == 1 and not (d.pad_begin or d.pad_end)):
         return None
     _, channel, depth, row, _ = problem.x_strides
-    d, h, w = problem.axes
     offsets = tuple(
-        i * d.dilation * depth + j * h.dilation * row + k * w.dilation
+        i * d.dilation * depth + (j * h.dilation - h.pad_begin) * row + k * w.dilation - w.pad_begin
         for i in range(d.kernel)
         for j in range(h.kernel)
         for k in range(w.kernel)
@@ -71,6 +76,8 @@ def _apart(problem: Convolution, packing: int) -> int:
 def _join_rows(problem: Convolution, source: Source) -> _Grid:
     """Treat rows as one long row where the source has nothing between them, so that tiles need not end at each row."""
     d, h, w = (a.out for a in problem.axes)
+    if source.packing == IN_PLACE and _has_padding(problem):
+        return _Grid(d, h, w)
     pitch = _apart(problem, source.packing)
     if source.row == w * pitch or h == 1:
         w, h = h * w, 1
@@ -109,14 +116,28 @@ def shared_bytes(problem: Convolution) -> tuple[int, int]:
     return problem.images * problem.channels * channel * size, max(SHARED_BYTES, min(weight_bytes, SHARED_LIMIT))
 
 
-def _suits_stride(problem: Convolution, tile: TileShape) -> bool:
-    """Whether pixels at a stride are better read in place, by a tile of channels, than packed.
+def _edges(problem: Convolution, grid: _Grid, tile: TileShape) -> Edges | None:
+    """Edges of the tiles of a row of x in place; None where there are no such tiles."""
+    width, pixels = problem.axes[2], tile.pixels(lanes_for(problem.element))
+    if tile.role != "channels" or (width.kernel, width.stride) not in EDGED_ROWS or problem.element.is_integer:
+        return None
+    return edges_of(width, range(0, grid.columns, pixels), grid.columns - pixels, pixels)
 
-    A row of taps is a loop, which a row of two hardly pays for. Measured against packing: 1x1 at stride 2 (128 to 1024
-    channels) takes 3 to 18 % less, 16x16 at stride 16 on 3 channels 12 %, 4x4 at stride 4 20 %; 2x2 at stride 2 on 192
-    channels 34 % more.
+
+def _suits_in_place(problem: Convolution, grid: _Grid, tile: TileShape) -> bool:
+    """Whether x is better read in place than packed.
+
+    Rows that nothing parts are. So are edged tiles: 3x3 at stride 2 over 128 to 512 channels of 14x14 takes 10 to 15 %
+    less in all on one thread, and 30 % on two, which need not hand one another what they have packed; 3x3 stems 8 %.
+    Any other row of taps at a stride is a loop, which a short one hardly pays for. Measured against packing: 1x1 at
+    stride 2 (128 to 1024 channels) takes 3 to 18 % less, 16x16 at stride 16 on 3 channels 12 %, 4x4 at stride 4 20 %.
     """
-    return tile.role == "channels" and (problem.taps == 1 or problem.axes[2].kernel >= _LEAST_RUN)
+    width = problem.axes[2]
+    if not _has_padding(problem) and width.stride == 1:
+        return True
+    if _edges(problem, grid, tile) is not None:
+        return True
+    return not _has_padding(problem) and tile.role == "channels" and (problem.taps == 1 or width.kernel >= _LEAST_RUN)
 
 
 #: Channels that are enough to be shared out, however many threads there are: sums are split by this, and shall not
@@ -132,7 +153,7 @@ def _common_source(problem: Convolution) -> Source | None:
         tile = choose_tile(problem, grid)
         aliased = source.channel * problem.element.size % _ALIAS == 0 and problem.channels // problem.groups >= 16
         is_wide = grid.columns >= tile.pixels(lanes_for(problem.element))
-        if is_wide and not aliased and (_apart(problem, IN_PLACE) == 1 or _suits_stride(problem, tile)):
+        if is_wide and not aliased and _suits_in_place(problem, grid, tile):
             return source
     needed, allowed = shared_bytes(problem)
     # With a task for each channel the threads would share the packing of few channels unevenly.
@@ -199,15 +220,19 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
 
     tables: list[Any] = []
     packing = common.packing if common else PRIVATE
-    apart = _apart(problem, packing)
+    variant, edges = _variant(problem, grid, tile, packing)
+    tables.append(table(edges.words))
     pack = {
         "pack_channel": Code(pack_channel, element, packing_shape(problem)) if packing != IN_PLACE else 0,
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
     }
     work: dict[str, Any] = pack | {
-        "row_of_tiles": Code(row_of_tiles, element, ("strided" if apart > 1 else tile.role, tile.vectors, tile.width)),
-        "apart": apart,
+        "row_of_tiles": Code(row_of_tiles, element, (variant, tile.vectors, tile.width)),
+        "apart": _apart(problem, packing),
+        "edges": address(tables[0]),
+        "edges_begin": edges.begin,
+        "edges_end": edges.end,
         "run": problem.axes[2].kernel,
         "dilation": problem.axes[2].dilation,
         "tasks": outer * grid.depths * row_tasks * tile_tasks * block_tasks,
@@ -244,7 +269,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     for part in parts:
         if part.problem.axes not in sources:
             source = common or packed_source(part.problem, PRIVATE, (1, task.rows, task.columns))
-            sources[part.problem.axes] = source, _reading(part.problem, source, tables)
+            sources[part.problem.axes] = source, _reading(part.problem, source, grid.rows, tables)
     channel = max(source.channel for source, _ in sources.values())
     shared = problem.images * problem.channels * channel + slack(problem, tile) if packing == SHARED else 0
     private = thread_elements(parts[0].problem, tile, channel) if packing == PRIVATE else 0
@@ -264,8 +289,9 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
         fields = pack | {"packing": reading["packing"], "packed_channel": source.channel, "channels": problem.channels}
         steps.insert(0, Step(Code(pack_input, element), fields | {"tasks": problem.images * problem.channels}))
     # Beside the multiplications, the input comes from memory at about 3 bytes a cycle, and is packed at as many.
-    cycles = direct_cycles(problem, tile, grid) + input_bytes * outer / 3
-    return Plan(tuple(steps), shared, private, element, cycles, tuple(tables)), tile
+    omitted = omitted_share(problem, grid.rows, edges, tiles * pixels)
+    cycles = direct_cycles(problem, tile, grid) * (1 - omitted) + input_bytes * outer / 3
+    return Plan(tuple(steps), shared, private, element, cycles, tuple(tables), omitted), tile
 
 
 def _ahead(problem: Convolution, tile: TileShape, tiles: int) -> dict[str, int]:
@@ -275,14 +301,24 @@ def _ahead(problem: Convolution, tile: TileShape, tiles: int) -> dict[str, int]:
     return {"lines_ahead": lines, "tile_ahead": lines * per_line * problem.channels // problem.groups}
 
 
-def _reading(problem: Convolution, source: Source, tables: list[Any]) -> dict[str, int]:
-    """Fields that say how a source is packed and where its taps are."""
-    offsets = table(source.offsets)
-    tables.append(offsets)
+def _variant(problem: Convolution, grid: _Grid, tile: TileShape, packing: int) -> tuple[str, Edges]:
+    """Variant of the tile, and its edges."""
+    width = problem.axes[2]
+    if packing == IN_PLACE and (width.stride > 1 or _has_padding(problem)):
+        edges = _edges(problem, grid, tile)
+        return ("strided", NO_EDGES) if edges is None else (edged(width.kernel, width.stride), edges)
+    return tile.role, NO_EDGES
+
+
+def _reading(problem: Convolution, source: Source, rows: int, tables: list[Any]) -> dict[str, int]:
+    """Fields that say how a source is packed, where its taps are, and which of them meet x."""
+    offsets, used = table(source.offsets), table(row_taps(problem, rows))
+    tables.extend((offsets, used))
     return {
         "packing": pack_block(problem, source, tables),
         "taps": problem.taps,
         "offsets": address(offsets),
+        "row_taps": address(used),
         "source_channel": source.channel,
         "source_depth": source.depth,
         "source_row": source.row,

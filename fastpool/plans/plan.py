@@ -62,6 +62,7 @@ class Plan:
     element: ElementType
     cycles: float  #: rough cycles of one core; decides whether calling the workers pays
     tables: tuple[Any, ...] = field(default=(), repr=False)  #: keeps alive the arrays whose addresses are in the fields
+    omitted: float = 0.0  #: share of the multiplications that are left out, as they meet padding
     #: Call blocks, and where they are: address, rows, words of a row.
     _blocks: list[tuple[np.ndarray, tuple[int, int, int]]] = field(default_factory=list, compare=False, repr=False)
 

@@ -42,11 +42,17 @@ class Convolution:
     prepared: bool = True  #: whether weights are packed once, for many calls
     algorithm: str = "auto"
     source: ElementType | None = None  #: of x; None is `element`, anything narrower is widened while it is packed
+    finite: bool = True  #: whether the weights are known to be finite
 
     @property
     def widened_from(self) -> str:
         """Variant of the spec that packs x."""
         return f"from {self.source.numba_name}" if self.source not in (None, self.element) else ""
+
+    @property
+    def omits_padding(self) -> bool:
+        """Whether what meets the padding adds nothing, not even a zero times infinity."""
+        return self.padding_mode == "zeros" and self.finite
 
     @property
     def open_bounds(self) -> tuple[float, float]:

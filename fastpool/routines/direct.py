@@ -7,6 +7,19 @@ from fastpool.routines.pack import PACKING
 from fastpool.routines.routine import kernel, routine
 
 IN_PLACE, SHARED, PRIVATE = 0, 1, 2
+#: Taps of a row of the filter, and stride, of which there are edged tiles.
+EDGED_ROWS = ((2, 2), (3, 1), (3, 2))
+
+
+def edged(taps: int, stride: int) -> str:
+    """Variant of edged tiles for a row of taps: of floats, as a product of integers takes a register more."""
+    return f"edged {taps} {stride}"
+
+
+def is_edged(variant: str) -> bool:
+    """Whether a variant is one of those."""
+    return variant.startswith("edged")
+
 
 DIRECT = Layout(
     "direct",
@@ -31,8 +44,12 @@ DIRECT = Layout(
         "offsets": "integers",
         "x_batch": "integer",
         "x_channel": "integer",
-        "apart": "integer",  # elements of the source from one pixel to the next: 1, unless the tile is strided
+        "apart": "integer",  # elements of the source from one pixel to the next: 1, unless the tile is strided or edged
         "run": "integer",  # taps of a row of the filter
+        "row_taps": "integers",  # first and end tap of each output row: the others meet nothing but padding
+        "edges": "integers",  # which pixels of a tile find each tap of a row: `edge_code`
+        "edges_begin": "integer",  # tiles from and up to which all pixels find all taps
+        "edges_end": "integer",
         "dilation": "integer",  # of such a row
         "source_batch": "integer",
         "source_channel": "integer",
@@ -62,6 +79,5 @@ DIRECT = Layout(
     },
 )
 
-_WORDS = ("elements", "elements", "elements", "elements", "elements", "elements", "integer", "integer", "integer")
-row_of_tiles = routine("direct.row_of_tiles", DIRECT, *_WORDS)
+row_of_tiles = routine("direct.row_of_tiles", DIRECT, *("elements",) * 6, *("integer",) * 5)
 direct = kernel("direct.direct", DIRECT)

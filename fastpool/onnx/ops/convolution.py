@@ -102,7 +102,7 @@ def _unprepared(node: Node, inputs: Inputs, axes: int, options: tuple[Any, ...],
     """Weights that are computed: a call of the function."""
     x, weight = required(node, inputs, "X", "W")
     function = _FUNCTIONS[axes]
-    layer = layer_for(never_read(weight.shape, weight.dtype), axes, *options, False)
+    layer = layer_for(never_read(weight.shape, weight.dtype), axes, *options, False, False)
     shape = layer.result_shape(never_read(x.shape, x.dtype))[1]
     has_bias = optional(inputs, 2) is not None
     *arguments, mode, activation, algorithm = options

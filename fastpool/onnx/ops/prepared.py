@@ -15,7 +15,7 @@ import numpy as np
 from fastpool import validation
 from fastpool.arrays import contiguous
 from fastpool.explain import never_read
-from fastpool.layer import Layer, layer_for
+from fastpool.layer import Layer, are_finite, layer_for
 from fastpool.onnx.locks import Locked
 from fastpool.plans.chain import Run
 from fastpool.plans.convolution import Form, unpack_weights
@@ -33,8 +33,16 @@ class Weights(Locked):
     def __init__(self, array: np.ndarray):
         super().__init__()
         self.shape, self.dtype = array.shape, array.dtype
+        self._finite = False
         self._given: np.ndarray | None = array  # until there is a form that tells them, too
         self._forms: dict[Form, tuple[np.ndarray, np.ndarray | None]] = {}
+
+    def are_finite(self, padding: Any) -> bool:
+        """Whether they are known to be finite; they are looked at while they are as given, for the first padding."""
+        with self._lock:
+            if not self._finite and self._given is not None:
+                self._finite = are_finite(self._given, padding)
+            return self._finite
 
     def _as_given(self, layer: Layer) -> np.ndarray:
         """Weights as they were given, contiguous."""
@@ -73,8 +81,8 @@ class Prepared:
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray | None, *options: Any):
         self.source = weight
-        self.layer = layer_for(weight, weight.ndim - 2, *options, True)
         self.weights = weight.weights if isinstance(weight, Packed) else Weights(weight)
+        self.layer = layer_for(weight, weight.ndim - 2, *options, True, self.weights.are_finite(options[1]))
         self.bias = self.layer.no_bias if bias is None else contiguous(bias, self.layer.element)
 
     def with_bias(self, bias: np.ndarray) -> Prepared:

@@ -32,7 +32,7 @@ def _sums(node: Node, x: Value, weight: Value) -> tuple[tuple[int, ...], Any, in
     window = window_of(node, axes, weight.shape[2:])
     groups = node.attributes.integer("group", 1, 1)
     options = (window.stride, window.padding, window.dilation, groups)
-    layer = layer_for(never_read(weight.shape, np.dtype(np.int16)), axes, *options, "zeros", None, "auto", False)
+    layer = layer_for(never_read(weight.shape, np.dtype(np.int16)), axes, *options, "zeros", None, "auto", False, False)
     shape = layer.result_shape(never_read(x.shape, np.dtype(np.int16)))[1]
     function = _FUNCTIONS[axes]
 

@@ -1,0 +1,273 @@
+"""What meets padding is left out: taps of rows, pixels of tiles that read x in place."""
+
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+from conftest import (
+    DTYPES,
+    FILLED_MEMORY,
+    TOLERANCE,
+    Frame,
+    GuardedMemory,
+    Planner,
+    assert_close,
+    between,
+    noise,
+    run_apart,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastpool
+from fastpool import oracle
+from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.geometry import Axis
+from fastpool.machine.processor import TARGET
+from fastpool.plans.edges import NO_EDGES, edges_of, omitted_share, row_taps
+from fastpool.plans.problem import Convolution
+from fastpool.routines.direct import EDGED_ROWS
+from fastpool.routines.tiles import TILE_SHAPES
+
+TILES = [tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels"]
+FLOAT32 = ELEMENT_TYPES[np.dtype(np.float32)]
+FLAT = Axis(1, 1, 1, 1, 0, 0, 1)
+
+
+def axis_of(size, kernel, stride, dilation, begin, end):
+    return Axis(
+        size, kernel, stride, dilation, begin, end, (size + begin + end - dilation * (kernel - 1) - 1) // stride + 1
+    )
+
+
+@st.composite
+def axes(draw):
+    kernel, stride, dilation = draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    begin, end = draw(st.integers(0, 5)), draw(st.integers(0, 5))
+    least = max(1, dilation * (kernel - 1) + 1 - begin - end)
+    return axis_of(draw(st.integers(least, least + 40)), kernel, stride, dilation, begin, end)
+
+
+def missing(axis, start, pixels):
+    """Pixels of a tile that each tap does not find in x, one by one."""
+    return [
+        [
+            t
+            for t in range(pixels)
+            if not 0 <= (start + t) * axis.stride - axis.pad_begin + tap * axis.dilation < axis.size
+        ]
+        for tap in range(axis.kernel)
+    ]
+
+
+@given(axes(), st.integers(1, 14))
+def test_edges_are_what_lies_outside(axis, pixels):
+    if pixels > axis.out:
+        return
+    starts = range(0, axis.out, pixels)
+    found = edges_of(axis, starts, axis.out - pixels, pixels)
+    wanted = [missing(axis, min(start, axis.out - pixels), pixels) for start in starts]
+    few = all(
+        not of_tap or of_tap == {0: [0], axis.kernel - 1: [pixels - 1]}.get(tap)
+        for of_tile in wanted
+        for tap, of_tap in enumerate(of_tile)
+    )
+    if axis.pad_begin == axis.pad_end == 0:
+        assert found is NO_EDGES
+        assert not any(of_tap for of_tile in wanted for of_tap in of_tile)
+    elif not few:
+        assert found is None
+    else:
+        assert len(found.words) % axis.kernel == 0
+        for tile, of_tile in enumerate(wanted):
+            # As `row_of_tiles` finds the entry of a tile.
+            entry = axis.kernel * min(tile, max(found.begin, tile + found.begin + 1 - found.end))
+            assert list(found.words[entry : entry + axis.kernel]) == [len(of_tap) for of_tap in of_tile]
+            assert any(map(bool, of_tile)) or found.begin <= tile < found.end
+
+
+def problem_of(height, width, mode="zeros", finite=True, depth=FLAT):
+    return Convolution(
+        FLOAT32, 1, 4, 4, 1, (depth, height, width), (1, 1, 1, 1, 1), mode, -np.inf, np.inf, 1, None, finite=finite
+    )
+
+
+@given(axes(), axes())
+def test_rows_of_taps_are_those_that_meet_x(height, width):
+    problem = problem_of(height, width)
+    found = row_taps(problem, height.out)
+    for row in range(height.out):
+        used = [
+            tap
+            for tap in range(height.kernel)
+            if 0 <= row * height.stride - height.pad_begin + tap * height.dilation < height.size
+        ]
+        first, end = (tap // width.kernel for tap in found[2 * row : 2 * row + 2])
+        assert list(range(first, end)) == used
+    share = omitted_share(problem, height.out, NO_EDGES, width.out)
+    used = sum(found[1::2]) - sum(found[::2])
+    assert share == pytest.approx(1 - used / (height.out * problem.taps))
+
+
+def test_all_taps_where_they_may_not_be_left_out():
+    axis = axis_of(5, 3, 1, 1, 1, 1)
+    everything = [0, 9] * 5
+    assert row_taps(problem_of(axis, axis), 5) != everything
+    assert row_taps(problem_of(axis, axis, mode="reflect"), 5) == everything
+    assert row_taps(problem_of(axis, axis, finite=False), 5) == everything
+    assert row_taps(problem_of(axis, axis), 1) == everything[:2]
+    deep = problem_of(axis, axis, depth=axis_of(5, 3, 1, 1, 1, 1))
+    assert row_taps(deep, 5) == [0, 27] * 5
+
+
+#: Padding of rows and columns that leaves out one pixel at most, by taps of a row and stride.
+PADDINGS = [((1, 1), (1, 1)), ((0, 2), (1, 0)), ((2, 0), (0, 1))]
+
+
+def edged_cases():
+    """Tile, taps of a row, stride, padding."""
+    for tile, (taps, stride), padding in product(TILES, EDGED_ROWS, PADDINGS):
+        yield tile, taps, stride, padding
+
+
+def widths_for(tile, taps, stride, padding):
+    """Widths of x for which there are edged tiles: as many outputs as the tile has pixels, up to some tiles more."""
+    for out in range(tile.width, 3 * tile.width + 2):
+        for spare in range(stride):
+            width = (out - 1) * stride + taps - sum(padding) + spare
+            if width < 1:
+                continue
+            axis = axis_of(width, taps, stride, 1, *padding)
+            if edges_of(axis, range(0, axis.out, tile.width), axis.out - tile.width, tile.width) is not None:
+                yield width
+
+
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.vectors}x{tile.width}")
+@pytest.mark.parametrize("row", EDGED_ROWS, ids=lambda row: f"{row[0]} taps at stride {row[1]}")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_edged_tile_at_every_width(planner, dtype, row, tile):
+    """NaN surrounds x and must not leak in, and nothing around the output may change."""
+    taps, stride = row
+    planner.force(tile, "in place")
+    tried = 0
+    weight = noise(1, (5, 3, 3, taps), dtype)
+    for padding in PADDINGS:
+        conv = fastpool.Conv2d(weight, stride=(2, stride), padding=padding)
+        for width in widths_for(tile, taps, stride, padding[1]):
+            x = noise(width, (2, 3, 4, width), dtype)
+            wanted = oracle.conv2d(x, weight, stride=(2, stride), padding=padding)
+            frame = Frame(wanted.shape, dtype)
+            residual = noise(2, wanted.shape, dtype)
+            assert_close(conv(between(x, np.nan), out=frame.array), wanted)
+            frame.assert_kept()
+            assert_close(conv(between(x, np.nan), residual=residual), wanted + residual)
+            tried += 1
+    assert tried > tile.width
+    planner.assert_taken(tile, "in place")
+
+
+def test_parts_of_the_channels(monkeypatch, planner):
+    """Sums in parts add to what the neighbour of a tile has not written, edges or not."""
+    monkeypatch.setattr("fastpool.plans.direct._BLOCK_BYTES", 1)
+    monkeypatch.setattr("fastpool.plans.direct._PART_BYTES", 1024)
+    tile = min((tile for tile in TILES if tile.vectors == 2), key=lambda tile: tile.width)
+    planner.force(tile, "in place")
+    for width in (14, 15, 27, 30):
+        x, weight, bias = (
+            noise(1, (1, 40, 7, width), np.float32),
+            noise(2, (70, 40, 3, 3), np.float32),
+            noise(3, 70, np.float32),
+        )
+        conv = fastpool.Conv2d(weight, bias, stride=2, padding=1, activation="relu")
+        residual = noise(4, (1, 70, 4, (width + 1) // 2), np.float32)
+        assert_close(
+            conv(x, residual=residual), oracle.conv2d(x, weight, bias, 2, 1, residual=residual, activation="relu")
+        )
+    assert all(len(plan.steps) > 1 for plan in planner.plans)
+    planner.assert_taken(tile, "in place")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite(planner, value):
+    """A zero of the padding times an infinite weight is NaN, so that nothing may be left out."""
+    x = noise(1, (1, 3, 28, 28), np.float32)
+    for place in np.ndindex(3, 3):
+        weight = noise(2, (32, 3, 3, 3), np.float32)
+        weight[(7, 1, *place)] = value
+        conv = fastpool.Conv2d(weight, stride=2, padding=1)
+        assert_close(conv(x), oracle.conv2d(x, weight, stride=2, padding=1))
+    assert all(plan.omitted == 0 for plan in planner.plans)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_x_that_is_not_finite(planner, value):
+    """At every corner and inside: it reaches those outputs that see it, and no others."""
+    weight = noise(2, (32, 3, 3, 3), np.float32)
+    conv = fastpool.Conv2d(weight, stride=2, padding=1)
+    for place in ((0, 0), (0, 27), (27, 0), (27, 27), (13, 14), (5, 27), (6, 0)):
+        x = noise(1, (1, 3, 28, 28), np.float32)
+        x[(0, 1, *place)] = value
+        assert_close(conv(x), oracle.conv2d(x, weight, stride=2, padding=1))
+    assert all(plan.omitted > 0 and plan.steps[0].fields["source"] == 0 for plan in planner.plans)
+
+
+@pytest.mark.parametrize("source", ["shared", "private", "private, row by row", "private, in parts"])
+@pytest.mark.parametrize("padding", [((2, 1), (1, 1)), ((5, 4), (0, 0)), ((0, 3), (2, 2))])
+def test_rows_of_taps_are_left_out_of_packed_input(planner, source, padding):
+    """Among them outputs that see nothing but padding, which are the bias."""
+    for tile in TILE_SHAPES[TARGET.registers][::4]:
+        planner.force(tile, source)
+        x, weight, bias = (
+            noise(1, (2, 6, 9, 11), np.float32),
+            noise(2, (10, 3, 3, 3), np.float32),
+            noise(3, 10, np.float32),
+        )
+        for stride in (1, (2, 1)):
+            conv = fastpool.Conv2d(weight, bias, stride, padding, groups=2)
+            assert_close(conv(x), oracle.conv2d(x, weight, bias, stride, padding, groups=2))
+        assert all(plan.omitted > 0 for plan in planner.plans)
+        planner.assert_taken(tile, source)
+
+
+def test_prepared_and_not_prepared_agree():
+    x, weight = noise(1, (1, 64, 14, 14), np.float32), noise(2, (64, 64, 3, 3), np.float32)
+    prepared = fastpool.Conv2d(weight, stride=2, padding=1, algorithm="direct")
+    assert prepared.explain(x.shape).source == "in place"
+    at_once = fastpool.conv2d(x, weight, stride=2, padding=1, algorithm="direct")
+    np.testing.assert_allclose(prepared(x), at_once, rtol=0, atol=TOLERANCE[x.dtype] * np.abs(at_once).max())
+
+
+def test_explain_counts_what_is_left_out():
+    found = fastpool.Conv2d(np.ones((64, 64, 3, 3), "f4"), stride=2, padding=1, algorithm="direct").explain(
+        (1, 64, 14, 14)
+    )
+    if found.width == 7:
+        # 7 rows of 3 taps but the first of one, and so with the columns.
+        assert found.multiply_adds_done == found.multiply_adds * 20 * 20 // (21 * 21)
+    assert found.multiply_adds_done < found.multiply_adds
+    assert "padding, which is left out" in str(found)
+
+
+def check_guarded_memory(dtype_name):
+    """Every edged tile with forbidden pages right after or right before each array."""
+    dtype = np.dtype(dtype_name).type
+    for index, (tile, taps, stride, padding) in enumerate(edged_cases()):
+        with pytest.MonkeyPatch.context() as patch:
+            planner = Planner(patch)
+            planner.force(tile, "in place")
+            weight = noise(1, (5, 3, 3, taps), dtype)
+            conv = fastpool.Conv2d(weight, stride=(2, stride), padding=padding)
+            for width in list(widths_for(tile, taps, stride, padding[1]))[index % 3 :: 3]:
+                for at_end in (False, True):
+                    memory = GuardedMemory()
+                    x = memory.array(noise(width, (1, 3, 4, width), dtype), at_end)
+                    wanted = oracle.conv2d(x, weight, stride=(2, stride), padding=padding)
+                    assert_close(conv(x, out=memory.array(np.zeros_like(wanted), at_end)), wanted)
+            planner.assert_taken(tile, "in place")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_not_a_byte_beyond_any_array_is_touched(dtype):
+    run_apart("test_edges", "check_guarded_memory", dtype, environment=FILLED_MEMORY)
