@@ -8,7 +8,7 @@ from fastpool.routines.routine import kernel, routine
 
 IN_PLACE, SHARED, PRIVATE = 0, 1, 2
 #: Taps of a row of the filter, and stride, of which there are edged tiles.
-EDGED_ROWS = ((2, 2), (3, 1), (3, 2))
+EDGED_ROWS = ((2, 2), (4, 4), (3, 1), (3, 2))
 
 
 def edged(taps: int, stride: int) -> str:
