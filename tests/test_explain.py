@@ -95,7 +95,7 @@ def test_decisions_are_those_of_a_call(monkeypatch, decided, dtype):
         assert variant == found.role or (found.role == "channels" and variant.split()[0] in ("strided", "edged"))
     if found.algorithm == "winograd":
         assert step.fields["multiply"].shape == ("product", found.vectors, found.width)
-        assert step.kernel.shape[1:] == found.filtering
+        assert step.fields["finish_rows"].shape[1:] == found.filtering
 
 
 @every_dtype

@@ -20,14 +20,16 @@ from fastpool.routines.layout import Layout
 from fastpool.routines.pack import PACKED_STRIDES
 from fastpool.routines.routine import kernel, lanes, spec_for
 from fastpool.routines.table import KERNELS
+from fastpool.routines.tiles import TILE_SHAPES
 
 pytestmark = pytest.mark.skipif(not ON_X86, reason="reads x86 assembly")
 
 FLOAT32 = ELEMENT_TYPES[np.dtype(np.float32)]
 #: They compute nothing themselves, but call the kernels that do, once for each block of work.
 DRIVERS = {"direct", "pack_input", "winograd_input", "winograd_output", "winograd_fused"}
-#: One element after the other by their nature: they write to places that the data name, or carry indices along.
-SCALAR = {"argpool", "fractional_indices", "median_in_place", "unpool"}
+#: One element after the other by their nature: they write to places that the data name, or carry indices along. Or
+#: hardly ever run: where an infinity or NaN has spread over a tile.
+SCALAR = {"argpool", "fractional_indices", "median_in_place", "repair_rows", "unpool"}
 #: They move and compute nothing.
 MOVING = {"pack_channel", "pack_weights"}
 #: Sums of products.
@@ -93,6 +95,19 @@ def test_the_hot_loop_is_on_vectors(name, shape):
     else:
         loop = busiest(assembly, name not in AROUND, name in TURNING)
         require_vectors(loop, name in FUSED, name in CROWDED, name in RELOADING)
+
+
+WIDEST = max((tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels"), key=lambda tile: tile.width)
+
+
+@pytest.mark.parametrize("variant", sorted({shape[0] for shape in KERNELS["row_of_tiles"][1]} - {"pixels"}))
+def test_the_widest_tile_stays_in_registers(variant):
+    """In every loop that multiplies, whatever is left out of it."""
+    assembly = row_of_tiles.assembly(spec_for(FLOAT32, variant, WIDEST.vectors, WIDEST.width))
+    found = [loop for loop in map(examine, loops(assembly, innermost=False)) if loop.fused]
+    assert found or not TARGET.has_fma
+    for loop in found:
+        require_vectors(loop, fused=True)
 
 
 def test_what_is_excused_is_in_the_table():

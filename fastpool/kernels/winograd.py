@@ -96,6 +96,12 @@ def outputs_of(spec):
     return spec.vectors
 
 
+def _of_phase_ir(builder, values, phase):
+    """Element `phase` of a list of zeros and ones."""
+    bits = sum(value << i for i, value in enumerate(values))
+    return builder.and_(builder.lshr(I64(bits), phase), I64(1))
+
+
 #: Tiles between the one that is transformed and the one whose lines of V are fetched for writing. Other cores have read
 #: them since, and waiting for each line to be given back costs more than the products: 3x3 stride 2, 128 channels on
 #: 56x56, 1.07 ms without, 0.70 with.
@@ -110,24 +116,35 @@ def _transform_in(typingctx, spec, strip, row_pitch, step, target, product_pitch
         _, strip, row_pitch, step, target, product_pitch, phase_pitch = args
         vector, size = simd.vector_ir(spec), spec.vectors + spec.width - 1
         stride = _strip_stride_of(spec)
-        for phase, (row_phase, column_phase) in enumerate(PHASES[stride]):
+
+        def transform(strip, target):
             columns = []
             for j in range(size):
-                place = builder.mul(step, I64((j * stride + column_phase) * spec.lanes))
-                rows = [builder.mul(row_pitch, I64(i * stride + row_phase)) for i in range(size)]
+                place = builder.mul(step, I64(j * stride * spec.lanes))
+                rows = [builder.mul(row_pitch, I64(i * stride)) for i in range(size)]
                 loaded = [
                     simd.load_ir(builder, builder.gep(strip, [builder.add(row, place)]), vector, spec.size)
                     for row in rows
                 ]
                 columns.append(transforms.input_ir(builder, loaded))
-            start = builder.gep(target, [builder.mul(phase_pitch, I64(phase))])
             for product in range(size * size):
                 later = builder.add(builder.mul(product_pitch, I64(product)), I64(_AHEAD * spec.lanes))
-                simd.prefetch_ir(builder, builder.gep(start, [later]), to_write=True)
+                simd.prefetch_ir(builder, builder.gep(target, [later]), to_write=True)
             for i in range(size):
                 for j, value in enumerate(transforms.input_ir(builder, [column[i] for column in columns])):
-                    place = builder.gep(start, [builder.mul(product_pitch, I64(i * size + j))])
+                    place = builder.gep(target, [builder.mul(product_pitch, I64(i * size + j))])
                     simd.store_ir(builder, value, place, spec.size)
+
+        if stride == 1:
+            transform(strip, target)
+            return context.get_dummy_value()
+        # A loop, as straight code of all phases takes four times as long to compile.
+        with cgutils.for_range(builder, I64(len(PHASES[stride]))) as loop:
+            row, column = (
+                _of_phase_ir(builder, [place[axis] for place in PHASES[stride]], loop.index) for axis in (0, 1)
+            )
+            start = builder.add(builder.mul(row_pitch, row), builder.mul(step, builder.mul(column, I64(spec.lanes))))
+            transform(builder.gep(strip, [start]), builder.gep(target, [builder.mul(phase_pitch, loop.index)]))
         return context.get_dummy_value()
 
     number = types.intp
@@ -293,22 +310,31 @@ def multiply(call, v, u, m, tiles, products):
             store_tile(total, m + (product * call.m_product + start * block))
 
 
-@device
-def _direct_pixel(spec, call, image, group, row, column, channel):
-    """One output, by the sum itself; `channel` counts from that of the first group."""
-    taps, stride = _kernel_size_of(spec), _stride_of(spec)
-    total = scalar(spec, 0.0)
-    for c in range(call.channels):
-        plane = call.x + (image * call.x_batch + (group * call.channels + c) * call.x_channel)
-        filters = call.filters + (channel * call.channels + c) * taps * taps
-        for i in range(taps):
-            source = call.row_map[row * stride + i * call.row_dilation]
-            for j in range(taps):
-                w = column * stride + j * call.column_dilation - call.pad_left
-                inside = source >= 0 and w >= 0 and w < call.width
-                value = plane[source * call.x_row + w] if inside else scalar(spec, 0.0)
-                total = simd.fma(filters[i * taps + j], value, total)
-    return total + call.bias[channel]
+def repair_rows(call, pixels, pitch, image, group, channel, channels, first_row, rows, first_column, columns):
+    """Compute the pixels of a row of tiles again, by the sums themselves; `channel` counts from the first group's.
+
+    One code for all forms: it is rarely run.
+    """
+    spec = call.spec
+    lanes, taps, stride, dilation = lanes_of(spec), call.kernel_size, call.stride, call.column_dilation
+    for i in range(rows):
+        first_source = call.row_map + (first_row + i * call.row_dilation) * stride
+        for j in range(columns):
+            first = (first_column + j) * stride - call.pad_left
+            for lane in range(channels):
+                total = scalar(spec, 0.0)
+                filters = call.filters + (channel + lane) * call.channels * taps * taps
+                for c in range(call.channels):
+                    plane = call.x + (image * call.x_batch + (group * call.channels + c) * call.x_channel)
+                    for k in range(taps):
+                        source = first_source[k * call.row_dilation]
+                        for tap in range(taps):
+                            w = first + tap * dilation
+                            inside = source >= 0 and w >= 0 and w < call.width
+                            value = plane[source * call.x_row + w] if inside else scalar(spec, 0.0)
+                            total = simd.fma(filters[tap], value, total)
+                        filters = filters + taps
+                pixels[i * pitch + j * lanes + lane] = total + call.bias[channel + lane]
 
 
 def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, tiles):
@@ -340,12 +366,20 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
                 if phase == dilation:
                     begin, phase = begin + outputs * dilation, 0
             if _has_nan(check):
-                for i in range(rows_here):
-                    for j in range(columns_here):
-                        row, column = first_row + i * row_step, first_tile * outputs + j
-                        for lane in range(channels):
-                            value = _direct_pixel(spec, call, image, group, row, column, channel + lane)
-                            pixels[i * pitch + j * lanes + lane] = value
+                invoke(
+                    call.repair_rows,
+                    call,
+                    pixels,
+                    pitch,
+                    image,
+                    group,
+                    channel,
+                    channels,
+                    first_row,
+                    rows_here,
+                    first_tile * outputs,
+                    columns_here,
+                )
             for i in range(rows_here):
                 place = channel * plane + (first_row + i * row_step) * call.out_columns + first_tile * outputs
                 for j in range(0, columns_here, lanes):
@@ -364,9 +398,9 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
 
 
 @device
-def _group_of_v(spec, call, group):
+def _group_of_v(call, group):
     """Blocks of channels in V before those of a group."""
-    return group * phases_of(spec) * call.channel_blocks
+    return group * call.phases * call.channel_blocks
 
 
 def winograd_input(call, task, thread):
@@ -376,11 +410,11 @@ def winograd_input(call, task, thread):
     block, row = task % (call.groups * call.channel_blocks), task // (call.groups * call.channel_blocks)
     group, block = block // call.channel_blocks, block % call.channel_blocks
     image, tile_row = row // call.tile_rows, row % call.tile_rows
-    before = block * (lanes // _fold_of(spec))
+    before = block * (lanes // call.fold)
     first_channel, channels = group * call.channels + before, call.channels - before
     plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
     strip = call.scratch + (call.shared + thread * call.scratch_thread + call.strip_offset)
-    v_block = (_group_of_v(spec, call, group) + block) * call.v_block
+    v_block = (_group_of_v(call, group) + block) * call.v_block
     target = call.scratch + (v_block + row * call.tile_columns * lanes)
     invoke(call.transform_rows, call, plane, strip, target, channels, tile_row, 0, call.tile_columns)
 
@@ -395,9 +429,8 @@ def winograd_output(call, task, thread):
     group, out_block = out_block // call.out_blocks, out_block % call.out_blocks
     first = rows * call.group_rows
     end = min(first + call.group_rows, call.images * call.tile_rows)
-    products = products_of(spec)
-    columns = call.tile_columns
-    v = call.scratch + (_group_of_v(spec, call, group) * call.v_block + first * columns * lanes)
+    products, columns = call.products, call.tile_columns
+    v = call.scratch + (_group_of_v(call, group) * call.v_block + first * columns * lanes)
     u = call.weights + (group * call.out_blocks + out_block) * products * call.u_product
     invoke(call.multiply, call, v, u, m, (end - first) * columns, products)
     for row in range(first, end):
@@ -409,8 +442,7 @@ def winograd_output(call, task, thread):
 def winograd_fused(call, task, thread):
     """All of a group of tiles, through scratch of this thread."""
     spec = call.spec
-    lanes = lanes_of(spec)
-    products = products_of(spec)
+    lanes, products = lanes_of(spec), call.products
     column_group, rest = task % call.column_groups, task // call.column_groups
     row_group, rest = rest % call.row_groups, rest // call.row_groups
     group, image = rest % call.groups, rest // call.groups
@@ -420,7 +452,7 @@ def winograd_fused(call, task, thread):
     own = call.scratch + (call.shared + thread * call.scratch_thread)
     v, m, strip = own + call.v_offset, own + call.m_offset, own + call.strip_offset
     for block in range(call.channel_blocks):
-        before = block * (lanes // _fold_of(spec))
+        before = block * (lanes // call.fold)
         plane = call.x + (image * call.x_batch + (group * call.channels + before) * call.x_channel)
         channels = call.channels - before
         for row in range(first_row, end_row):
@@ -439,12 +471,6 @@ def products_of(spec):
     """Products of a tile."""
     size = spec.vectors + spec.width - 1
     return size * size
-
-
-@known
-def phases_of(spec):
-    """Phases of the input that are not channels."""
-    return _strip_stride_of(spec) ** 2
 
 
 @intrinsic

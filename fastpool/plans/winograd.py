@@ -18,6 +18,7 @@ from fastpool.routines.winograd import (
     PHASES,
     finish_rows,
     multiply,
+    repair_rows,
     transform_rows,
     winograd_fused,
     winograd_input,
@@ -397,6 +398,12 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "transform_rows": Code(transform_rows, element, of_columns),
         "multiply": Code(multiply, element, ("product", 2, tile.width)),
         "finish_rows": Code(finish_rows, element, of_columns),
+        "repair_rows": Code(repair_rows, element),
+        "kernel_size": form.kernel,
+        "stride": form.stride,
+        "products": form.products,
+        "phases": form.phases,
+        "fold": form.fold,
         "images": problem.images,
         "groups": problem.groups,
         "channels": problem.channels // problem.groups,
@@ -442,17 +449,17 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     if shared:
         steps = (
             Step(
-                Code(winograd_input, element, shape),
+                Code(winograd_input, element),
                 {"tasks": rows_of_tiles * problem.groups * tiling.channel_blocks} | fields,
             ),
             Step(
-                Code(winograd_output, element, shape),
+                Code(winograd_output, element),
                 {"tasks": row_groups * problem.groups * tiling.out_blocks} | fields,
             ),
         )
     else:
         tasks = problem.images * problem.groups * row_groups * column_groups
-        steps = (Step(Code(winograd_fused, element, shape), {"tasks": tasks} | fields),)
+        steps = (Step(Code(winograd_fused, element), {"tasks": tasks} | fields),)
     cycles = winograd_cycles(problem, form)
     return Plan(steps, fields["shared"], private, element, cycles, tuple(tables))
 

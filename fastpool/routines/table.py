@@ -37,6 +37,7 @@ from fastpool.routines.unpool import unpool
 from fastpool.routines.winograd import (
     finish_rows,
     multiply,
+    repair_rows,
     transform_rows,
     winograd_fused,
     winograd_input,
@@ -159,9 +160,10 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
         tuple(("product", 2, tile.width) for tile in _TILES if tile.role == "channels" and tile.vectors == 2),
     ),
     "finish_rows": (finish_rows, WINOGRAD_SHAPES + _DILATED),
-    "winograd_input": (winograd_input, WINOGRAD_SHAPES),
-    "winograd_output": (winograd_output, WINOGRAD_SHAPES),
-    "winograd_fused": (winograd_fused, WINOGRAD_SHAPES),
+    "repair_rows": (repair_rows, _ANY),
+    "winograd_input": (winograd_input, _ANY),
+    "winograd_output": (winograd_output, _ANY),
+    "winograd_fused": (winograd_fused, _ANY),
     "winograd_weights": (winograd_weights, WINOGRAD_SHAPES),
     "depthwise": (
         depthwise,

@@ -11,6 +11,12 @@ WINOGRAD = Layout(
         "transform_rows": "routine",
         "multiply": "routine",
         "finish_rows": "routine",
+        "repair_rows": "routine",
+        "kernel_size": "integer",
+        "stride": "integer",
+        "products": "integer",  # of a tile
+        "phases": "integer",  # of the input that are not channels
+        "fold": "integer",  # lanes of a channel
         "images": "integer",
         "groups": "integer",
         "channels": "integer",  # of a group
@@ -72,6 +78,7 @@ transform_rows = routine("winograd.transform_rows", WINOGRAD, *_ROWS)
 multiply = routine("winograd.multiply", WINOGRAD, "elements", "elements", "elements", "integer", "integer")
 _PLACE = ("integer", "integer", "integer", "integer", "integer", "integer")
 finish_rows = routine("winograd.finish_rows", WINOGRAD, "elements", "elements", *_PLACE)
+repair_rows = routine("winograd.repair_rows", WINOGRAD, "elements", *("integer",) * 9)
 winograd_input = kernel("winograd.winograd_input", WINOGRAD)
 winograd_output = kernel("winograd.winograd_output", WINOGRAD)
 winograd_fused = kernel("winograd.winograd_fused", WINOGRAD)
