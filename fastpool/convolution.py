@@ -54,9 +54,12 @@ class _Prepared:
         algorithm: str = "auto",
     ):
         options = (stride, padding, dilation, groups, padding_mode, activation, algorithm)
-        layer = self._layer = layer_for(weight, self._axes, *options, True, are_finite(weight, padding))
+        layer = layer_for(weight, self._axes, *options, True, False)
         self._options = deepcopy(options)
         self._weight = np.array(weight, layer.element.dtype, order="C")
+        if layer.meets_padding and are_finite(self._weight):
+            layer = layer_for(self._weight, self._axes, *options, True, True)
+        self._layer = layer
         self._dtype = layer.element.dtype
         self._packed: dict[Form, np.ndarray] = {}
         self._ready = Memo()

@@ -92,8 +92,8 @@ class Explanation:
     multiply_adds : int
         Of the definition: every tap of every output, padding included.
     multiply_adds_done : int
-        That the kernel carries out in its sums: fewer with Winograd's filtering, more where tiles reach beyond the
-        edges. The additions of transforms are not counted.
+        That the kernel carries out in its sums: fewer with Winograd's filtering, and where rows of taps or pixels that
+        meet padding are left out; more where tiles reach beyond the edges. The additions of transforms are not counted.
     waste : float
         Part of them, from 0 to 1, that gives no result: beyond the last pixel or channel, or done twice.
     input_bytes, weight_bytes, output_bytes : int

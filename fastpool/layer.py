@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from math import prod
@@ -106,6 +106,13 @@ class Layer:
         self._packing: dict[Form, list[tuple[Plan, int]]] = {}
         self._over: dict[np.dtype, Layer] = {}
 
+    @property
+    def meets_padding(self) -> bool:
+        """Whether it matters that weights are finite: there may be a padding of zeros to leave out."""
+        pads = () if isinstance(self.padding, str) else self.padding
+        some = self.padding != "valid" if isinstance(self.padding, str) else any(map(any, pads))
+        return some and self.padding_mode == "zeros" and not self.of_integers
+
     def over(self, x: Any) -> Layer:
         """Give the layer for integers like those of x, whose element type is that of the sums."""
         found = self._over.get(x.dtype) if isinstance(x, np.ndarray) else None
@@ -202,24 +209,10 @@ class Layer:
 _LOOK = 1 << 16
 
 
-def are_finite(weight: Any, padding: Any) -> bool:
-    """Whether weights are known to have neither NaN nor infinities, which matters only where they meet padding.
-
-    Of what is no array of floats `layer_for` will say what is wrong.
-    """
-    if (
-        (isinstance(padding, int | str) and padding in (0, "valid"))
-        or type(weight) is not np.ndarray
-        or weight.dtype.kind != "f"
-    ):
-        return False
-    return all(bool(np.isfinite(part).all()) for part in _in_parts(weight))
-
-
-def _in_parts(weight: np.ndarray) -> Iterator[np.ndarray]:
-    """An array in parts of not much more than `_LOOK` elements: some of the first axis each."""
-    step = max(1, _LOOK * len(weight) // max(1, weight.size)) if weight.ndim else 1
-    return (weight[i : i + step] for i in range(0, len(weight) if weight.ndim else 0, step))
+def are_finite(weight: np.ndarray) -> bool:
+    """Whether contiguous weights have neither NaN nor infinities."""
+    flat = weight.reshape(-1)
+    return all(bool(np.isfinite(flat[i : i + _LOOK]).all()) for i in range(0, flat.size, _LOOK))
 
 
 _layers = Memo()

@@ -385,7 +385,7 @@ def test_narrower_processors(name):
 
 @on_x86
 @pytest.mark.skipif(TARGET.name != "avx512", reason="elsewhere a product takes several steps")
-@pytest.mark.parametrize("shape", KERNELS["row_of_tiles"][1], ids=str)
+@pytest.mark.parametrize("shape", INTEGER_KERNELS["row_of_tiles"]["int32"], ids=str)
 @pytest.mark.parametrize("sums", ["int32", "int64"])
 def test_tiles_stay_in_registers(sums, shape):
     """In the loops as many products as registers of the tile, or a multiple, and none moved to the stack."""

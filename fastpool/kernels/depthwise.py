@@ -1,10 +1,10 @@
 """Depthwise convolution: each output channel sees one input channel, so there is no reduction to share registers over.
 
 Work goes down strips of one vector of output columns. Each input row is read once, as one vector for each column tap
-(shifted loads at stride 1; pairs of loads split into even and odd lanes at stride 2), and added to all output rows that
-see it: the one that it completes, and those that are under way, which are handed from row to row in registers, as are
-filters and masks. The input is read in place: lanes beyond its edges are loaded as zeros by masks, and a row in the
-padding is a row of zeros.
+(shifted loads at stride 1; at stride 2 a pair of loads, split into even and odd lanes, and these shifted), and added to
+all output rows that see it: the one that it completes, and those that are under way, which are handed from row to row
+in registers, as are filters and masks. The input is read in place: lanes beyond its edges are loaded as zeros by masks,
+and a row in the padding is a row of zeros.
 """
 
 import numpy as np
@@ -70,7 +70,7 @@ class _Strip:
         offset = builder.load(builder.gep(self.offsets, [I64(row)]), align=8)
         inside = builder.icmp_signed("!=", offset, I64(NO_ROW))
         place = builder.select(inside, builder.gep(self.plane, [offset]), self.zeros)
-        return column_taps_ir(builder, self.spec, place, self.first, self.width, None, stride_of(self.spec), 0.0)
+        return column_taps_ir(builder, self.spec, place, self.first, self.width)
 
     def added(self, total, columns, row):
         """`total` and the sum of a row of taps; summed apart, as the sums would otherwise wait for one another."""
@@ -147,11 +147,10 @@ def _fetch(typingctx, spec, place):
     """
 
     def codegen(context, builder, sig, args):
-        lines = 0 if spec.variant.startswith("narrow") else stride_of(spec) ** 2
-        per_line = 64 // spec.size
-        for line in range(lines):
-            simd.prefetch_ir(builder, builder.gep(args[1], [I64(line * per_line)]))
-        return builder.gep(args[1], [I64(lines * per_line)])
+        elements = 0 if spec.variant.startswith("narrow") else stride_of(spec) ** 2 * spec.lanes
+        for element in range(0, elements, 64 // spec.size):
+            simd.prefetch_ir(builder, builder.gep(args[1], [I64(element)]))
+        return builder.gep(args[1], [I64(elements)])
 
     return place(spec, place), codegen
 

@@ -6,8 +6,8 @@ vectors with `width` broadcast scalars. It plays one of two roles (the spec's va
 - ``channels``: lanes are output channels, scalars are pixels. Stride costs nothing; the tile is transposed in registers
   on the store. For long reductions, which pay for the transpose.
 - ``strided``: the same with pixels further apart, for input that is read in place at a stride.
-- ``edged``: the same for input that is read in place and has padding: pixels that a tap does not find in x are left
-  out. A row of taps is straight code, of few common lengths.
+- ``edged``: the same for filters of a few common widths, whose rows of taps are straight code. There may be padding:
+  pixels that a tap does not find in x are left out.
 - ``pixels``: lanes are output pixels, scalars are weights. Stores are contiguous. For short reductions.
 
 Input is read in place, or packed by `pack` into scratch that all threads share (few pixels,
@@ -26,7 +26,7 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.epilogue import write_channels_ir
 from fastpool.kernels.simd import I64, Tile, known, scalar
-from fastpool.routines.direct import IN_PLACE, PRIVATE, is_edged
+from fastpool.routines.direct import IN_PLACE, PRIVATE, is_edged, left_out
 
 
 def _is_by_channels(spec):
@@ -149,15 +149,14 @@ def _either_ir(builder, condition, step, yes, no):
 def _add_row(typingctx, accumulators, x, weights, dilation, edges):
     """All taps of a row of the filter. `edges` is None where all pixels find each tap.
 
-    Else it says whether they are complete for the first tap, which may leave out the first pixel, and for the last tap,
-    which may leave out the last one.
+    Else it says whether taps leave out first pixels, and whether last ones: how many is known ahead.
     """
     spec = accumulators.spec
 
     def codegen(context, builder, sig, args):
         tile, x, weights, dilation, edges = args
         cells, (taps, apart) = _cells_ir(builder, spec, tile), _row_of(spec)
-        for tap in range(taps):
+        for tap, (first, last) in enumerate(zip(*left_out(taps, apart), strict=True)):
             of_tap = builder.gep(weights, [I64(tap * spec.vectors * spec.lanes)])
             start = builder.gep(x, [builder.mul(dilation, I64(tap))])
             places = [builder.gep(start, [I64(t * apart)]) for t in range(spec.width)]
@@ -165,11 +164,12 @@ def _add_row(typingctx, accumulators, x, weights, dilation, edges):
             def step(places, of_tap=of_tap, cells=cells):
                 return _multiply_add_ir(builder, spec, cells, None, of_tap, places)
 
-            if sig.args[4] == types.none or 0 < tap < taps - 1:
+            if sig.args[4] == types.none or not first + last:
                 cells = step(places)
                 continue
-            is_complete = builder.icmp_signed("==", builder.extract_value(edges, int(tap > 0)), I64(0))
-            fewer = [*places[:-1], None] if tap else [None, *places[1:]]
+            assert not (first and last)
+            is_complete = builder.icmp_signed("==", builder.extract_value(edges, int(last > 0)), I64(0))
+            fewer = [place if first <= t < spec.width - last else None for t, place in enumerate(places)]
             cells = _either_ir(builder, is_complete, step, places, fewer)
         return _tile_ir(builder, cells)
 
@@ -287,8 +287,8 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                 total = _multiply_add(total, at, w, apart)
                 at, w = at + pitch_in, w + block
         elif _is_edged(spec):
-            edges = call.edges + run * min(tile, max(edges_begin, tile + edges_begin + 1 - edges_end))
-            first_edge, last_edge = edges[0], edges[run - 1]
+            edges = call.edges + 2 * min(tile, max(edges_begin, tile + edges_begin + 1 - edges_end))
+            first_edge, last_edge = edges[0], edges[1]
             row = run * block
             if edges_begin <= tile < edges_end:
                 for _ in range(channels_in):

@@ -8,79 +8,97 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastpool.geometry import Axis
 from fastpool.plans.problem import Convolution
+from fastpool.routines.direct import left_out
 
 
-def row_taps(problem: Convolution, rows: int) -> list[int]:
-    """First and end tap of each output row, one behind the other; all of them where rows are joined or not known."""
+def row_taps(problem: Convolution, rows: int) -> np.ndarray:
+    """First and end tap of each output row; all of them where rows are joined or not known."""
     depth, height, width = problem.axes
-    everything = [0, problem.taps]
     if not problem.omits_padding or depth.kernel > 1 or rows != height.out:
-        return everything * rows
-    found = []
-    for row in range(rows):
-        taps = height.taps(row)
-        found += [taps.start * width.kernel, taps.stop * width.kernel]
-    return found
+        return np.tile((0, problem.taps), (rows, 1))
+    start = np.arange(rows) * height.stride - height.pad_begin
+    first = np.clip(-(start // height.dilation), 0, height.kernel)
+    end = np.clip((height.size - 1 - start) // height.dilation + 1, first, height.kernel)
+    return np.stack((first, end), 1) * width.kernel
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Which taps of a row of the filter leave out a pixel, in each tile of a row of outputs.
+    """Which tiles of a row of outputs leave out pixels: for each whether first ones, and whether last ones.
 
-    First and last tiles of a row have entries of their own, a word for each tap: 1 where a pixel is left out. All tiles
-    between them are complete and share one of zeros.
+    How many, `left_out` says. First and last tiles of a row have entries of their own; all tiles between them are
+    complete and share one.
     """
 
-    words: tuple[int, ...]
+    entries: tuple[tuple[int, int], ...]
     begin: int  #: first tile that is complete
     end: int  #: tile behind the last of those
 
 
-#: Where no pixel is outside of x, whatever the tiles: an entry as long as a common row of taps.
-NO_EDGES = Edges((0, 0, 0), 0, 2**62)
+_COMPLETE = (0, 0)
+#: Where no pixel is outside of x, whatever the tiles.
+NO_EDGES = Edges((_COMPLETE,), 0, 2**62)
+
+
+def _edge_of(axis: Axis, start: int, pixels: int) -> tuple[int, int] | None:
+    """Entry of the tile of outputs from `start` on; None where other pixels are outside of x than may be left out."""
+    first, end = start * axis.stride - axis.pad_begin, start + pixels
+    reach = axis.dilation * (axis.kernel - 1)
+    is_complete = first >= 0 and (end - 1) * axis.stride - axis.pad_begin + reach < axis.size
+    if is_complete:
+        return _COMPLETE
+    missing = [
+        {t for t in range(pixels) if not 0 <= first + t * axis.stride + tap * axis.dilation < axis.size}
+        for tap in range(axis.kernel)
+    ]
+    firsts, lasts = left_out(axis.kernel, axis.stride)
+    for edge in ((1, 0), (0, 1), (1, 1)):
+        counts = [(edge[0] * before, edge[1] * after) for before, after in zip(firsts, lasts, strict=True)]
+        if missing == [{*range(min(a, pixels)), *range(max(0, pixels - b), pixels)} for a, b in counts]:
+            return edge
+    return None
 
 
 def edges_of(axis: Axis, starts: range, last_start: int, pixels: int) -> Edges | None:
     """Find the edges of tiles that begin at `starts`, or at `last_start` if that comes before.
 
-    None where more is outside of x than the first pixel of the first tap and the last one of the last tap.
+    None where others are outside of x than an edged tile may leave out.
     """
-    tiles = len(starts)
     if not (axis.pad_begin or axis.pad_end):
         return NO_EDGES
+    tiles = len(starts)
 
-    def words(tile: int) -> list[int] | None:
-        start = min(starts[tile], last_start)
-        found = []
-        for tap in range(axis.kernel):
-            at = start * axis.stride - axis.pad_begin + tap * axis.dilation
-            missing = [t for t in range(pixels) if not 0 <= at + t * axis.stride < axis.size]
-            allowed = {0: [0], axis.kernel - 1: [pixels - 1]}.get(tap)
-            if missing and missing != allowed:
-                return None
-            found.append(len(missing))
+    def run(order: range) -> list[tuple[int, int] | None]:
+        """Entries up to the first complete tile, or None."""
+        found: list[tuple[int, int] | None] = []
+        for tile in order:
+            edge = _edge_of(axis, min(starts[tile], last_start), pixels)
+            if edge == _COMPLETE:
+                break
+            found.append(edge)
+            if edge is None:
+                break
         return found
 
-    first: list[int] = []
-    last: list[int] = []
-    begin, end = 0, tiles
-    while begin < tiles and (found := words(begin)) != [0] * axis.kernel:
-        if found is None:
-            return None
-        first += found
-        begin += 1
-    while end > begin and (found := words(end - 1)) != [0] * axis.kernel:
-        if found is None:
-            return None
-        last = found + last
-        end -= 1
-    return Edges((*first, *[0] * axis.kernel, *last), begin, end)
+    first = run(range(tiles))
+    last = run(range(tiles - 1, len(first) - 1, -1))
+    entries = [*first, _COMPLETE, *reversed(last)]
+    if None in entries:
+        return None
+    return Edges(tuple(entry for entry in entries if entry), len(first), tiles - len(last))
 
 
 def omitted_share(problem: Convolution, rows: int, edges: Edges, pixels: int) -> float:
     """Share of the multiplications of rows of `pixels` pixels that are left out."""
     taps = row_taps(problem, rows)
-    used_rows = (sum(taps[1::2]) - sum(taps[::2])) / (rows * problem.taps)
-    return 1 - used_rows * (1 - sum(edges.words) / (problem.axes[2].kernel * pixels))
+    used_rows = float((taps[:, 1] - taps[:, 0]).mean()) / problem.taps
+    width = problem.axes[2]
+    missed = sum(
+        sum(is_out * sum(counts) for is_out, counts in zip(entry, left_out(width.kernel, width.stride), strict=True))
+        for entry in edges.entries
+    )
+    return 1 - used_rows * (1 - missed / (width.kernel * pixels))

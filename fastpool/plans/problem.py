@@ -42,7 +42,7 @@ class Convolution:
     prepared: bool = True  #: whether weights are packed once, for many calls
     algorithm: str = "auto"
     source: ElementType | None = None  #: of x; None is `element`, anything narrower is widened while it is packed
-    finite: bool = True  #: whether the weights are known to be finite
+    finite: bool = False  #: whether the weights are known to be finite
 
     @property
     def widened_from(self) -> str:

@@ -8,7 +8,18 @@ from fastpool.routines.routine import kernel, routine
 
 IN_PLACE, SHARED, PRIVATE = 0, 1, 2
 #: Taps of a row of the filter, and stride, of which there are edged tiles.
-EDGED_ROWS = ((2, 2), (4, 4), (3, 1), (3, 2))
+EDGED_ROWS = ((2, 2), (3, 1), (3, 2), (4, 4))
+
+
+def left_out(taps: int, stride: int) -> tuple[list[int], list[int]]:
+    """First and last pixels that each tap of an edged tile may leave out: what half a filter of padding asks for.
+
+    Filters that do not overlap cut images into patches, which have no padding.
+    """
+    half = taps // 2 if stride < taps else 0
+    firsts = [max(0, -((tap - half) // stride)) for tap in range(taps)]
+    lasts = [max(0, -((taps - 1 - half - tap) // stride)) for tap in range(taps)]
+    return firsts, lasts
 
 
 def edged(taps: int, stride: int) -> str:
@@ -47,7 +58,7 @@ DIRECT = Layout(
         "apart": "integer",  # elements of the source from one pixel to the next: 1, unless the tile is strided or edged
         "run": "integer",  # taps of a row of the filter
         "row_taps": "integers",  # first and end tap of each output row: the others meet nothing but padding
-        "edges": "integers",  # which pixels of a tile find each tap of a row: `edge_code`
+        "edges": "integers",  # of a tile: whether first pixels are left out, and last ones
         "edges_begin": "integer",  # tiles from and up to which all pixels find all taps
         "edges_end": "integer",
         "dilation": "integer",  # of such a row

@@ -33,15 +33,15 @@ class Weights(Locked):
     def __init__(self, array: np.ndarray):
         super().__init__()
         self.shape, self.dtype = array.shape, array.dtype
-        self._finite = False
+        self._finite: bool | None = None
         self._given: np.ndarray | None = array  # until there is a form that tells them, too
         self._forms: dict[Form, tuple[np.ndarray, np.ndarray | None]] = {}
 
-    def are_finite(self, padding: Any) -> bool:
-        """Whether they are known to be finite; they are looked at while they are as given, for the first padding."""
+    def are_finite(self) -> bool:
+        """Whether they are known to be finite; they are looked at once, while they are as given."""
         with self._lock:
-            if not self._finite and self._given is not None:
-                self._finite = are_finite(self._given, padding)
+            if self._finite is None:
+                self._finite = self._given is not None and are_finite(self._given)
             return self._finite
 
     def _as_given(self, layer: Layer) -> np.ndarray:
@@ -82,7 +82,9 @@ class Prepared:
     def __init__(self, weight: np.ndarray, bias: np.ndarray | None, *options: Any):
         self.source = weight
         self.weights = weight.weights if isinstance(weight, Packed) else Weights(weight)
-        self.layer = layer_for(weight, weight.ndim - 2, *options, True, self.weights.are_finite(options[1]))
+        self.layer = layer_for(weight, weight.ndim - 2, *options, True, False)
+        if self.layer.meets_padding and self.weights.are_finite():
+            self.layer = layer_for(weight, weight.ndim - 2, *options, True, True)
         self.bias = self.layer.no_bias if bias is None else contiguous(bias, self.layer.element)
 
     def with_bias(self, bias: np.ndarray) -> Prepared:
