@@ -152,9 +152,14 @@ def widths_for(tile, taps, stride, padding):
                 yield width
 
 
-@pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.vectors}x{tile.width}")
+#: float64 is the same code on half the lanes: every third tile has it.
+OF_DTYPES = [(dtype, tile) for dtype, every in zip(DTYPES, (1, 3), strict=True) for tile in TILES[::every]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tile"), OF_DTYPES, ids=[f"{dtype.__name__}-{tile.vectors}x{tile.width}" for dtype, tile in OF_DTYPES]
+)
 @pytest.mark.parametrize("row", EDGED_ROWS, ids=lambda row: f"{row[0]} taps at stride {row[1]}")
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_edged_tile_at_every_width(planner, dtype, row, tile):
     """NaN surrounds x and must not leak in, and nothing around the output may change."""
     taps, stride = row
@@ -300,7 +305,8 @@ def test_explain_counts_what_is_left_out():
 def check_guarded_memory(dtype_name):
     """Every edged tile with forbidden pages right after or right before each array."""
     dtype = np.dtype(dtype_name).type
-    for index, (tile, taps, stride, padding) in enumerate(edged_cases()):
+    tiles = [tile for of, tile in OF_DTYPES if of is dtype]
+    for index, (tile, taps, stride, padding) in enumerate(case for case in edged_cases() if case[0] in tiles):
         with pytest.MonkeyPatch.context() as patch:
             planner = Planner(patch)
             planner.force(tile, "in place")

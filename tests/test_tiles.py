@@ -60,11 +60,17 @@ def remainders(tile, dtype, source):
             yield problem, (channels, rows, columns)
 
 
+#: float64 is the same code on half the lanes: every third of the cases has it.
+OF_DTYPES = [(dtype, *case) for dtype, every in zip(DTYPES, (1, 3), strict=True) for case in CASES[::every]]
+
+
 @pytest.mark.parametrize(
-    ("tile", "source"),
-    [pytest.param(*case, id=f"{case[0].role}{case[0].vectors}x{case[0].width}-{case[1]}") for case in CASES],
+    ("dtype", "tile", "source"),
+    [
+        pytest.param(dtype, tile, source, id=f"{dtype.__name__}-{tile.role}{tile.vectors}x{tile.width}-{source}")
+        for dtype, tile, source in OF_DTYPES
+    ],
 )
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_tile_at_every_remainder(planner, dtype, tile, source):
     """NaN surrounds all inputs and must not leak in; nothing around the output may change."""
     name, joined = kind_of(source), source.endswith(JOINED)
@@ -90,7 +96,7 @@ def test_every_tile_at_every_remainder(planner, dtype, tile, source):
 
 def check_guarded_memory(dtype_name):
     """Every tile and source, with forbidden pages right after or right before each array."""
-    for tile, source in CASES:
+    for tile, source in [case[1:] for case in OF_DTYPES if case[0] == np.dtype(dtype_name)]:
         with pytest.MonkeyPatch.context() as patch:
             planner = Planner(patch)
             planner.force(tile, kind_of(source))
