@@ -290,6 +290,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
             edges = call.edges + 2 * min(tile, max(edges_begin, tile + edges_begin + 1 - edges_end))
             first_edge, last_edge = edges[0], edges[1]
             row = run * block
+            # Complete tiles, most of a long row, have a loop without branches.
             if edges_begin <= tile < edges_end:
                 for _ in range(channels_in):
                     for _ in range(lines_ahead):
