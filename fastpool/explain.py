@@ -354,7 +354,7 @@ def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
 
 def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     fields = plan.steps[-1].fields
-    if fields["source"] == IN_PLACE and any(axis.pad_begin or axis.pad_end for axis in problem.axes):
+    if fields["source"] == IN_PLACE and problem.is_padded:
         return f"every tap finds its pixels in x, or padding, which is left out: {plan.omitted:.1%} of the sums"
     if fields["apart"] > 1:
         return f"every tap finds its pixels in x, {fields['apart']} apart: each is read alone in any case"
@@ -364,7 +364,7 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
         cause = f"packing widens {problem.widened_from.removeprefix('from ')} to {problem.element.dtype}"
     elif any(axis.stride > 1 for axis in problem.axes):
         cause = "packing takes the stride out"
-    elif any(axis.pad_begin or axis.pad_end for axis in problem.axes):
+    elif problem.is_padded:
         cause = "packing adds the padding"
     elif fields["out_columns"] < tile.pixels(lanes_for(problem.element)):
         cause = "rows are shorter than a tile"

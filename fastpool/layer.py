@@ -109,9 +109,9 @@ class Layer:
     @property
     def meets_padding(self) -> bool:
         """Whether it matters that weights are finite: there may be a padding of zeros to leave out."""
-        pads = () if isinstance(self.padding, str) else self.padding
-        some = self.padding != "valid" if isinstance(self.padding, str) else any(map(any, pads))
-        return some and self.padding_mode == "zeros" and not self.of_integers
+        is_name = isinstance(self.padding, str)
+        may_be_padded = self.padding != "valid" if is_name else any(map(any, self.padding))
+        return may_be_padded and self.padding_mode == "zeros" and not self.of_integers
 
     def over(self, x: Any) -> Layer:
         """Give the layer for integers like those of x, whose element type is that of the sums."""

@@ -50,6 +50,11 @@ class Convolution:
         return f"from {self.source.numba_name}" if self.source not in (None, self.element) else ""
 
     @property
+    def is_padded(self) -> bool:
+        """Whether any axis has padding."""
+        return any(axis.pad_begin or axis.pad_end for axis in self.axes)
+
+    @property
     def omits_padding(self) -> bool:
         """Whether what meets the padding adds nothing, not even a zero times infinity."""
         return self.padding_mode == "zeros" and self.finite
