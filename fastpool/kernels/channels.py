@@ -90,7 +90,9 @@ def transpose_out(typingctx, spec, source, out, residual, flags, pitch, channels
         mask = simd.range_mask_ir(builder, I64(0), columns, lanes)
         rows = [simd.load_ir(builder, builder.gep(source, [I64(t * lanes)]), vector, spec.size) for t in range(lanes)]
         values = [[(value, 0, mask)] for value in simd.transpose_ir(builder, rows)]
-        write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, (low, high))
+        is_whole = builder.icmp_signed(">=", columns, I64(lanes))
+        bounds = low, high
+        write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, bounds, is_whole, [lanes])
         return context.get_dummy_value()
 
     number, one = types.intp, spec.dtype

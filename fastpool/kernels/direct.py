@@ -25,8 +25,8 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.epilogue import write_channels_ir
-from fastpool.kernels.simd import I64, Tile, known, scalar
-from fastpool.routines.direct import IN_PLACE, PRIVATE, is_edged, left_out
+from fastpool.kernels.simd import I64, Tile, keep_rolled, known, scalar
+from fastpool.routines.direct import CHANNELS_AT_ONCE, IN_PLACE, PRIVATE, is_edged, left_out
 
 
 def _is_by_channels(spec):
@@ -124,11 +124,36 @@ def _multiply_add(typingctx, accumulators, x, weights, apart):
     def codegen(context, builder, sig, args):
         tile, x, weights, apart = args
         scalars = x if _is_by_channels(spec) else weights
-        steps = [builder.mul(apart, I64(t)) if spec.variant == "strided" else I64(t) for t in range(spec.width)]
-        places = [builder.gep(scalars, [step]) for step in steps]
+        places = [builder.gep(scalars, [_step_ir(builder, spec, apart, t)]) for t in range(spec.width)]
         return _tile_ir(builder, _multiply_add_ir(builder, spec, _cells_ir(builder, spec, tile), x, weights, places))
 
     return accumulators(accumulators, x, weights, types.intp), codegen
+
+
+@intrinsic
+def _add_channels(typingctx, accumulators, x, weights, apart, pitch):
+    """Add that many channels of a 1x1 filter, `pitch` apart in x."""
+    spec = accumulators.spec
+
+    def codegen(context, builder, sig, args):
+        tile, x, weights, apart, pitch = args
+        by_channels = _is_by_channels(spec)
+        block = spec.vectors * spec.lanes if by_channels else spec.width
+        cells = _cells_ir(builder, spec, tile)
+        for channel in range(CHANNELS_AT_ONCE):
+            pixels = builder.gep(x, [builder.mul(pitch, I64(channel))])
+            of_channel = builder.gep(weights, [I64(channel * block)])
+            scalars = pixels if by_channels else of_channel
+            places = [builder.gep(scalars, [_step_ir(builder, spec, apart, t)]) for t in range(spec.width)]
+            cells = _multiply_add_ir(builder, spec, cells, pixels, of_channel, places)
+        return _tile_ir(builder, cells)
+
+    return accumulators(accumulators, x, weights, types.intp, types.intp), codegen
+
+
+def _step_ir(builder, spec, apart, t):
+    """Elements from the first scalar of a step to the one numbered t."""
+    return builder.mul(apart, I64(t)) if spec.variant == "strided" else I64(t)
 
 
 def _either_ir(builder, condition, step, yes, no):
@@ -194,9 +219,13 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
         def part(v, t):
             return builder.extract_value(tile, v * spec.width + t)
 
+        pixels = spec.width if _is_by_channels(spec) else spec.vectors * lanes
+        counts = [min(lanes, pixels - t0) for t0 in range(0, pixels, lanes)]
+        is_whole = builder.and_(builder.icmp_signed("<=", first, I64(0)), builder.icmp_signed(">=", last, I64(pixels)))
+
         def write(values, first_channel, channels):
             place = [builder.gep(p, [builder.mul(pitch, I64(first_channel))]) for p in (out, residual)]
-            write_channels_ir(builder, spec, values, channels, *place, pitch, flags, (low, high))
+            write_channels_ir(builder, spec, values, channels, *place, pitch, flags, (low, high), is_whole, counts)
 
         if _is_by_channels(spec):
             groups = range(0, spec.width, lanes)
@@ -268,9 +297,10 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
     lines_ahead = call.lines_ahead
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
     taps, offsets, run, dilation, apart = call.taps, call.offsets, call.run, call.dilation, call.apart
-    edges_begin, edges_end = call.edges_begin, call.edges_end
+    edges_begin, edges_end, panel = call.edges_begin, call.edges_end, call.panel
     omitted = (taps - (end_tap - first_tap)) * block  # weights of a channel
     weights = weights + first_tap * block
+    together = channels_in // CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 else 0
     for tile in range(first_tile, end_tile):
         # In place, the last tile of a row begins earlier, so as not to read past the input's end; what its neighbour
         # has written is not written again.
@@ -278,11 +308,17 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
         place, pitch = out + start, call.out_channel
         _fetch_output(spec, place, pitch, channels)
         # The reduction stands here, and not in a function of its own, whose tile would be returned through memory.
-        total, at, w = _biases(spec, bias, channels), x + start * apart, weights
+        total, at, w = _biases(spec, bias, channels), x + (tile * panel if panel else start * apart), weights
         if taps == 1 and first_tap < end_tap:
             at = at + offsets[0]
-            for _ in range(channels_in):
+            for _ in range(together):
                 for _ in range(lines_ahead):
+                    keep_rolled()
+                    ahead = _fetch_line(spec, ahead)
+                total = _add_channels(total, at, w, apart, pitch_in)
+                at, w = at + CHANNELS_AT_ONCE * pitch_in, w + CHANNELS_AT_ONCE * block
+            for _ in range(channels_in - CHANNELS_AT_ONCE * together):
+                for _ in range(0 if together else lines_ahead):
                     ahead = _fetch_line(spec, ahead)
                 total = _multiply_add(total, at, w, apart)
                 at, w = at + pitch_in, w + block
@@ -352,12 +388,18 @@ def direct(call, task, thread):
     first_channel = group * call.group_inputs + call.first_channel
     if call.source == PRIVATE:
         first_column = first_tile * call.pixels
-        source = call.scratch + thread * call.scratch_thread
-        for channel in range(channels):
-            plane = image * call.x_batch + (first_channel + channel) * call.x_channel
-            target = source + channel * call.source_channel
-            invoke(call.pack_channel, call.packing, call.x, plane, target, depth, first_row, first_column)
-        source = source + -first_column  # as tiles count columns from the begin of the row
+        source, plane = call.scratch + thread * call.scratch_thread, image * call.x_batch
+        if call.panel:
+            start = call.x + (plane + first_channel * call.x_channel)
+            lines = source + call.lines
+            invoke(call.pack_panels, call.panels, start, source, lines, channels, first_tile, end_tile)
+        else:
+            for channel in range(first_channel, first_channel + channels):
+                target = source + (channel - first_channel) * call.source_channel
+                start = plane + channel * call.x_channel
+                invoke(call.pack_channel, call.packing, call.x, start, target, depth, first_row, first_column)
+        # Tiles count columns, or panels, from the begin of the row.
+        source = source + -(first_tile * call.panel if call.panel else first_column)
     else:
         start = image * call.source_batch + first_channel * call.source_channel
         start += depth * call.source_depth + first_row * call.source_row

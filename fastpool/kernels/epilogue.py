@@ -14,37 +14,46 @@ def _plus_ir(builder, spec, value, residual, mask):
     return simd.add_ir(builder, value, simd.masked_load_ir(builder, residual, value.type, mask, fill, spec.size))
 
 
-def write_ir(builder, spec, value, out, residual, mask, bounds):
-    """out[:] = clamp(value + residual[:], *bounds) in the lanes of `mask`; residual and bounds may be None."""
+def write_ir(builder, spec, value, out, residual, mask, bounds, count=None):
+    """out[:] = clamp(value + residual[:], *bounds) in the lanes of `mask`; residual and bounds may be None.
+
+    `count` is how many lanes these are, the first, where it is known ahead.
+    """
     if residual is not None:
         value = _plus_ir(builder, spec, value, residual, mask)
     if bounds is not None:
         value = simd.clamp_ir(builder, value, *bounds)
-    simd.masked_store_ir(builder, value, out, mask, spec.size)
+    if count is None:
+        simd.masked_store_ir(builder, value, out, mask, spec.size, anywhere=True)
+    else:
+        simd.store_some_ir(builder, value, out, count, spec.size)
 
 
-def write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, bounds):
+def write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, bounds, is_whole, counts):
     """Write the first `channels` of `values`, of which each is a channel: a list of (vector, first pixel, mask).
 
     Channels are `pitch` apart in out and residual; `flags` say whether there is a residual, and whether there are
     bounds. The usual cases, all channels, are straight code, which the compiler can interleave: a branch for each
-    channel cost a third of the time of an output transform.
+    channel cost a third of the time of an output transform. Where stores by mask are slow, that holds of a tile that
+    `is_whole`: its vectors have `counts` lanes, the first.
     """
     has_residual, has_bounds = (builder.icmp_signed("!=", flag, I64(0)) for flag in flags)
+    counts = [None] * len(counts) if simd.STORES_BY_MASK else counts
 
-    def write(channel, with_residual, with_bounds):
-        for value, pixel, mask in values[channel]:
+    def write(channel, with_residual, with_bounds, counts):
+        for (value, pixel, mask), count in zip(values[channel], counts, strict=True):
             offset = builder.add(builder.mul(pitch, I64(channel)), I64(pixel))
             more = builder.gep(residual, [offset]) if with_residual is not False else None
             if with_residual is None:  # known at run time only
                 present = builder.select(has_residual, mask, ir.Constant(mask.type, None))
                 value = _plus_ir(builder, spec, value, more, present)
                 more = None
-            write_ir(builder, spec, value, builder.gep(out, [offset]), more, mask, bounds if with_bounds else None)
+            place = builder.gep(out, [offset])
+            write_ir(builder, spec, value, place, more, mask, bounds if with_bounds else None, count)
 
     def write_all(with_residual, with_bounds):
         for channel in range(len(values)):
-            write(channel, with_residual, with_bounds)
+            write(channel, with_residual, with_bounds, counts)
 
     def choose(flag, likely, yes, no):
         with builder.if_else(flag, likely=likely) as (then, other):
@@ -66,6 +75,9 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
         # does a residual of nothing.
         for channel in range(len(values)):
             with builder.if_then(builder.icmp_signed("<", I64(channel), channels), likely=True):
-                write(channel, None, True)
+                write(channel, None, True, [None] * len(counts))
 
-    choose(builder.icmp_signed(">=", channels, I64(len(values))), True, complete, incomplete)
+    is_complete = builder.icmp_signed(">=", channels, I64(len(values)))
+    if not simd.STORES_BY_MASK:
+        is_complete = builder.and_(is_complete, is_whole)
+    choose(is_complete, True, complete, incomplete)

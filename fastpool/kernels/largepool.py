@@ -289,7 +289,7 @@ def _spoil(typingctx, spec, out, marks, inside):
         if loses_nan(spec):
             wins, nan = (ir.Constant(marks.type, [number] * spec.lanes) for number in (_winner(spec), float("nan")))
             mask = builder.and_(inside, builder.fcmp_ordered("==", marks, wins))
-            simd.masked_store_ir(builder, simd.stored_ir(builder, sig.args[1], nan), out, mask, sig.args[1].size)
+            simd.masked_store_ir(builder, simd.stored_ir(builder, sig.args[1], nan), out, mask, sig.args[1].size, True)
         return context.get_dummy_value()
 
     return types.void(spec, out, marks, inside), codegen

@@ -15,10 +15,20 @@ from fastpool.arrays import address
 from fastpool.machine.processor import TARGET
 from fastpool.plans.edges import NO_EDGES, Edges, edges_of, omitted_share, row_taps
 from fastpool.plans.packing import Source, channel_elements, lay_out, pack_block, packed_source, packing_shape
+from fastpool.plans.panels import NO_PANELS, panels_of, suits_panels
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.private import Part, cut, slack, thread_elements
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.routines.direct import EDGED_ROWS, IN_PLACE, PRIVATE, SHARED, direct, edged, row_of_tiles
+from fastpool.routines.direct import (
+    CHANNELS_AT_ONCE,
+    EDGED_ROWS,
+    IN_PLACE,
+    PRIVATE,
+    SHARED,
+    direct,
+    edged,
+    row_of_tiles,
+)
 from fastpool.routines.pack import pack_channel, pack_input
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import DIRECT_TASKS, SHARED_BYTES, SHARED_LIMIT, TILE_SHAPES, TileShape, even_shares
@@ -160,9 +170,9 @@ def _common_source(problem: Convolution) -> Source | None:
     return packed_source(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))
 
 
-def _pieces(others: int, most: int) -> int:
+def _pieces(others: int, most: int, least: int = 1) -> int:
     """Pieces of rows or tiles, beside `others` independent tasks: about as many tasks as wanted, evenly shared."""
-    least = max(1, DIRECT_TASKS // others)
+    least = max(least, DIRECT_TASKS // others)
     # A task more costs the reading of its pixels or weights once more: 2 % are put against an uneven share.
     return min(
         range(min(least, most), min(2 * least, most) + 1),
@@ -185,8 +195,12 @@ def _parts_of_weights(problem: Convolution, tile: TileShape) -> tuple[Part, ...]
 def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     """Plan of the direct convolution, and the tile whose packed weights it reads."""
     element, lanes = problem.element, lanes_for(problem.element)
-    common = _common_source(problem)
-    grid = _join_rows(problem, common) if common else _Grid(*(a.out for a in problem.axes))
+    in_panels = suits_panels(problem)
+    if in_panels:
+        common, grid = None, _Grid(1, 1, problem.pixels)
+    else:
+        common = _common_source(problem)
+        grid = _join_rows(problem, common) if common else _Grid(*(a.out for a in problem.axes))
     tile = choose_tile(problem, grid)
     pixels = tile.pixels(lanes)
     group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
@@ -197,13 +211,17 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     # Weights stay, pixels pass: where there is more weight than input, each task takes one block and all threads
     # together stream the weights once. Else the input stays, and each task runs all blocks over it.
     weight_bytes = group_out * group_channels * problem.taps * element.size
-    input_bytes = group_channels * prod(a.size for a in problem.axes) * element.size
-    blocks_outermost = common is not None and weight_bytes > input_bytes
+    input_bytes = group_channels * prod(a.out if in_panels else a.size for a in problem.axes) * element.size
+    blocks_outermost = (in_panels or common is not None) and weight_bytes > input_bytes
+    panels = panels_of(problem, tile, blocks_outermost) if in_panels else None
     # Taking a task costs as much as some of the small ones (64->256 on 13x13: 32 blocks of 1 us).
     blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if blocks_outermost else blocks
     others = outer * grid.depths * ceil_div(blocks, blocks_per_task)
     parts: tuple[Part, ...] = (Part(problem, 0, 0),)
-    if common is None:
+    if panels:
+        common = Source(panels.source, (0,), pixels, 0, 0, None)
+        row_tasks, tile_tasks = 1, _pieces(others, tiles, ceil_div(tiles, panels.most_tiles))
+    elif common is None:
         task = cut(problem, tile)
         row_tasks, tile_tasks, parts = ceil_div(grid.rows, task.rows), ceil_div(tiles, task.tiles), task.parts
     elif grid.rows > 1:
@@ -215,17 +233,20 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     tiles_per_task = ceil_div(grid.rows, row_tasks) * ceil_div(tiles, tile_tasks)
     fetches = blocks_outermost and tile.role == "channels" and tiles_per_task <= _MOST_FETCHED
 
-    tables: list[Any] = []
     packing = common.packing if common else PRIVATE
     variant, edges = _variant(problem, grid, tile, packing)
-    tables.append(table(edges.entries))
+    tables: list[Any] = [table(edges.entries)]
+    per_task = ceil_div(tiles, tile_tasks)
     pack = {
-        "pack_channel": Code(pack_channel, element, packing_shape(problem)) if packing != IN_PLACE else 0,
+        "pack_channel": Code(pack_channel, element, packing_shape(problem))
+        if packing != IN_PLACE and not panels
+        else 0,
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
     }
     work: dict[str, Any] = pack | {
         "row_of_tiles": Code(row_of_tiles, element, (variant, tile.vectors, tile.width)),
+        **(panels.fields(tile, per_task, tables) if panels else NO_PANELS),
         "apart": _apart(problem, packing),
         "edges": address(tables[0]),
         "edges_begin": edges.begin,
@@ -268,8 +289,12 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
             source = common or packed_source(part.problem, PRIVATE, (1, task.rows, task.columns))
             sources[part.problem.axes] = source, _reading(part.problem, source, grid.rows, tables)
     channel = max(source.channel for source, _ in sources.values())
+    batch = problem.x_strides[0] if packing == IN_PLACE else problem.channels * channel
     shared = problem.images * problem.channels * channel + slack(problem, tile) if packing == SHARED else 0
     private = thread_elements(parts[0].problem, tile, channel) if packing == PRIVATE else 0
+    if panels:
+        shared, private, _ = panels.scratch(per_task)
+        batch = tiles * panels.elements
     steps = []
     for part, ends in zip(parts, _ends(problem, len(parts), tables), strict=True):
         source, reading = sources[part.problem.axes]
@@ -277,12 +302,14 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
             "channels": part.problem.channels // problem.groups,
             "first_channel": part.channel,
             "first_weight": part.weight * tile.block(lanes),
-            "source_batch": problem.x_strides[0] if packing == IN_PLACE else problem.channels * source.channel,
+            "source_batch": batch,
             "scratch_thread": private,
             **(_ahead(part.problem, tile, tiles_per_task) if fetches else {"lines_ahead": 0, "tile_ahead": 0}),
         }
         steps.append(Step(Code(direct, element), work | reading | summed | ends))
-    if packing == SHARED:
+    if panels and packing == SHARED:
+        steps.insert(0, panels.step(work))
+    elif packing == SHARED:
         fields = pack | {"packing": reading["packing"], "packed_channel": source.channel, "channels": problem.channels}
         steps.insert(0, Step(Code(pack_input, element), fields | {"tasks": problem.images * problem.channels}))
     # Beside the multiplications, the input comes from memory at about 3 bytes a cycle, and is packed at as many.
@@ -293,9 +320,10 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
 
 def _ahead(problem: Convolution, tile: TileShape, tiles: int) -> dict[str, int]:
     """How the next block's weights are fetched meanwhile, a share beside each of the `tiles` that a task computes."""
-    per_line = 64 // problem.element.size
-    lines = ceil_div(problem.taps * tile.block(lanes_for(problem.element)), per_line * tiles)
-    return {"lines_ahead": lines, "tile_ahead": lines * per_line * problem.channels // problem.groups}
+    per_line, channels = 64 // problem.element.size, problem.channels // problem.groups
+    at_once = CHANNELS_AT_ONCE if problem.taps == 1 and channels >= CHANNELS_AT_ONCE else 1
+    lines = ceil_div(at_once * problem.taps * tile.block(lanes_for(problem.element)), per_line * tiles)
+    return {"lines_ahead": lines, "tile_ahead": lines * per_line * (channels // at_once)}
 
 
 def _variant(problem: Convolution, grid: _Grid, tile: TileShape, packing: int) -> tuple[str, Edges]:

@@ -26,6 +26,7 @@ from fastpool.routines.largepool import BESIDE, large_pool
 from fastpool.routines.largepool import variant_of as variant_of_large
 from fastpool.routines.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
 from fastpool.routines.pack import PACKED_STRIDES, pack_channel, pack_input, pack_weights
+from fastpool.routines.panels import pack_panels, panel_input
 from fastpool.routines.pool import VARIANTS, pool
 from fastpool.routines.reduce import planes_together, reduce_planes
 from fastpool.routines.routine import Routine, lanes
@@ -143,6 +144,11 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pack_channel": (pack_channel, tuple((way, 1, 1) for way in _PACKINGS)),
     "pack_input": (pack_input, _ANY),
     "pack_weights": (pack_weights, _ANY),
+    "pack_panels": (
+        pack_panels,
+        tuple((tile.role, tile.vectors, tile.width) for tile in _TILES if TARGET.registers == 16),
+    ),
+    "panel_input": (panel_input, _ANY if TARGET.registers == 16 else ()),
     "direct": (direct, _ANY),
     "row_of_tiles": (
         row_of_tiles,
