@@ -18,6 +18,8 @@ A tap is an offset into the channel, so kernels of any shape, dilation and rank 
 nothing but a padding of zeros are left out: a tenth of the work on 7x7 outputs.
 """
 
+from functools import partial
+
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -156,20 +158,6 @@ def _step_ir(builder, spec, apart, t):
     return builder.mul(apart, I64(t)) if spec.variant == "strided" else I64(t)
 
 
-def _either_ir(builder, condition, step, yes, no):
-    """Cells that `step` gives for the places `yes` or `no`."""
-    found = []
-    with builder.if_else(condition, likely=True) as ways:
-        for way, places in zip(ways, (yes, no), strict=True):
-            with way:
-                found.append((step(places), builder.block))
-    cells = [builder.phi(cell.type) for cell in found[0][0]]
-    for summed, block in found:
-        for cell, value in zip(cells, summed, strict=True):
-            cell.add_incoming(value, block)
-    return cells
-
-
 @intrinsic
 def _add_row(typingctx, accumulators, x, weights, dilation, edges):
     """All taps of a row of the filter. `edges` is None where all pixels find each tap.
@@ -195,7 +183,7 @@ def _add_row(typingctx, accumulators, x, weights, dilation, edges):
             assert not (first and last)
             is_complete = builder.icmp_signed("==", builder.extract_value(edges, int(last > 0)), I64(0))
             fewer = [place if first <= t < spec.width - last else None for t, place in enumerate(places)]
-            cells = _either_ir(builder, is_complete, step, places, fewer)
+            cells = simd.either_ir(builder, is_complete, partial(step, places), partial(step, fewer))
         return _tile_ir(builder, cells)
 
     return accumulators(accumulators, x, weights, types.intp, edges), codegen

@@ -38,7 +38,7 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
     `is_whole`: its vectors have `counts` lanes, the first.
     """
     has_residual, has_bounds = (builder.icmp_signed("!=", flag, I64(0)) for flag in flags)
-    counts = [None] * len(counts) if simd.STORES_BY_MASK else counts
+    counts = [None] * len(counts) if simd.HAS_MASKS else counts
 
     def write(channel, with_residual, with_bounds, counts):
         for (value, pixel, mask), count in zip(values[channel], counts, strict=True):
@@ -78,6 +78,6 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
                 write(channel, None, True, [None] * len(counts))
 
     is_complete = builder.icmp_signed(">=", channels, I64(len(values)))
-    if not simd.STORES_BY_MASK:
+    if not simd.HAS_MASKS:
         is_complete = builder.and_(is_complete, is_whole)
     choose(is_complete, True, complete, incomplete)

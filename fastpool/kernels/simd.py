@@ -25,6 +25,11 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 from fastpool.kernels.elements import HALVES, I1, I8, I32, I64, Half, element, narrow_ir, widen_ir
 from fastpool.machine.processor import TARGET
 
+#: Whether masks are registers of their own, which cost loads and stores nothing. AVX2 has vectors for masks, loads that
+#: take a few cycles, and stores that take 15 times as long as whole ones on AMD's (5 ns on Zen 3); SSE and NEON have
+#: nothing.
+HAS_MASKS = TARGET.name == "avx512"
+
 
 class Spec(types.Type):
     """Element type and shape of the vectors and tiles of one kernel, with the variant of the kernel."""
@@ -190,7 +195,23 @@ def mask_word_ir(builder, masks, index, lanes):
     """Mask from a table of words, a bit for each lane."""
     word = builder.load(builder.gep(masks, [index]), align=8)
     bits = builder.trunc(word, ir.IntType(lanes)) if lanes < 64 else word
-    return builder.bitcast(bits, ir.VectorType(I1, lanes))
+    if HAS_MASKS:
+        return builder.bitcast(bits, ir.VectorType(I1, lanes))
+    # Left alone, LLVM inserts lane after lane, 40 instructions in all: instead, the word in each lane, and its bit.
+    kind = ir.IntType(max(8, 8 * TARGET.vector_bytes // lanes))
+    if kind.width >= lanes:
+        words = splat_ir(builder, builder.trunc(word, kind) if kind.width < 64 else word, lanes)
+    else:
+        parts = builder.bitcast(bits, ir.VectorType(kind, lanes // kind.width))
+        words = shuffle_ir(builder, parts, parts, [lane // kind.width for lane in range(lanes)])
+    own = ir.Constant(words.type, [kind(1 << lane % kind.width) for lane in range(lanes)])
+    return builder.icmp_unsigned("!=", builder.and_(words, own), ir.Constant(words.type, None))
+
+
+def is_full_word_ir(builder, masks, index, lanes):
+    """Whether a word of such a table has all lanes."""
+    word = builder.load(builder.gep(masks, [index]), align=8)
+    return builder.icmp_unsigned("==", word, I64((1 << lanes) - 1))
 
 
 def _as_vector(builder, pointer, vector):
@@ -245,14 +266,29 @@ def widening_load_ir(builder, spec, source, pointer, mask, fill):
     return builder.select(mask, widen_ir(builder, value, source, spec.dtype), fill)
 
 
-#: Whether the processor stores the lanes of a mask as fast as all of them. AVX2 has an instruction for it, which takes
-#: 15 times as long as a whole store on AMD's (5 ns on Zen 3); SSE and NEON have none.
-STORES_BY_MASK = TARGET.name == "avx512"
+def whole_load_ir(builder, spec, source, pointer):
+    """Load a whole vector of elements of type `source`, widened to those of `spec`."""
+    narrow = ir.VectorType(element(source), spec.lanes)
+    return widen_ir(builder, load_ir(builder, pointer, narrow, source.bitwidth // 8), source, spec.dtype)
+
+
+def either_ir(builder, condition, likely, other):
+    """Values that one of two functions emits."""
+    found = []
+    with builder.if_else(condition, likely=True) as ways:
+        for way, emit in zip(ways, (likely, other), strict=True):
+            with way:
+                found.append((emit(), builder.block))
+    values = [builder.phi(value.type) for value in found[0][0]]
+    for emitted, block in found:
+        for value, incoming in zip(values, emitted, strict=True):
+            value.add_incoming(incoming, block)
+    return values
 
 
 def masked_store_ir(builder, value, pointer, mask, size, anywhere=False):
     """Store the lanes in `mask`, the first so many unless they may be `anywhere`; touch no memory but theirs."""
-    if STORES_BY_MASK:
+    if HAS_MASKS:
         _store_by_mask_ir(builder, value, pointer, mask, size)
         return
     bits = builder.bitcast(mask, ir.IntType(mask.type.count))

@@ -10,6 +10,8 @@ by masks that the plan has made. NaN would cost as much as the extrema themselve
 lose: it is only looked for, and rows in which there is one are done again with care.
 """
 
+import functools
+
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -124,25 +126,37 @@ def _columns(typingctx, spec, rows, column, masks, index):
         stride, source = stride_of(spec), simd.source_of(spec)
         kind = simd.vector_ir(spec)
         fill = ir.Constant(kind, [ir.Constant(kind.element, neutral_of(spec))] * spec.lanes)
-        unordered, parts = ir.Constant(ir.VectorType(simd.I1, spec.lanes), None), []
-        for part in range(stride):
-            inside = simd.mask_word_ir(
-                builder, masks, builder.add(builder.mul(index, I64(stride)), I64(part)), spec.lanes
+        words = [builder.add(builder.mul(index, I64(stride)), I64(part)) for part in range(stride)]
+
+        def combined(load):
+            unordered, parts = ir.Constant(ir.VectorType(simd.I1, spec.lanes), None), []
+            for part, word in enumerate(words):
+                place = builder.add(column, I64(part * spec.lanes))
+                loaded = load([builder.gep(row, [place]) for row in _each(builder, rows)], word)
+                if loses_nan(spec):  # one comparison tells of two vectors whether either has a NaN
+                    for a, b in zip(loaded[::2], [*loaded[1::2], loaded[-1]], strict=False):
+                        unordered = builder.or_(unordered, builder.fcmp_unordered("uno", a, b))
+                parts.append(down_ir(builder, spec, [prepare_ir(builder, spec, value, None) for value in loaded]))
+            if stride == 2:
+                pairs, lanes = list(zip(*parts, strict=True)), 2 * spec.lanes
+                parts = [[simd.shuffle_ir(builder, *pair, range(odd, lanes, 2)) for pair in pairs] for odd in range(2)]
+            return [*(value for part in parts for value in part), unordered]
+
+        def within(places, word):
+            inside = simd.mask_word_ir(builder, masks, word, spec.lanes)
+            return [simd.widening_load_ir(builder, spec, source, place, inside, fill) for place in places]
+
+        def whole(places, word):
+            return [simd.whole_load_ir(builder, spec, source, place) for place in places]
+
+        if simd.HAS_MASKS:
+            *found, unordered = combined(within)
+        else:
+            are_full = [simd.is_full_word_ir(builder, masks, word, spec.lanes) for word in words]
+            *found, unordered = simd.either_ir(
+                builder, functools.reduce(builder.and_, are_full), lambda: combined(whole), lambda: combined(within)
             )
-            place = builder.add(column, I64(part * spec.lanes))
-            loaded = [
-                simd.widening_load_ir(builder, spec, source, builder.gep(row, [place]), inside, fill)
-                for row in _each(builder, rows)
-            ]
-            if loses_nan(spec):  # one comparison tells of two vectors whether either has a NaN
-                for a, b in zip(loaded[::2], [*loaded[1::2], loaded[-1]], strict=False):
-                    unordered = builder.or_(unordered, builder.fcmp_unordered("uno", a, b))
-            parts.append(down_ir(builder, spec, [prepare_ir(builder, spec, value, None) for value in loaded]))
-        if stride == 2:
-            pairs, lanes = list(zip(*parts, strict=True)), 2 * spec.lanes
-            parts = [[simd.shuffle_ir(builder, *pair, range(odd, lanes, 2)) for pair in pairs] for odd in range(2)]
-        found = context.make_tuple(builder, vectors, [value for part in parts for value in part])
-        return context.make_tuple(builder, result, [found, unordered])
+        return context.make_tuple(builder, result, [context.make_tuple(builder, vectors, found), unordered])
 
     return result(spec, rows, types.intp, masks, types.intp), codegen
 
