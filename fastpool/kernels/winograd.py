@@ -5,9 +5,11 @@ throughout: rows of the input are transposed into vectors of channels, transform
 register tile as in the direct convolution, with tiles for pixels), transformed back and transposed out. With c
 channels in `lanes`-wide blocks, t tiles and P = (m + r - 1)^2 products:
 
-    V [product][group][phase][channel block][tile][lane]      transformed input
-    U [group][out block][product][phase][channel][2 * lanes]  transformed weights (`winograd_weights`)
-    M [product][tile][2 * lanes]                              products, of one out block
+    V [product][group][task][panel][phase][channel block][tile][lane]   transformed input
+    U [group][out block][product][phase][channel][2 * lanes]            transformed weights (`winograd_weights`)
+    M [product][tile][2 * lanes]                                        products, of one out block
+
+A panel has as many tiles as the register tile, so that V is read from its begin to its end, as U is.
 
 At stride 2 the input falls into four phases (even and odd rows and columns), each of which a quarter of the filter
 meets at unit stride: their products add up in one domain. The odd phases have a tap less, so that their products at
@@ -37,6 +39,7 @@ from fastpool.kernels._jit import device
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.channels import fold_in, masked_vector, store_tile, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, known, lanes_of, scalar, splat, store, width_of
+from fastpool.routines.direct import CHANNELS_AT_ONCE
 from fastpool.routines.winograd import PHASES
 
 
@@ -109,15 +112,18 @@ _AHEAD = 2
 
 
 @intrinsic
-def _transform_in(typingctx, spec, strip, row_pitch, step, target, product_pitch, phase_pitch):
-    """One tile of the strip, whose columns are `step` apart: B^T d B of each phase, each product to its place."""
+def _transform_in(typingctx, spec, strip, row_pitch, step, target, later, product_pitch, phase_pitch):
+    """One tile of the strip, whose columns are `step` apart: B^T d B of each phase, each product to its place.
+
+    `later` is the place of a later tile, whose lines are fetched.
+    """
 
     def codegen(context, builder, sig, args):
-        _, strip, row_pitch, step, target, product_pitch, phase_pitch = args
+        _, strip, row_pitch, step, target, later, product_pitch, phase_pitch = args
         vector, size = simd.vector_ir(spec), spec.vectors + spec.width - 1
         stride = _strip_stride_of(spec)
 
-        def transform(strip, target):
+        def transform(strip, target, later):
             columns = []
             for j in range(size):
                 place = builder.mul(step, I64(j * stride * spec.lanes))
@@ -128,15 +134,15 @@ def _transform_in(typingctx, spec, strip, row_pitch, step, target, product_pitch
                 ]
                 columns.append(transforms.input_ir(builder, loaded))
             for product in range(size * size):
-                later = builder.add(builder.mul(product_pitch, I64(product)), I64(_AHEAD * spec.lanes))
-                simd.prefetch_ir(builder, builder.gep(target, [later]), to_write=True)
+                place = builder.gep(later, [builder.mul(product_pitch, I64(product))])
+                simd.prefetch_ir(builder, place, to_write=True)
             for i in range(size):
                 for j, value in enumerate(transforms.input_ir(builder, [column[i] for column in columns])):
                     place = builder.gep(target, [builder.mul(product_pitch, I64(i * size + j))])
                     simd.store_ir(builder, value, place, spec.size)
 
         if stride == 1:
-            transform(strip, target)
+            transform(strip, target, later)
             return context.get_dummy_value()
         # A loop, as straight code of all phases takes four times as long to compile.
         with cgutils.for_range(builder, I64(len(PHASES[stride]))) as loop:
@@ -144,11 +150,12 @@ def _transform_in(typingctx, spec, strip, row_pitch, step, target, product_pitch
                 _of_phase_ir(builder, [place[axis] for place in PHASES[stride]], loop.index) for axis in (0, 1)
             )
             start = builder.add(builder.mul(row_pitch, row), builder.mul(step, builder.mul(column, I64(spec.lanes))))
-            transform(builder.gep(strip, [start]), builder.gep(target, [builder.mul(phase_pitch, loop.index)]))
+            places = [builder.gep(place, [builder.mul(phase_pitch, loop.index)]) for place in (target, later)]
+            transform(builder.gep(strip, [start]), *places)
         return context.get_dummy_value()
 
     number = types.intp
-    return types.void(spec, strip, number, number, target, number, number), codegen
+    return types.void(spec, strip, number, number, target, target, number, number), codegen
 
 
 @intrinsic
@@ -192,8 +199,17 @@ def _has_nan(typingctx, value):
     return types.boolean(value), codegen
 
 
-def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, tiles):
-    """Transform one row of `tiles` tiles of one block of `channels` channels, from its tile `first_tile` on."""
+@device
+def _place_of(call, lanes, tile):
+    """Where a tile of a task is in V."""
+    return tile // call.v_tiles * call.v_panel + tile % call.v_tiles * lanes
+
+
+def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, tiles, first_of_task):
+    """Transform one row of `tiles` tiles of one block of `channels` channels, from its tile `first_tile` on.
+
+    The first of them is the task's tile `first_of_task`.
+    """
     simd.align_stack()
     spec = call.spec
     lanes, taps, stride = lanes_of(spec), width_of(spec), _strip_stride(spec)
@@ -221,11 +237,13 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
                 for p in range(0, columns, lanes):
                     w = start + p
                     transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
-    phase_pitch = call.channel_blocks * call.v_block
+    phase_pitch = call.channel_blocks * call.v_tiles * lanes
     begin, phase = 0, 0  # of the tile: tiles of all phases of a dilation stand beside each other
     for t in range(tiles):
-        place = strip + (begin + phase) * lanes
-        _transform_in(spec, place, pitch, dilation, target + t * lanes, call.v_product, phase_pitch)
+        source = strip + (begin + phase) * lanes
+        place = target + _place_of(call, lanes, first_of_task + t)
+        later = target + _place_of(call, lanes, first_of_task + t + _AHEAD)
+        _transform_in(spec, source, pitch, dilation, place, later, call.v_product, phase_pitch)
         phase += 1
         if phase == dilation:
             begin, phase = begin + step * dilation, 0
@@ -237,27 +255,50 @@ def _zeros(typingctx, spec):
     return tile(spec), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
 
 
+def _multiply_add_ir(builder, spec, tile, v, u):
+    """Add vector i of `u` * element t * lanes of `v` to accumulator [i, t]."""
+    vector, lanes = simd.vector_ir(spec), spec.lanes
+    loaded = [simd.load_ir(builder, builder.gep(u, [I64(i * lanes)]), vector, spec.size) for i in range(spec.vectors)]
+    for t in range(spec.width):
+        value = builder.load(builder.gep(v, [I64(t * lanes)]), align=spec.size)
+        broadcast = simd.splat_ir(builder, value, lanes)
+        for i in range(spec.vectors):
+            index = i * spec.width + t
+            total = simd.fma_ir(builder, loaded[i], broadcast, builder.extract_value(tile, index))
+            tile = builder.insert_value(tile, total, index)
+    return tile
+
+
 @intrinsic
 def _multiply_add(typingctx, accumulators, v, u):
-    """accumulators[i, t] += vector i of `u` * element t * lanes of `v`."""
+    """Add the products of a channel."""
     spec = accumulators.spec
 
     def codegen(context, builder, sig, args):
-        tile, v, u = args
-        vector, lanes = simd.vector_ir(spec), spec.lanes
-        loaded = [
-            simd.load_ir(builder, builder.gep(u, [I64(i * lanes)]), vector, spec.size) for i in range(spec.vectors)
-        ]
-        for t in range(spec.width):
-            value = builder.load(builder.gep(v, [I64(t * lanes)]), align=spec.size)
-            broadcast = simd.splat_ir(builder, value, lanes)
-            for i in range(spec.vectors):
-                index = i * spec.width + t
-                total = simd.fma_ir(builder, loaded[i], broadcast, builder.extract_value(tile, index))
-                tile = builder.insert_value(tile, total, index)
-        return tile
+        return _multiply_add_ir(builder, spec, *args)
 
     return accumulators(accumulators, v, u), codegen
+
+
+@intrinsic
+def _multiply_channels(typingctx, accumulators, v, u, ahead, share):
+    """Add the products of some channels, and bring weights near that are `share` a channel."""
+    spec = accumulators.spec
+
+    def codegen(context, builder, sig, args):
+        tile, v, u, ahead, share = args
+        simd.prefetch_ir(builder, ahead, level=2)
+        many = builder.icmp_signed(">", builder.mul(share, I64(CHANNELS_AT_ONCE * spec.size)), I64(64))
+        with builder.if_then(many, likely=False):
+            for channel in range(1, CHANNELS_AT_ONCE):
+                place = builder.gep(ahead, [builder.mul(share, I64(channel))])
+                simd.prefetch_ir(builder, place, level=2)
+        for channel in range(CHANNELS_AT_ONCE):
+            weights = builder.gep(u, [I64(channel * spec.vectors * spec.lanes)])
+            tile = _multiply_add_ir(builder, spec, tile, builder.gep(v, [I64(channel)]), weights)
+        return tile
+
+    return accumulators(accumulators, v, u, ahead, types.intp), codegen
 
 
 @intrinsic
@@ -277,37 +318,42 @@ def _fetch(typingctx, spec, v, channel, u):
 
 
 def multiply(call, v, u, m, tiles, products):
-    """M = U V for each product, of `tiles` tiles and one out block; groups of tiles overlap rather than end early.
+    """M = U V for each product, of `tiles` tiles and one out block; what a panel has beyond them has no meaning.
 
     Meanwhile the weights of the next product are fetched from the last-level cache or memory, a part beside each group,
     and the next channels of tiles.
     """
     simd.align_stack()
     spec = call.spec
-    lanes, width = lanes_of(spec), width_of(spec)
+    lanes = lanes_of(spec)
     block = simd.vectors_of(spec) * lanes
     blocks = call.channel_blocks
-    groups = (tiles + width - 1) // width
-    share = (block + groups - 1) // groups  # of the weights of a channel
+    panels = (tiles + call.v_tiles - 1) // call.v_tiles
+    share = (block + panels - 1) // panels  # of the weights of a channel
+    v_block = call.v_tiles * lanes
     for product in range(products):
         skipped, phases = call.segments[2 * product] * blocks, call.segments[2 * product + 1]
         ahead = u + ((product + 1) * call.u_product + skipped * lanes * block)
-        for first in range(0, tiles, width):
-            start = max(0, min(first, tiles - width))
+        for panel in range(panels):
             total = _zeros(spec)
-            x = v + (product * call.v_product + skipped * call.v_block + start * lanes)
+            x = v + (product * call.v_product + panel * call.v_panel + skipped * v_block)
             weights = u + (product * call.u_product + skipped * lanes * block)
             for _ in range(phases):
                 left = call.multiplied  # the lanes of a block beyond the channels are left out
                 for _ in range(blocks):
-                    for c in range(min(left, lanes)):
-                        _fetch(spec, x + call.v_block, c, ahead)
+                    here = min(left, lanes)
+                    together = here // CHANNELS_AT_ONCE * CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 else 0
+                    for c in range(0, together, CHANNELS_AT_ONCE):
+                        total = _multiply_channels(total, x + c, weights + c * block, ahead, share)
+                        ahead = ahead + CHANNELS_AT_ONCE * share
+                    for c in range(together, here):
+                        _fetch(spec, x + v_block, c, ahead)
                         total = _multiply_add(total, x + c, weights + c * block)
                         ahead = ahead + share
                     left -= lanes
                     weights = weights + lanes * block
-                    x = x + call.v_block
-            store_tile(total, m + (product * call.m_product + start * block))
+                    x = x + v_block
+            store_tile(total, m + (product * call.m_product + panel * call.v_tiles * block))
 
 
 def repair_rows(call, pixels, pitch, image, group, channel, channels, first_row, rows, first_column, columns):
@@ -398,9 +444,9 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
 
 
 @device
-def _group_of_v(call, group):
-    """Blocks of channels in V before those of a group."""
-    return group * call.phases * call.channel_blocks
+def _task_of_v(call, group, task):
+    """Elements of V before those of a group and a task."""
+    return (group * call.row_groups + task) * call.v_task
 
 
 def winograd_input(call, task, thread):
@@ -414,9 +460,9 @@ def winograd_input(call, task, thread):
     first_channel, channels = group * call.channels + before, call.channels - before
     plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
     strip = call.scratch + (call.shared + thread * call.scratch_thread + call.strip_offset)
-    v_block = (_group_of_v(call, group) + block) * call.v_block
-    target = call.scratch + (v_block + row * call.tile_columns * lanes)
-    invoke(call.transform_rows, call, plane, strip, target, channels, tile_row, 0, call.tile_columns)
+    target = call.scratch + (_task_of_v(call, group, row // call.group_rows) + block * call.v_tiles * lanes)
+    first = row % call.group_rows * call.tile_columns
+    invoke(call.transform_rows, call, plane, strip, target, channels, tile_row, 0, call.tile_columns, first)
 
 
 def winograd_output(call, task, thread):
@@ -430,7 +476,7 @@ def winograd_output(call, task, thread):
     first = rows * call.group_rows
     end = min(first + call.group_rows, call.images * call.tile_rows)
     products, columns = call.products, call.tile_columns
-    v = call.scratch + (_group_of_v(call, group) * call.v_block + first * columns * lanes)
+    v = call.scratch + _task_of_v(call, group, rows)
     u = call.weights + (group * call.out_blocks + out_block) * products * call.u_product
     invoke(call.multiply, call, v, u, m, (end - first) * columns, products)
     for row in range(first, end):
@@ -456,8 +502,8 @@ def winograd_fused(call, task, thread):
         plane = call.x + (image * call.x_batch + (group * call.channels + before) * call.x_channel)
         channels = call.channels - before
         for row in range(first_row, end_row):
-            target = v + (block * call.v_block + (row - first_row) * tiles * lanes)
-            invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles)
+            target, first = v + block * call.v_tiles * lanes, (row - first_row) * tiles
+            invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles, first)
     for out_block in range(call.out_blocks):
         u = call.weights + (group * call.out_blocks + out_block) * products * call.u_product
         invoke(call.multiply, call, v, u, m, (end_row - first_row) * tiles, products)

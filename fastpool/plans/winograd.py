@@ -208,8 +208,9 @@ class Tiling:
     def least_bytes(self) -> int:
         """Scratch of a thread without which nothing goes."""
         columns, size = self.least_columns, self.problem.element.size
-        beside = columns * self.form.products * 2 * self.lanes + self.strip_elements(columns) if columns > 1 else 0
-        return columns * self.tile_bytes + beside * size + _ENDS_BYTES
+        tiles = _in_panels(columns)
+        beside = tiles * self.form.products * 2 * self.lanes + self.strip_elements(columns) if columns > 1 else 0
+        return tiles * self.tile_bytes + beside * size + _ENDS_BYTES
 
     @property
     def v_bytes(self) -> int:
@@ -231,9 +232,13 @@ class Tiling:
     def shared_bytes(self) -> int:
         """Scratch for one thread, where the transformed input is shared: with products and strips of a row of tiles."""
         size = self.problem.element.size
-        products = self.form.products * self.tile_columns * 2 * self.lanes * size
+        rows = _shared_rows(self)
+        tasks = ceil_div(self.problem.images * self.tile_rows, rows)
+        tiles = _in_panels(rows * self.tile_columns)
+        products = self.form.products * tiles * 2 * self.lanes * size
         strip = self.strip_elements(self.tile_columns) * size
-        return self.v_bytes + max(products, WINOGRAD_PRIVATE_BYTES) + strip + _ENDS_BYTES
+        v = tasks * tiles * self.tile_bytes * self.problem.groups
+        return v + max(products, WINOGRAD_PRIVATE_BYTES) + strip + _ENDS_BYTES
 
     @property
     def u_bytes(self) -> int:
@@ -247,6 +252,12 @@ def product_tile(tiles: int) -> TileShape:
     """Register tile for products of that many tiles."""
     shapes = [shape for shape in TILE_SHAPES[TARGET.registers] if shape.role == "channels" and shape.vectors == 2]
     return min(shapes, key=lambda shape: (ceil_div(tiles, shape.width) * (shape.step_cycles() + 0.1), -shape.width))
+
+
+def _in_panels(tiles: int) -> int:
+    """Tiles for which a task of so many has room: whole panels, if more than one."""
+    width = product_tile(tiles).width
+    return tiles if tiles <= width else ceil_div(tiles, width) * width
 
 
 def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
@@ -376,10 +387,11 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     group = rows * columns
     tile = product_tile(group)
     slack = tile.width * lanes
-    v_tiles = tiling.tiles if shared else group
-    v_block = v_tiles * lanes
-    v_product = apart((problem.groups if shared else 1) * form.phases * tiling.channel_blocks * v_block, size)
-    m_product = apart(max(group, tile.width) * block, size)
+    v_tiles = min(tile.width, group)
+    v_panel = form.phases * tiling.channel_blocks * v_tiles * lanes
+    v_task = ceil_div(group, v_tiles) * v_panel
+    v_product = apart(problem.groups * row_groups * v_task if shared else v_task, size)
+    m_product = apart(max(_in_panels(group), tile.width) * block, size)
     v_elements = apart(form.products * v_product + slack, size)
     m_elements = form.products * m_product
     strip = tiling.strip_elements(columns)
@@ -433,7 +445,9 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "row_groups": row_groups,
         "column_groups": column_groups,
         "segments": address(tables[1]),
-        "v_block": v_block,
+        "v_tiles": v_tiles,
+        "v_panel": v_panel,
+        "v_task": v_task,
         "v_product": v_product,
         "u_product": u_product(form, tiling.channel_blocks, size, lanes),
         "m_product": m_product,

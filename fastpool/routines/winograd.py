@@ -46,7 +46,9 @@ WINOGRAD = Layout(
         "row_groups": "integer",
         "column_groups": "integer",
         "segments": "integers",  # first phase and number of phases of each product
-        "v_block": "integer",  # elements from one channel block to the next
+        "v_tiles": "integer",  # tiles of a panel
+        "v_panel": "integer",  # elements from one panel to the next
+        "v_task": "integer",  # of all panels of a task
         "v_product": "integer",
         "u_product": "integer",
         "m_product": "integer",
@@ -73,8 +75,7 @@ WEIGHTS = Layout(
     },
 )
 
-_ROWS = ("elements", "elements", "elements", "integer", "integer", "integer", "integer")
-transform_rows = routine("winograd.transform_rows", WINOGRAD, *_ROWS)
+transform_rows = routine("winograd.transform_rows", WINOGRAD, *("elements",) * 3, *("integer",) * 5)
 multiply = routine("winograd.multiply", WINOGRAD, "elements", "elements", "elements", "integer", "integer")
 _PLACE = ("integer", "integer", "integer", "integer", "integer", "integer")
 finish_rows = routine("winograd.finish_rows", WINOGRAD, "elements", "elements", *_PLACE)
