@@ -92,7 +92,9 @@ def transpose_out(typingctx, spec, source, out, residual, flags, pitch, channels
         values = [[(value, 0, mask)] for value in simd.transpose_ir(builder, rows)]
         is_whole = builder.icmp_signed(">=", columns, I64(lanes))
         bounds = low, high
-        write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, bounds, is_whole, [lanes])
+        write_channels_ir(
+            builder, spec, values, channels, out, residual, pitch, flags, bounds, is_whole, [lanes], False
+        )
         return context.get_dummy_value()
 
     number, one = types.intp, spec.dtype

@@ -213,7 +213,8 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
 
         def write(values, first_channel, channels):
             place = [builder.gep(p, [builder.mul(pitch, I64(first_channel))]) for p in (out, residual)]
-            write_channels_ir(builder, spec, values, channels, *place, pitch, flags, (low, high), is_whole, counts)
+            bounds = low, high
+            write_channels_ir(builder, spec, values, channels, *place, pitch, flags, bounds, is_whole, counts, True)
 
         if _is_by_channels(spec):
             groups = range(0, spec.width, lanes)

@@ -14,31 +14,31 @@ def _plus_ir(builder, spec, value, residual, mask):
     return simd.add_ir(builder, value, simd.masked_load_ir(builder, residual, value.type, mask, fill, spec.size))
 
 
-def write_ir(builder, spec, value, out, residual, mask, bounds, count=None):
+def write_ir(builder, spec, value, out, residual, mask, bounds, count=None, anywhere=False):
     """out[:] = clamp(value + residual[:], *bounds) in the lanes of `mask`; residual and bounds may be None.
 
-    `count` is how many lanes these are, the first, where it is known ahead.
+    These are the first, unless they may be `anywhere`; `count` is how many, where it is known ahead.
     """
     if residual is not None:
         value = _plus_ir(builder, spec, value, residual, mask)
     if bounds is not None:
         value = simd.clamp_ir(builder, value, *bounds)
     if count is None:
-        simd.masked_store_ir(builder, value, out, mask, spec.size, anywhere=True)
+        simd.masked_store_ir(builder, value, out, mask, spec.size, anywhere)
     else:
         simd.store_some_ir(builder, value, out, count, spec.size)
 
 
-def write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, bounds, is_whole, counts):
+def write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, bounds, is_whole, counts, anywhere):
     """Write the first `channels` of `values`, of which each is a channel: a list of (vector, first pixel, mask).
 
     Channels are `pitch` apart in out and residual; `flags` say whether there is a residual, and whether there are
     bounds. The usual cases, all channels, are straight code, which the compiler can interleave: a branch for each
     channel cost a third of the time of an output transform. Where stores by mask are slow, that holds of a tile that
-    `is_whole`: its vectors have `counts` lanes, the first.
+    `is_whole`: its vectors have `counts` lanes, the first. Masks may have lanes `anywhere`, or only the first.
     """
     has_residual, has_bounds = (builder.icmp_signed("!=", flag, I64(0)) for flag in flags)
-    counts = [None] * len(counts) if simd.HAS_MASKS else counts
+    no_counts = [None] * len(counts)
 
     def write(channel, with_residual, with_bounds, counts):
         for (value, pixel, mask), count in zip(values[channel], counts, strict=True):
@@ -49,9 +49,9 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
                 value = _plus_ir(builder, spec, value, more, present)
                 more = None
             place = builder.gep(out, [offset])
-            write_ir(builder, spec, value, place, more, mask, bounds if with_bounds else None, count)
+            write_ir(builder, spec, value, place, more, mask, bounds if with_bounds else None, count, anywhere)
 
-    def write_all(with_residual, with_bounds):
+    def write_all(with_residual, with_bounds, counts):
         for channel in range(len(values)):
             write(channel, with_residual, with_bounds, counts)
 
@@ -62,22 +62,32 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
             with other:
                 no()
 
-    def complete():
+    def complete(counts):
         choose(
             has_residual,
             False,
-            lambda: write_all(True, True),
-            lambda: choose(has_bounds, None, lambda: write_all(False, True), lambda: write_all(False, False)),
+            lambda: write_all(True, True, counts),
+            lambda: choose(
+                has_bounds, None, lambda: write_all(False, True, counts), lambda: write_all(False, False, counts)
+            ),
         )
 
-    def incomplete():
+    def all_channels():
+        if simd.HAS_MASKS:
+            complete(no_counts)
+        elif anywhere:
+            choose(is_whole, True, lambda: complete(counts), some_channels)
+        else:  # the end of a row: half of the vectors where rows are short
+            partly = lambda: choose(  # noqa: E731
+                has_residual, False, some_channels, lambda: write_all(False, True, no_counts)
+            )
+            choose(is_whole, True, lambda: complete(counts), partly)
+
+    def some_channels():
         # Rare: one way for all, as each takes its time to compile. Bounds that are open change nothing, and neither
         # does a residual of nothing.
         for channel in range(len(values)):
             with builder.if_then(builder.icmp_signed("<", I64(channel), channels), likely=True):
-                write(channel, None, True, [None] * len(counts))
+                write(channel, None, True, no_counts)
 
-    is_complete = builder.icmp_signed(">=", channels, I64(len(values)))
-    if not simd.HAS_MASKS:
-        is_complete = builder.and_(is_complete, is_whole)
-    choose(is_complete, True, complete, incomplete)
+    choose(builder.icmp_signed(">=", channels, I64(len(values))), True, all_channels, some_channels)

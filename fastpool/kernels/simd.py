@@ -298,7 +298,13 @@ def masked_store_ir(builder, value, pointer, mask, size, anywhere=False):
             store_ir(builder, value, pointer, size)
         with part:
             if anywhere:
-                _store_by_mask_ir(builder, value, pointer, mask, size)
+                # Of lanes from the first on, the bits and the next number have none in common.
+                more = builder.and_(bits, builder.add(bits, bits.type(1)))
+                with builder.if_else(builder.icmp_unsigned("==", more, bits.type(0))) as (first, other):
+                    with first:
+                        _store_first_ir(builder, value, pointer, bits, size)
+                    with other:
+                        _store_by_mask_ir(builder, value, pointer, mask, size)
             else:
                 _store_first_ir(builder, value, pointer, bits, size)
 
