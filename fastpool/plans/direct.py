@@ -31,14 +31,22 @@ from fastpool.routines.direct import (
 )
 from fastpool.routines.pack import pack_channel, pack_input
 from fastpool.routines.routine import lanes as lanes_for
-from fastpool.routines.tiles import DIRECT_TASKS, SHARED_BYTES, SHARED_LIMIT, TILE_SHAPES, TileShape, even_shares
+from fastpool.routines.tiles import (
+    DIRECT_TASKS,
+    LEVEL_2_BYTES,
+    SHARED_BYTES,
+    SHARED_LIMIT,
+    TILE_SHAPES,
+    TileShape,
+    even_shares,
+)
 
 #: Bytes after which addresses fall into the same set of a level-1 cache.
 _ALIAS = 4096
-#: Bytes of the weights of a block that are passed row by row in parts, and of such a part: half of a 1 MB L2 is left to
-#: the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7 over 512
-#: of 7x7 (3.2 MB) 6 % less in four. A part is a step more, and reads and writes the results once more.
-_BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = 512 * 1024, 384 * 1024, 4
+#: Bytes of the weights of a block that are passed row by row in parts, and of such a part: half of a level-2 cache is
+#: left to the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7
+#: over 512 of 7x7 (3.2 MB) 6 % less in four. A part is a step more, and reads and writes the results once more.
+_BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = LEVEL_2_BYTES // 2, LEVEL_2_BYTES * 3 // 8, 4
 #: Tiles of a task up to which it fetches the next one's weights, as they take long to come beside so little work: with
 #: cold weights 1x1 over 512 channels of 7x7 takes 0.59 ms for 2048 channels, and 0.72 without. Longer tasks gained
 #: nothing.

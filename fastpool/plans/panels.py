@@ -17,10 +17,8 @@ from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.direct import PRIVATE, SHARED
 from fastpool.routines.panels import PANEL_CHANNELS, PANELS, TOGETHER, pack_panels, panel_input
 from fastpool.routines.routine import lanes as lanes_for
-from fastpool.routines.tiles import SHARED_LIMIT, TILE_SHAPES, TileShape
+from fastpool.routines.tiles import PRIVATE_BYTES, SHARED_LIMIT, TILE_SHAPES, TileShape
 
-#: Bytes of the panels that a task packs for itself: half of a level-2 cache of 512 KB, beside the weights.
-PANEL_BYTES = 256 * 1024
 #: Tiles of such a task at least, whatever they take: each of them reads all weights.
 _LEAST_TILES = 8
 
@@ -126,4 +124,4 @@ def panels_of(problem: Convolution, tile: TileShape, blocks_outermost: bool) -> 
     tiles, tile_bytes = ceil_div(problem.pixels, width), problem.channels // problem.groups * width * size
     if blocks_outermost and problem.groups == 1 and problem.images * tiles * tile_bytes <= SHARED_LIMIT // 2:
         return Panels(problem, width, SHARED, tiles)
-    return Panels(problem, width, PRIVATE, min(tiles, max(_LEAST_TILES, PANEL_BYTES // tile_bytes)))
+    return Panels(problem, width, PRIVATE, min(tiles, max(_LEAST_TILES, PRIVATE_BYTES // tile_bytes)))

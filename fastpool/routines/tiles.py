@@ -69,8 +69,10 @@ TILE_SHAPES = {
 #: Outputs of a depthwise run with lanes on channels: an accumulator each, and a register for the weights.
 RUNS = {32: (14, 8, 7, 4), 16: (8, 7, 4)}[TARGET.registers]
 
-#: Bytes of packed input that a task keeps for itself: half of a 1 MB L2, beside the weights that stream past it.
-PRIVATE_BYTES = 512 * 1024
+#: Bytes of the level-2 cache of a core: those of Zen 4 and of Intel's servers have 1 MB and more, Zen 2 and 3 half.
+LEVEL_2_BYTES = (1024 if TARGET.name == "avx512" else 512) * 1024
+#: Bytes of packed input that a task keeps for itself: half of the cache, beside the weights that stream past it.
+PRIVATE_BYTES = LEVEL_2_BYTES // 2
 #: The same of one row, which is cut into columns beyond that. More than half of an L2, as each of the pieces reads all
 #: weights: 3x3 over 2048 channels of 100x100 has 110 GFLOP/s in pieces of 512 kB, and 165 in pieces of 1 to 4 MB; with
 #: 512 channels, less weight and longer rows, 186 from 512 kB to 4 MB, 165 with 8 MB and 126 with 16.
@@ -84,7 +86,7 @@ SHARED_LIMIT = SCRATCH_LIMIT - 4096
 #: Tasks that a plan aims at: enough that eight threads end together (the last task of one costs 1/8 of its share).
 TASKS = 64
 #: Bytes of transformed tiles and products that a task of the Winograd convolution keeps in the level-2 cache.
-WINOGRAD_PRIVATE_BYTES = 640 * 1024
+WINOGRAD_PRIVATE_BYTES = LEVEL_2_BYTES * 5 // 8
 #: Bytes of input that are likely to come from the last-level cache: half of 32 MB.
 CACHED_INPUT_BYTES = 16 * 1024 * 1024
 #: Tasks of a direct convolution, four a thread: 1x1 64->256 on 56x56 takes 1046 us in 64 tasks and 802 in 8, as a task
