@@ -379,9 +379,9 @@ def direct(call, task, thread):
         first_column = first_tile * call.pixels
         source, plane = call.scratch + thread * call.scratch_thread, image * call.x_batch
         if call.panel:
-            start = call.x + (plane + first_channel * call.x_channel)
-            lines = source + call.lines
-            invoke(call.pack_panels, call.panels, start, source, lines, channels, first_tile, end_tile)
+            start, lines = plane + first_channel * call.x_channel, source + call.lines
+            count = call.panel_channels
+            invoke(call.pack_panels, call.panels, call.x, start, source, lines, count, first_tile, end_tile)
         else:
             for channel in range(first_channel, first_channel + channels):
                 target = source + (channel - first_channel) * call.source_channel

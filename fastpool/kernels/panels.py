@@ -1,12 +1,16 @@
-"""Panels: pixels packed tile by tile, all channels of a tile behind each other, for filters of one tap.
+"""Panels: pixels packed tile by tile, all that a tile is multiplied with behind each other.
 
 In place, a tile reads some bytes of a line in each channel, and channels lie pages apart: with few registers a tile is
-narrow, and finishes a channel before the next one's line has come. A panel is read from its begin to its end.
+narrow, and finishes a channel before the next one's line has come. A panel is read from its begin to its end, as the
+weights are.
 
-    [tile][channel][pixel of the tile]
+    [tile][channel][tap][pixel of the tile]
+
+Where there are taps, padding or strides, channels are packed by `pack` first, one at a time; each tap is then a line of
+pixels, and the lines are spread over the panels.
 """
 
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
@@ -67,50 +71,70 @@ def _copy_part(typingctx, spec, source, target, left):
     return types.void(spec, source, target, types.intp), codegen
 
 
+@intrinsic
+def _copy_row(typingctx, spec, source, target, count):
+    """Copy at least `count` elements, in whole vectors."""
+
+    def codegen(context, builder, sig, args):
+        _, source, target, count = args
+        with cgutils.for_range_slice(builder, I64(0), count, I64(spec.lanes), I64) as (first, _):
+            value = simd.load_ir(builder, builder.gep(source, [first]), simd.vector_ir(spec), spec.size)
+            simd.store_ir(builder, value, builder.gep(target, [first]), spec.size)
+        return context.get_dummy_value()
+
+    return types.void(spec, source, target, types.intp), codegen
+
+
 @device
-def _gather(call, x, line, first, end):
-    """Pixels first..end of a channel, one after the other."""
-    columns, pitch = call.row_pixels, call.x_pixel
-    row, column = first // columns, first % columns
+def _gather(call, plane, line, first, end):
+    """Pixels first..end that a tap sees, one after the other; `plane` is where it sees the first row that is packed."""
+    spec, columns = call.spec, call.row_pixels
+    row, column = plane, first % columns
     while first < end:
-        count, source = min(columns - column, end - first), x + (row * call.x_row + column * pitch)
-        for _ in range(count):
-            line[0] = source[0]
-            source, line = source + pitch, line + 1
-        first, row, column = first + count, row + 1, 0
+        count = min(columns - column, end - first)
+        _copy_row(spec, row + column, line, count)
+        first, line = first + count, line + count
+        row, column = row + call.source_row, 0
 
 
-def pack_panels(call, x, target, lines, channels, first_tile, end_tile):
-    """Pack tiles first_tile..end_tile of some channels, the first of which x points at."""
+def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile):
+    """Pack tiles first_tile..end_tile of some channels, the first of which begins at element `plane` of x.
+
+    `scratch` has room for lines, and for a packed channel.
+    """
     simd.align_stack()
     spec = call.spec
-    width, pitch, panel, line = tile_pixels(spec), call.x_channel, call.panel, call.line
-    start, end = first_tile * width, min(end_tile * width, call.pixels)
-    tiles, left = end_tile - first_tile, call.pixels - start
-    if line == 0:
-        x = x + start
-    whole = min(tiles, (left - _reach(spec)) // width + 1 if left >= _reach(spec) else 0)  # that are loaded whole
-    for first in range(0, channels, TOGETHER):
-        count = min(TOGETHER, channels - first)
-        source, between, place = x + first * pitch, pitch, target + first * width
-        if line:
-            for channel in range(count):
-                _gather(call, source + channel * pitch, lines + channel * line, start, end)
-            source, between = lines, line
+    width, panel, taps, line = tile_pixels(spec), call.panel, call.taps, call.line
+    tiles, start = end_tile - first_tile, first_tile * width
+    end, left = min(end_tile * width, call.pixels), call.pixels - start
+    whole = min(tiles, (left - _reach(spec)) // width + 1 if left >= _reach(spec) else 0)  # tiles loaded whole
+    packed, first_row = scratch + TOGETHER * line, start // call.row_pixels
+    for first in range(0, channels * taps, TOGETHER):
+        count = min(TOGETHER, channels * taps - first)
+        source, pitch, place = scratch, line, target + first * width
+        if call.is_packed:
+            for number in range(first, first + count):
+                channel, tap = number // taps, number % taps
+                if tap == 0:
+                    begin = plane + channel * call.x_channel
+                    invoke(call.pack_channel, call.packing, x, begin, packed, 0, first_row, 0)
+                _gather(call, packed + call.offsets[tap], scratch + (number - first) * line, start, end)
+        else:
+            source, pitch = x + (plane + first * call.x_channel + start), call.x_channel
         for tile in range(tiles):
             if count == TOGETHER and tile < whole:
-                _copy_together(spec, source, between, place)
+                _copy_together(spec, source, pitch, place)
             else:
-                for channel in range(count):
-                    _copy_part(spec, source + channel * between, place + channel * width, left - tile * width)
+                for number in range(count):
+                    _copy_part(spec, source + number * pitch, place + number * width, left - tile * width)
             source, place = source + width, place + panel
 
 
 def panel_input(call, task, thread):
     """Pack some channels of an image into the shared scratch."""
     image, first = task // call.channel_tasks, task % call.channel_tasks * PANEL_CHANNELS
-    source = call.x + (image * call.x_batch + first * call.x_channel)
-    target = call.scratch + (image * call.packed_batch + first * call.width)
-    lines = call.scratch + (call.lines + thread * call.scratch_thread)
+    plane = image * call.x_batch + (call.first_channel + first) * call.x_channel
+    target = call.scratch + (image * call.packed_batch + first * call.step)
+    scratch = call.scratch + (call.lines + thread * call.scratch_thread)
     channels = min(PANEL_CHANNELS, call.channels - first)
-    invoke(call.pack_panels, call.panels, source, target, lines, channels, 0, call.tiles)
+    invoke(call.pack_panels, call.panels, call.x, plane, target, scratch, channels, 0, call.tiles)

@@ -11,6 +11,7 @@ from fastpool.dtypes import ELEMENT_TYPES, ElementType
 from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_channelwise
 from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
 from fastpool.plans.direct import plan_direct
+from fastpool.plans.panels import plan_panels, suits_panels
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import WinogradForm, forms_for, plan_winograd, u_product, winograd_cycles
@@ -28,7 +29,7 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     """Plan of the convolution, and the form of the weights that it reads."""
     if problem.algorithm != "winograd" and (is_depthwise(problem) or is_channelwise(problem)):
         return _plan_depthwise(problem), PlainForm()
-    direct, tile = plan_direct(problem)
+    direct, tile = plan_panels(problem) if suits_panels(problem) else plan_direct(problem)
     forms = forms_for(problem) if problem.algorithm != "direct" else ()
     if not forms:
         return direct, tile

@@ -15,7 +15,6 @@ from fastpool.arrays import address
 from fastpool.machine.processor import TARGET
 from fastpool.plans.edges import NO_EDGES, Edges, edges_of, omitted_share, row_taps
 from fastpool.plans.packing import Source, channel_elements, lay_out, pack_block, packed_source, packing_shape
-from fastpool.plans.panels import NO_PANELS, panels_of, suits_panels
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.private import Part, cut, slack, thread_elements
 from fastpool.plans.problem import Convolution, ceil_div
@@ -50,9 +49,9 @@ _BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = LEVEL_2_BYTES // 2, LEVEL_2_BYTES * 3 /
 #: Tiles of a task up to which it fetches the next one's weights, as they take long to come beside so little work: with
 #: cold weights 1x1 over 512 channels of 7x7 takes 0.59 ms for 2048 channels, and 0.72 without. Longer tasks gained
 #: nothing.
-_MOST_FETCHED = 16
+MOST_FETCHED = 16
 #: For a packed input, no tile needs to begin early.
-_ANYWHERE = 2**62
+ANYWHERE = 2**62
 #: Taps of a row that make it a loop worth beginning.
 _LEAST_RUN = 4
 
@@ -74,7 +73,7 @@ def _in_place(problem: Convolution) -> Source | None:
 
 
 @dataclass(frozen=True)
-class _Grid:
+class Grid:
     """Output seen by the kernel: rows of columns, several of which may have been joined into one."""
 
     depths: int
@@ -87,20 +86,20 @@ def _apart(problem: Convolution, packing: int) -> int:
     return problem.axes[2].stride if packing == IN_PLACE else 1
 
 
-def _join_rows(problem: Convolution, source: Source) -> _Grid:
+def _join_rows(problem: Convolution, source: Source) -> Grid:
     """Treat rows as one long row where the source has nothing between them, so that tiles need not end at each row."""
     d, h, w = (a.out for a in problem.axes)
     if source.packing == IN_PLACE and problem.is_padded:
-        return _Grid(d, h, w)
+        return Grid(d, h, w)
     pitch = _apart(problem, source.packing)
     if source.row == w * pitch or h == 1:
         w, h = h * w, 1
         if source.depth == w * pitch or d == 1:
             w, d = d * w, 1
-    return _Grid(d, h, w)
+    return Grid(d, h, w)
 
 
-def direct_cycles(problem: Convolution, tile: TileShape, grid: _Grid) -> float:
+def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid) -> float:
     """Estimated cycles of one core for the multiplications and stores."""
     lanes = lanes_for(problem.element)
     tiles = problem.images * grid.depths * grid.rows * -(-grid.columns // tile.pixels(lanes))
@@ -109,7 +108,7 @@ def direct_cycles(problem: Convolution, tile: TileShape, grid: _Grid) -> float:
     return tiles * blocks * (reduction * tile.step_cycles() + tile.store_cycles(lanes))
 
 
-def choose_tile(problem: Convolution, grid: _Grid) -> TileShape:
+def choose_tile(problem: Convolution, grid: Grid) -> TileShape:
     """Tile with the fewest cycles, waste at ragged edges included."""
     return min(TILE_SHAPES[TARGET.registers], key=lambda tile: direct_cycles(problem, tile, grid))
 
@@ -117,7 +116,7 @@ def choose_tile(problem: Convolution, grid: _Grid) -> TileShape:
 def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
     """What `choose_tile` has compared: estimated cycles of each tile, on the rows and columns of a plan."""
     fields = plan.steps[-1].fields
-    grid = _Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"])
+    grid = Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"])
     return {tile: direct_cycles(problem, tile, grid) for tile in TILE_SHAPES[TARGET.registers]}
 
 
@@ -130,7 +129,7 @@ def shared_bytes(problem: Convolution) -> tuple[int, int]:
     return problem.images * problem.channels * channel * size, max(SHARED_BYTES, min(weight_bytes, SHARED_LIMIT))
 
 
-def _edges(problem: Convolution, grid: _Grid, tile: TileShape) -> Edges | None:
+def _edges(problem: Convolution, grid: Grid, tile: TileShape) -> Edges | None:
     """Edges of the tiles of a row of x in place; None where there are no such tiles."""
     width, pixels = problem.axes[2], tile.pixels(lanes_for(problem.element))
     if tile.role != "channels" or (width.kernel, width.stride) not in EDGED_ROWS or problem.element.is_integer:
@@ -138,7 +137,7 @@ def _edges(problem: Convolution, grid: _Grid, tile: TileShape) -> Edges | None:
     return edges_of(width, range(0, grid.columns, pixels), grid.columns - pixels, pixels)
 
 
-def _suits_in_place(problem: Convolution, grid: _Grid, tile: TileShape) -> bool:
+def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     """Whether x is better read in place than packed.
 
     Rows that nothing parts are. So are edged tiles: 3x3 at stride 2 over 128 to 512 channels of 14x14 takes 10 to 15 %
@@ -178,7 +177,7 @@ def _common_source(problem: Convolution) -> Source | None:
     return packed_source(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))
 
 
-def _pieces(others: int, most: int, least: int = 1) -> int:
+def pieces(others: int, most: int, least: int = 1) -> int:
     """Pieces of rows or tiles, beside `others` independent tasks: about as many tasks as wanted, evenly shared."""
     least = max(least, DIRECT_TASKS // others)
     # A task more costs the reading of its pixels or weights once more: 2 % are put against an uneven share.
@@ -200,15 +199,61 @@ def _parts_of_weights(problem: Convolution, tile: TileShape) -> tuple[Part, ...]
     )
 
 
+@dataclass(frozen=True)
+class Shares:
+    """How the work is cut into tasks."""
+
+    grid: Grid
+    row_tasks: int
+    tile_tasks: int
+    blocks_per_task: int
+    blocks_outermost: bool
+
+    def fields(self, problem: Convolution, tile: TileShape) -> dict[str, Any]:
+        """Fields that say so, and what is the same wherever pixels are read."""
+        lanes, grid = lanes_for(problem.element), self.grid
+        group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
+        blocks = ceil_div(group_out, tile.block(lanes))
+        block_tasks, pixels = ceil_div(blocks, self.blocks_per_task), tile.pixels(lanes)
+        pixel_tasks = problem.images * problem.groups * grid.depths * self.row_tasks * self.tile_tasks
+        return {
+            "tasks": pixel_tasks * block_tasks,
+            "x_batch": problem.x_strides[0],
+            "x_channel": problem.x_strides[1],
+            "images": problem.images,
+            "groups": problem.groups,
+            "group_inputs": group_channels,
+            "group_channels": group_out,
+            "block": tile.block(lanes),
+            "blocks": blocks,
+            "weights_block": group_channels * problem.taps * tile.block(lanes),
+            "out_batch": problem.out_batch,
+            "out_channel": problem.pixels,
+            "residual_batch": problem.residual_batch or 0,
+            "has_residual": int(problem.residual_batch is not None),
+            "has_bounds": int(problem.is_bounded),
+            "out_depths": grid.depths,
+            "out_rows": grid.rows,
+            "out_columns": grid.columns,
+            "row_tasks": self.row_tasks,
+            "tiles": ceil_div(grid.columns, pixels),
+            "pixels": pixels,
+            "tile_tasks": self.tile_tasks,
+            "blocks_per_task": self.blocks_per_task,
+            "block_tasks": block_tasks,
+            "blocks_outermost": int(self.blocks_outermost),
+            "adds": 0,
+            "no_bias": 0,
+            "low": problem.low,
+            "high": problem.high,
+        }
+
+
 def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     """Plan of the direct convolution, and the tile whose packed weights it reads."""
     element, lanes = problem.element, lanes_for(problem.element)
-    in_panels = suits_panels(problem)
-    if in_panels:
-        common, grid = None, _Grid(1, 1, problem.pixels)
-    else:
-        common = _common_source(problem)
-        grid = _join_rows(problem, common) if common else _Grid(*(a.out for a in problem.axes))
+    common = _common_source(problem)
+    grid = _join_rows(problem, common) if common else Grid(*(a.out for a in problem.axes))
     tile = choose_tile(problem, grid)
     pixels = tile.pixels(lanes)
     group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
@@ -219,106 +264,71 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     # Weights stay, pixels pass: where there is more weight than input, each task takes one block and all threads
     # together stream the weights once. Else the input stays, and each task runs all blocks over it.
     weight_bytes = group_out * group_channels * problem.taps * element.size
-    input_bytes = group_channels * prod(a.out if in_panels else a.size for a in problem.axes) * element.size
-    blocks_outermost = (in_panels or common is not None) and weight_bytes > input_bytes
-    panels = panels_of(problem, tile, blocks_outermost) if in_panels else None
+    input_bytes = group_channels * prod(a.size for a in problem.axes) * element.size
+    blocks_outermost = common is not None and weight_bytes > input_bytes
     # Taking a task costs as much as some of the small ones (64->256 on 13x13: 32 blocks of 1 us).
     blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if blocks_outermost else blocks
     others = outer * grid.depths * ceil_div(blocks, blocks_per_task)
     parts: tuple[Part, ...] = (Part(problem, 0, 0),)
-    if panels:
-        common = Source(panels.source, (0,), pixels, 0, 0, None)
-        row_tasks, tile_tasks = 1, _pieces(others, tiles, ceil_div(tiles, panels.most_tiles))
-    elif common is None:
+    if common is None:
         task = cut(problem, tile)
         row_tasks, tile_tasks, parts = ceil_div(grid.rows, task.rows), ceil_div(tiles, task.tiles), task.parts
     elif grid.rows > 1:
         parts = _parts_of_weights(problem, tile) if blocks_outermost else parts
-        row_tasks, tile_tasks = _pieces(others, grid.rows), 1
+        row_tasks, tile_tasks = pieces(others, grid.rows), 1
     else:
-        row_tasks, tile_tasks = 1, _pieces(others, tiles)
-    block_tasks = ceil_div(blocks, blocks_per_task)
+        row_tasks, tile_tasks = 1, pieces(others, tiles)
     tiles_per_task = ceil_div(grid.rows, row_tasks) * ceil_div(tiles, tile_tasks)
-    fetches = blocks_outermost and tile.role == "channels" and tiles_per_task <= _MOST_FETCHED
+    fetches = blocks_outermost and tile.role == "channels" and tiles_per_task <= MOST_FETCHED
 
     packing = common.packing if common else PRIVATE
     variant, edges = _variant(problem, grid, tile, packing)
     tables: list[Any] = [table(edges.entries)]
-    per_task = ceil_div(tiles, tile_tasks)
-    pack = {
-        "pack_channel": Code(pack_channel, element, packing_shape(problem))
-        if packing != IN_PLACE and not panels
-        else 0,
-        "x_batch": problem.x_strides[0],
-        "x_channel": problem.x_strides[1],
-    }
-    work: dict[str, Any] = pack | {
-        "row_of_tiles": Code(row_of_tiles, element, (variant, tile.vectors, tile.width)),
-        **(panels.fields(tile, per_task, tables) if panels else NO_PANELS),
-        "apart": _apart(problem, packing),
-        "edges": address(tables[0]),
-        "edges_begin": edges.begin,
-        "edges_end": edges.end,
-        "run": problem.axes[2].kernel,
-        "dilation": problem.axes[2].dilation,
-        "tasks": outer * grid.depths * row_tasks * tile_tasks * block_tasks,
-        "source": packing,
-        "images": problem.images,
-        "groups": problem.groups,
-        "group_inputs": group_channels,
-        "group_channels": group_out,
-        "block": tile.block(lanes),
-        "blocks": blocks,
-        "weights_block": group_channels * problem.taps * tile.block(lanes),
-        "out_batch": problem.out_batch,
-        "out_channel": problem.pixels,
-        "residual_batch": problem.residual_batch or 0,
-        "has_residual": int(problem.residual_batch is not None),
-        "has_bounds": int(problem.is_bounded),
-        "out_depths": grid.depths,
-        "out_rows": grid.rows,
-        "out_columns": grid.columns,
-        "row_tasks": row_tasks,
-        "tiles": tiles,
-        "pixels": pixels,
-        "tile_tasks": tile_tasks,
-        "blocks_per_task": blocks_per_task,
-        "block_tasks": block_tasks,
-        "blocks_outermost": int(blocks_outermost),
-        "last_start": grid.columns - pixels if packing == IN_PLACE else _ANYWHERE,
-        "adds": 0,
-        "no_bias": 0,
-        "low": problem.low,
-        "high": problem.high,
-    }
+    pack = {"pack_channel": Code(pack_channel, element, packing_shape(problem)) if packing != IN_PLACE else 0}
+    shares = Shares(grid, row_tasks, tile_tasks, blocks_per_task, blocks_outermost)
+    work: dict[str, Any] = (
+        shares.fields(problem, tile)
+        | pack
+        | {
+            "row_of_tiles": Code(row_of_tiles, element, (variant, tile.vectors, tile.width)),
+            "pack_panels": 0,
+            "panels": 0,
+            "panel": 0,
+            "panel_channels": 0,
+            "lines": 0,
+            "apart": _apart(problem, packing),
+            "edges": address(tables[0]),
+            "edges_begin": edges.begin,
+            "edges_end": edges.end,
+            "run": problem.axes[2].kernel,
+            "dilation": problem.axes[2].dilation,
+            "source": packing,
+            "last_start": grid.columns - pixels if packing == IN_PLACE else ANYWHERE,
+        }
+    )
     sources = {}  # parts of the same taps read alike
     for part in parts:
         if part.problem.axes not in sources:
             source = common or packed_source(part.problem, PRIVATE, (1, task.rows, task.columns))
             sources[part.problem.axes] = source, _reading(part.problem, source, grid.rows, tables)
     channel = max(source.channel for source, _ in sources.values())
-    batch = problem.x_strides[0] if packing == IN_PLACE else problem.channels * channel
     shared = problem.images * problem.channels * channel + slack(problem, tile) if packing == SHARED else 0
     private = thread_elements(parts[0].problem, tile, channel) if packing == PRIVATE else 0
-    if panels:
-        shared, private, _ = panels.scratch(per_task)
-        batch = tiles * panels.elements
     steps = []
-    for part, ends in zip(parts, _ends(problem, len(parts), tables), strict=True):
+    for part, ends in zip(parts, ends_of(problem, len(parts), tables), strict=True):
         source, reading = sources[part.problem.axes]
         summed = {
             "channels": part.problem.channels // problem.groups,
             "first_channel": part.channel,
             "first_weight": part.weight * tile.block(lanes),
-            "source_batch": batch,
+            "source_batch": problem.x_strides[0] if packing == IN_PLACE else problem.channels * source.channel,
             "scratch_thread": private,
-            **(_ahead(part.problem, tile, tiles_per_task) if fetches else {"lines_ahead": 0, "tile_ahead": 0}),
+            **(ahead(part.problem, tile, part.problem.taps, tiles_per_task) if fetches else NOTHING_AHEAD),
         }
         steps.append(Step(Code(direct, element), work | reading | summed | ends))
-    if panels and packing == SHARED:
-        steps.insert(0, panels.step(work))
-    elif packing == SHARED:
+    if packing == SHARED:
         fields = pack | {"packing": reading["packing"], "packed_channel": source.channel, "channels": problem.channels}
+        fields |= {"x_batch": problem.x_strides[0], "x_channel": problem.x_strides[1]}
         steps.insert(0, Step(Code(pack_input, element), fields | {"tasks": problem.images * problem.channels}))
     # Beside the multiplications, the input comes from memory at about 3 bytes a cycle, and is packed at as many.
     omitted = omitted_share(problem, grid.rows, edges, tiles * pixels)
@@ -326,15 +336,22 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     return Plan(tuple(steps), shared, private, element, cycles, tuple(tables), omitted), tile
 
 
-def _ahead(problem: Convolution, tile: TileShape, tiles: int) -> dict[str, int]:
-    """How the next block's weights are fetched meanwhile, a share beside each of the `tiles` that a task computes."""
-    per_line, channels = 64 // problem.element.size, problem.channels // problem.groups
-    at_once = CHANNELS_AT_ONCE if problem.taps == 1 and channels >= CHANNELS_AT_ONCE else 1
-    lines = ceil_div(at_once * problem.taps * tile.block(lanes_for(problem.element)), per_line * tiles)
-    return {"lines_ahead": lines, "tile_ahead": lines * per_line * (channels // at_once)}
+#: Of tasks long enough for weights to come beside them.
+NOTHING_AHEAD = {"lines_ahead": 0, "tile_ahead": 0}
 
 
-def _variant(problem: Convolution, grid: _Grid, tile: TileShape, packing: int) -> tuple[str, Edges]:
+def ahead(problem: Convolution, tile: TileShape, taps: int, tiles: int) -> dict[str, int]:
+    """How the next block's weights are fetched meanwhile, a share beside each of the `tiles` that a task computes.
+
+    The kernel sees `taps` of a channel.
+    """
+    per_line, steps = 64 // problem.element.size, problem.channels // problem.groups * problem.taps // taps
+    at_once = CHANNELS_AT_ONCE if taps == 1 and steps >= CHANNELS_AT_ONCE else 1
+    lines = ceil_div(at_once * taps * tile.block(lanes_for(problem.element)), per_line * tiles)
+    return {"lines_ahead": lines, "tile_ahead": lines * per_line * (steps // at_once)}
+
+
+def _variant(problem: Convolution, grid: Grid, tile: TileShape, packing: int) -> tuple[str, Edges]:
     """Variant of the tile, and its edges."""
     width = problem.axes[2]
     if packing == IN_PLACE and (width.stride > 1 or problem.is_padded):
@@ -358,7 +375,7 @@ def _reading(problem: Convolution, source: Source, rows: int, tables: list[Any])
     }
 
 
-def _ends(problem: Convolution, parts: int, tables: list[Any]) -> list[dict[str, Any]]:
+def ends_of(problem: Convolution, parts: int, tables: list[Any]) -> list[dict[str, Any]]:
     """Fields that differ where sums are done in parts: the first has bias and residual, the last the activation."""
     if parts == 1:
         return [{}]

@@ -1,4 +1,4 @@
-"""Which convolutions read their pixels from panels: tiles of all channels, packed one behind the other.
+"""Plan of a direct convolution whose pixels are packed in panels: tiles of all taps and channels, one behind the other.
 
 With 32 registers a tile is as wide as a cache line and reads x in place. With 16 it is 6 pixels wide: of 256 channels
 of 56x56, each in pages of its own, it then waits for a line in each, and one thread of a Zen 3 runs at 18 % of its
@@ -7,121 +7,233 @@ peak; from panels at 75 to 80 %, packing apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastpool.arrays import address
 from fastpool.machine.processor import TARGET
-from fastpool.plans.plan import Code, Step
+from fastpool.plans.direct import (
+    ANYWHERE,
+    MOST_FETCHED,
+    NOTHING_AHEAD,
+    Grid,
+    Shares,
+    ahead,
+    choose_tile,
+    direct_cycles,
+    ends_of,
+    pieces,
+)
+from fastpool.plans.packing import Source, pack_block, packed_source, packing_shape
+from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.private import Part
 from fastpool.plans.problem import Convolution, apart, ceil_div
-from fastpool.routines.direct import PRIVATE, SHARED
+from fastpool.routines.direct import PRIVATE, SHARED, direct, row_of_tiles
+from fastpool.routines.pack import pack_channel
 from fastpool.routines.panels import PANEL_CHANNELS, PANELS, TOGETHER, pack_panels, panel_input
 from fastpool.routines.routine import lanes as lanes_for
-from fastpool.routines.tiles import PRIVATE_BYTES, SHARED_LIMIT, TILE_SHAPES, TileShape
+from fastpool.routines.tiles import DIRECT_TASKS, PRIVATE_BYTES, SHARED_LIMIT, TILE_SHAPES, TileShape
 
-#: Tiles of such a task at least, whatever they take: each of them reads all weights.
+#: Tiles that a task packs at least, whatever they take: each task reads all weights.
 _LEAST_TILES = 8
-
-
-@dataclass(frozen=True)
-class Panels:
-    """How pixels are packed in panels."""
-
-    problem: Convolution
-    width: int  #: pixels of a tile
-    source: int  #: SHARED, or PRIVATE to a task
-    most_tiles: int  #: that are packed at a time
-
-    @property
-    def elements(self) -> int:
-        """Elements of a panel."""
-        return self.problem.channels // self.problem.groups * self.width
-
-    @property
-    def tiles(self) -> int:
-        """Panels of an image."""
-        return ceil_div(self.problem.pixels, self.width)
-
-    @property
-    def line(self) -> int:
-        """Elements of a line of gathered pixels, which are read a vector beyond the last; 0 where there is no need."""
-        _, height, width = self.problem.axes
-        _, _, _, row, column = self.problem.x_strides
-        if column * width.stride == 1 and (height.out == 1 or row * height.stride == width.out):
-            return 0
-        return apart(self.most_tiles * self.width + lanes_for(self.problem.element), self.problem.element.size)
-
-    def scratch(self, tiles: int) -> tuple[int, int, int]:
-        """Elements that all threads share, elements of each, whose tasks have `tiles`, and those before the lines."""
-        size = self.problem.element.size
-        if self.source == SHARED:
-            shared = apart(self.problem.images * self.tiles * self.elements, size)
-            return shared, TOGETHER * self.line, shared
-        panels = apart(tiles * self.elements, size)
-        return 0, panels + TOGETHER * self.line, panels
-
-    def fields(self, tile: TileShape, tiles: int, tables: list[Any]) -> dict[str, Any]:
-        """Fields of a direct convolution whose tasks have `tiles` each; `tables` keep the block alive."""
-        _, height, width = self.problem.axes
-        _, channel, _, row, column = self.problem.x_strides
-        block = PANELS.block(
-            x_channel=channel,
-            x_row=row * height.stride,
-            x_pixel=column * width.stride,
-            row_pixels=width.out,
-            pixels=self.problem.pixels,
-            panel=self.elements,
-            line=self.line,
-        )
-        tables.append(block)
-        return {
-            "pack_panels": Code(pack_panels, self.problem.element, (tile.role, tile.vectors, tile.width)),
-            "panels": address(block),
-            "panel": self.elements,
-            "lines": self.scratch(tiles)[2],
-        }
-
-    def step(self, fields: dict[str, Any]) -> Step:
-        """Step that packs all of them, with what fields of the convolution say."""
-        channel_tasks = ceil_div(self.problem.channels, PANEL_CHANNELS)
-        own = {
-            "channels": self.problem.channels,
-            "channel_tasks": channel_tasks,
-            "tiles": self.tiles,
-            "width": self.width,
-            "packed_batch": self.tiles * self.elements,
-            "scratch_thread": self.scratch(0)[1],
-            "tasks": self.problem.images * channel_tasks,
-        }
-        common = {name: fields[name] for name in ("pack_panels", "panels", "x_batch", "x_channel", "lines")}
-        return Step(Code(panel_input, self.problem.element), common | own)
-
-
-#: Fields of a direct convolution without panels.
-NO_PANELS = {"pack_panels": 0, "panels": 0, "panel": 0, "lines": 0}
+#: Steps of the reduction, in all of which a tile is summed at once: weights of a block of 16 channels take 128 kB then,
+#: a quarter of the level-2 cache.
+_MOST_STEPS = 2048
+#: Steps, and output channels, from which on panels of several taps pay for being packed.
+_LEAST_STEPS, _LEAST_OUT = 64, 32
+#: Cycles to pack a vector of pixels: first, and for each tap.
+_PACK_CYCLES, _TAP_CYCLES = 4.0, 5.0
 
 
 def suits_panels(problem: Convolution) -> bool:
-    """Whether pixels are packed in panels: of filters of one tap."""
-    depth, height, _ = problem.axes
+    """Whether pixels are packed in panels."""
+    channels, out = problem.channels // problem.groups, problem.out_channels // problem.groups
+    steps = channels * problem.taps
     widest = max(tile.pixels(lanes_for(problem.element)) for tile in TILE_SHAPES[TARGET.registers])
-    room = _LEAST_TILES * problem.channels // problem.groups * widest * problem.element.size <= SHARED_LIMIT // 2
-    is_flat = depth.out == 1 or problem.x_strides[2] * depth.stride == problem.x_strides[3] * height.stride * height.out
+    least_bytes = _LEAST_TILES * widest * min(steps, max(_MOST_STEPS, problem.taps)) * problem.element.size
+    pays = problem.taps == 1 or (steps >= _LEAST_STEPS and out >= _LEAST_OUT)
     return (
         TARGET.registers == 16
-        and problem.taps == 1
-        and room
-        and is_flat
-        and not problem.is_padded
+        and pays
+        and problem.axes[0].out == 1
+        and least_bytes <= SHARED_LIMIT // 2
         and not problem.widened_from
         and not problem.element.is_integer
     )
 
 
-def panels_of(problem: Convolution, tile: TileShape, blocks_outermost: bool) -> Panels:
-    """Panels of a convolution, shared where each task keeps a block of weights and there is room."""
-    size, width = problem.element.size, tile.pixels(lanes_for(problem.element))
-    tiles, tile_bytes = ceil_div(problem.pixels, width), problem.channels // problem.groups * width * size
-    if blocks_outermost and problem.groups == 1 and problem.images * tiles * tile_bytes <= SHARED_LIMIT // 2:
-        return Panels(problem, width, SHARED, tiles)
-    return Panels(problem, width, PRIVATE, min(tiles, max(_LEAST_TILES, PRIVATE_BYTES // tile_bytes)))
+def _parts(problem: Convolution) -> list[Part]:
+    """Parts of the channels, of no more than so many steps each if they have several."""
+    channels = problem.channels // problem.groups
+    each = ceil_div(channels, ceil_div(channels, max(1, _MOST_STEPS // problem.taps)))
+    return [
+        Part(replace(problem, channels=min(each, channels - first) * problem.groups), first, first * problem.taps)
+        for first in range(0, channels, each)
+    ]
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Panels of a part of the sums."""
+
+    problem: Convolution  #: of that part
+    tile: TileShape
+    source: int  #: SHARED, or PRIVATE to a task
+    tiles: int  #: that are packed at a time
+
+    @property
+    def steps(self) -> int:
+        """Steps of the reduction."""
+        return self.problem.channels // self.problem.groups * self.problem.taps
+
+    @property
+    def width(self) -> int:
+        """Pixels of a panel."""
+        return self.tile.pixels(lanes_for(self.problem.element))
+
+    @property
+    def elements(self) -> int:
+        """Elements of a panel."""
+        return self.steps * self.width
+
+    @property
+    def is_row(self) -> bool:
+        """Whether a channel of x is one row of pixels already."""
+        _, height, width = self.problem.axes
+        _, _, _, row, column = self.problem.x_strides
+        follows = height.out == 1 or row * height.stride == width.out
+        return self.problem.taps == 1 and not self.problem.is_padded and column * width.stride == 1 and follows
+
+    @property
+    def line(self) -> int:
+        """Elements of a line of pixels, which is written and read a vector beyond the last."""
+        return apart(self.tiles * self.width + 2 * lanes_for(self.problem.element), self.problem.element.size)
+
+    @property
+    def packed(self) -> Source:
+        """How a channel is packed before: the rows of some tiles, which begin anywhere."""
+        columns = self.problem.axes[2].out
+        rows = min(self.problem.axes[1].out, ceil_div(self.tiles * self.width - 1, columns) + 1)
+        return packed_source(self.problem, PRIVATE, (1, rows, columns))
+
+    @property
+    def beside(self) -> int:
+        """Scratch of a thread beside its panels: lines, and a packed channel, which is read a vector beyond its end."""
+        if self.is_row:
+            return 0
+        channel = self.packed.channel + lanes_for(self.problem.element)
+        return apart(TOGETHER * self.line + channel, self.problem.element.size)
+
+    def block(self, tables: list[Any]) -> int:
+        """Address of the block that says how they are packed; `tables` keep it alive."""
+        problem, packed = self.problem, self.packed
+        offsets = table(packed.offsets)
+        block = PANELS.block(
+            pack_channel=0 if self.is_row else Code(pack_channel, problem.element, packing_shape(problem)).address(),
+            packing=pack_block(problem, packed, tables),
+            is_packed=int(not self.is_row),
+            x_channel=problem.x_strides[1],
+            taps=problem.taps,
+            offsets=address(offsets),
+            source_row=packed.row,
+            row_pixels=problem.axes[2].out,
+            pixels=problem.pixels,
+            panel=self.elements,
+            line=self.line,
+        )
+        tables.extend((offsets, block))
+        return address(block)
+
+
+def plan_panels(problem: Convolution) -> tuple[Plan, TileShape]:
+    """Plan of a direct convolution that `suits_panels`, and the tile whose packed weights it reads."""
+    element, lanes = problem.element, lanes_for(problem.element)
+    grid = Grid(1, 1, problem.pixels)
+    tile = choose_tile(problem, grid)
+    width = tile.pixels(lanes)
+    tiles = ceil_div(problem.pixels, width)
+    group_out = problem.out_channels // problem.groups
+    blocks = ceil_div(group_out, tile.block(lanes))
+    parts = _parts(problem)
+    tile_bytes = max(part.problem.channels // problem.groups * problem.taps for part in parts) * width * element.size
+
+    # Weights stay, pixels pass: where there is more weight than pixels, these are packed for all, and each task takes
+    # a block of weights. Else the pixels of a task stay.
+    blocks_outermost = group_out > problem.pixels
+    is_shared = blocks_outermost and problem.groups == 1 and problem.images * tiles * tile_bytes <= SHARED_LIMIT // 2
+    most = tiles if is_shared else min(tiles, max(_LEAST_TILES, PRIVATE_BYTES // tile_bytes))
+    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if is_shared else blocks
+    others = problem.images * problem.groups * ceil_div(blocks, blocks_per_task)
+    tile_tasks = pieces(others, tiles, ceil_div(tiles, most))
+    per_task = ceil_div(tiles, tile_tasks)
+    fetches = is_shared and tile.role == "channels" and per_task <= MOST_FETCHED
+
+    tables: list[Any] = []
+    source = SHARED if is_shared else PRIVATE
+    of_parts = [Panels(part.problem, tile, source, tiles if is_shared else per_task) for part in parts]
+    kept = apart(
+        max(panels.elements for panels in of_parts) * (problem.images * tiles if is_shared else per_task), element.size
+    )
+    beside = max(panels.beside for panels in of_parts)
+    shape = tile.role, tile.vectors, tile.width
+    nowhere, used = table((0,)), table((0, 1))
+    tables.extend((nowhere, used))
+    work = Shares(grid, 1, tile_tasks, blocks_per_task, is_shared).fields(problem, tile) | {
+        "row_of_tiles": Code(row_of_tiles, element, shape),
+        "pack_channel": 0,
+        "packing": 0,
+        "pack_panels": Code(pack_panels, element, shape),
+        "lines": kept,
+        "apart": 1,
+        "edges": 0,
+        "edges_begin": 0,
+        "edges_end": 0,
+        "run": 1,
+        "dilation": 1,
+        "taps": 1,
+        "offsets": address(nowhere),
+        "row_taps": address(used),
+        "source": source,
+        "source_channel": width,
+        "source_depth": 0,
+        "source_row": 0,
+        "last_start": ANYWHERE,
+        "scratch_thread": beside if is_shared else kept + beside,
+    }
+    steps = []
+    for part, panels, ends in zip(parts, of_parts, ends_of(problem, len(parts), tables), strict=True):
+        own = {
+            "panels": panels.block(tables),
+            "panel": panels.elements,
+            "panel_channels": part.problem.channels // problem.groups,
+            "channels": panels.steps,
+            "first_channel": 0 if is_shared else part.channel,
+            "first_weight": part.weight * tile.block(lanes),
+            "source_batch": tiles * panels.elements,
+            **(ahead(part.problem, tile, 1, per_task) if fetches else NOTHING_AHEAD),
+        }
+        if is_shared:
+            steps.append(_packing_step(part, panels, work, own))
+        steps.append(Step(Code(direct, element), work | own | ends))
+    vectors = problem.images * problem.channels * ceil_div(problem.pixels, lanes)
+    cycles = direct_cycles(problem, tile, grid) + vectors * (_PACK_CYCLES + _TAP_CYCLES * problem.taps)
+    shared = kept if is_shared else 0
+    return Plan(tuple(steps), shared, work["scratch_thread"], element, cycles, tuple(tables)), tile
+
+
+def _packing_step(part: Part, panels: Panels, work: dict[str, Any], own: dict[str, Any]) -> Step:
+    """Step that packs all panels of a part."""
+    problem = panels.problem
+    channel_tasks = ceil_div(problem.channels, PANEL_CHANNELS)
+    fields = {name: (work | own)[name] for name in ("pack_panels", "panels", "x_batch", "x_channel", "lines")}
+    fields |= {
+        "tasks": problem.images * channel_tasks,
+        "channels": problem.channels,
+        "channel_tasks": channel_tasks,
+        "first_channel": part.channel,
+        "tiles": panels.tiles,
+        "step": problem.taps * panels.width,
+        "packed_batch": own["source_batch"],
+        "scratch_thread": work["scratch_thread"],
+    }
+    return Step(Code(panel_input, problem.element), fields)

@@ -47,6 +47,7 @@ DIRECT = Layout(
         "pack_panels": "routine",
         "panels": PANELS,
         "panel": "integer",  # elements of the source from one tile to the next where it is packed in panels, else 0
+        "panel_channels": "integer",  # of x in one group, that are packed in panels
         "lines": "integer",  # elements of a thread's scratch before the lines in which pixels are gathered for panels
         "source": "integer",  # IN_PLACE, SHARED or PRIVATE
         "images": "integer",

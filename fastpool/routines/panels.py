@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from fastpool.routines.layout import Layout
+from fastpool.routines.pack import PACKING
 from fastpool.routines.routine import kernel, routine
 
 PANELS = Layout(
     "panels",
     {
+        "pack_channel": "routine",
+        "packing": PACKING,
+        "is_packed": "integer",  # whether channels are packed first; else a channel of x is one row of pixels
         "x_channel": "integer",
-        "x_row": "integer",
-        "x_pixel": "integer",  # elements of x from one pixel of a row to the next
+        "taps": "integer",
+        "offsets": "integers",  # of the taps in a packed channel
+        "source_row": "integer",  # elements of a packed channel from one row of pixels to the next
         "row_pixels": "integer",
         "pixels": "integer",  # of a channel
         "panel": "integer",  # elements from one tile to the next
-        "line": "integer",  # elements of a line in which pixels of a channel are gathered; 0: they are one row of x
+        "line": "integer",  # elements of a line of the pixels that a tap sees
     },
     has_head=False,
 )
-pack_panels = routine("panels.pack_panels", PANELS, "elements", "elements", "elements", *("integer",) * 3)
-#: Channels that are packed together, so that whole lines of a panel are written at a time and few rows are read.
-TOGETHER = 8
+pack_panels = routine("panels.pack_panels", PANELS, "elements", "integer", "elements", "elements", *("integer",) * 3)
 
+#: Lines that are spread over the panels together, so that whole cache lines of a panel are written at a time and few
+#: rows are read.
+TOGETHER = 8
 #: Channels of a task: of any tile, these are whole cache lines.
 PANEL_CHANNELS = 32
 
@@ -32,12 +38,13 @@ PANEL_INPUT = Layout(
         "panels": PANELS,
         "channels": "integer",
         "channel_tasks": "integer",
+        "first_channel": "integer",  # of x
         "tiles": "integer",
-        "width": "integer",  # pixels of a tile
+        "step": "integer",  # elements of a panel from one channel to the next
         "x_batch": "integer",
         "x_channel": "integer",
         "packed_batch": "integer",
-        "lines": "integer",  # elements of the scratch before the threads' lines
+        "lines": "integer",  # elements of the scratch before the threads' own
         "scratch_thread": "integer",
     },
 )
