@@ -40,7 +40,7 @@ _LEAST_TILES = 8
 #: a quarter of the level-2 cache.
 _MOST_STEPS = 2048
 #: Steps, and output channels, from which on panels of several taps pay for being packed.
-_LEAST_STEPS, _LEAST_OUT = 64, 32
+_LEAST_STEPS, _LEAST_OUT = 16, 8
 #: Cycles to pack a vector of pixels: first, and for each tap.
 _PACK_CYCLES, _TAP_CYCLES = 4.0, 5.0
 

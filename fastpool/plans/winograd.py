@@ -25,15 +25,23 @@ from fastpool.routines.winograd import (
     winograd_output,
 )
 
+_IS_WIDE = TARGET.registers == 32
+
 # Estimates are fitted to times of all forms and schedules over layers of 3x3 filters, in float32 and float64.
 
-#: Cycles of a byte of a shared V, which one core writes and another reads; and bytes a cycle at which it passes once
-#: more for each out block where it does not stay in the last-level cache.
-_SHARED_CYCLES, _AGAIN_RATE = 0.6, 4
+# With 16 registers those on two threads of a Zen 3, whose last-level cache other machines use as well.
+
+#: Cycles of a byte of a shared V, which one core writes and another reads; up to how many bytes it stays in the
+#: last-level cache; and else bytes a cycle at which it passes once more for each out block.
+_SHARED_CYCLES, _SHARED_KEPT, _AGAIN_RATE = (0.6, CACHED_INPUT_BYTES, 4) if _IS_WIDE else (0.15, 8 * 1024**2, 4)
 #: Weights of up to so many bytes are kept by the level-2 cache.
 _CACHED_BYTES = 512 * 1024
 #: Bytes of weights, and bytes a cycle by which they delay the multiplications, behind most of which they are fetched.
-_WEIGHT_RATES = ((8 * 1024**2, 80), (CACHED_INPUT_BYTES * 7 // 4, 30), (float("inf"), 10))
+_WEIGHT_RATES = (
+    ((8 * 1024**2, 80), (CACHED_INPUT_BYTES * 7 // 4, 30), (float("inf"), 10))
+    if _IS_WIDE
+    else ((8 * 1024**2, 40), (24 * 1024**2, 14), (float("inf"), 5))
+)
 #: More than what the ends of products, tiles and strips add to scratch.
 _ENDS_BYTES = 256 * 1024
 #: Points along an axis by bytes of an element: with nine, the error in float32 is 2e-5 of the largest result.
@@ -288,7 +296,7 @@ def _shared_cycles(tiling: Tiling) -> float:
         return float("inf")
     group = _shared_rows(tiling) * tiling.tile_columns
     cycles = _multiply_cycles(tiling, group, tiling.tiles / group) + tiling.v_bytes * _SHARED_CYCLES
-    if tiling.v_bytes > CACHED_INPUT_BYTES:
+    if tiling.v_bytes > _SHARED_KEPT:
         cycles += tiling.out_blocks * tiling.v_bytes / _AGAIN_RATE
     return cycles + _weight_cycles(tiling, 1)
 
