@@ -45,8 +45,13 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
             offset = builder.add(builder.mul(pitch, I64(channel)), I64(pixel))
             more = builder.gep(residual, [offset]) if with_residual is not False else None
             if with_residual is None:  # known at run time only
-                present = builder.select(has_residual, mask, ir.Constant(mask.type, None))
-                value = _plus_ir(builder, spec, value, more, present)
+                # Not by an empty mask: where there is no memory, a load of nothing takes 180 cycles on Zen 3.
+                plain, before = value, builder.block
+                with builder.if_then(has_residual, likely=False):
+                    added, after = _plus_ir(builder, spec, plain, more, mask), builder.block
+                value = builder.phi(plain.type)
+                value.add_incoming(plain, before)
+                value.add_incoming(added, after)
                 more = None
             place = builder.gep(out, [offset])
             write_ir(builder, spec, value, place, more, mask, bounds if with_bounds else None, count, anywhere)
