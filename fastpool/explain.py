@@ -21,11 +21,12 @@ from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import plan_weights
 from fastpool.plans.depthwise import depthwise_cycles, is_depthwise
 from fastpool.plans.direct import plan_direct, shared_bytes, tile_cycles
+from fastpool.plans.panels import plan_panels, suits_panels
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_cycles, winograd_cycles
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED
+from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED, direct
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.routine import spec_for
 from fastpool.routines.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, WINOGRAD_PRIVATE_BYTES, TileShape
@@ -76,8 +77,8 @@ class Explanation:
     tasks : int
         Independent parts of the work, which threads take one after the other (of the last step).
     parts : int
-        Steps that each sum is done in, one after the other, of some channels or taps: 1, unless the packed channels of
-        a task would exceed the limit of scratch.
+        Steps that each sum is done in, one after the other, of some channels or taps: 1, unless these would exceed the
+        limit of scratch, or the weights of a block its share of the level-2 cache.
     rows_per_task, tiles_per_task : int
         Rows (which may have been joined into one, where nothing lies between them in memory; with Winograd, rows of
         tiles, those of the next image following) and tiles of pixels, of one block, that a task computes. Depthwise
@@ -307,7 +308,7 @@ def _direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, Any]
         "lanes": lanes,
         "source": SOURCES[fields["source"]],
         "schedule": None,
-        "parts": len(plan.steps) - (fields["source"] == SHARED),
+        "parts": sum(step.kernel.routine is direct for step in plan.steps),
         "rows_per_task": rows,
         "tiles_per_task": rows * ceil_div(fields["tiles"], fields["tile_tasks"]),
         "blocks": fields["blocks"],
@@ -354,6 +355,8 @@ def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
 
 def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     fields = plan.steps[-1].fields
+    if fields["panel"]:
+        return _why_panels(problem, fields)
     if fields["source"] == IN_PLACE and problem.is_padded:
         return f"every tap finds its pixels in x, or padding, which is left out: {plan.omitted:.1%} of the sums"
     if fields["apart"] > 1:
@@ -376,6 +379,15 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     return f"{cause}; all of x would take {needed}, above {allowed}; {_private_text(problem, plan)}"
 
 
+def _why_panels(problem: Convolution, fields: dict[str, Any]) -> str:
+    size = problem.element.size
+    panel = bytes_text(fields["panel"] * size)
+    tiles = fields["tiles"] if fields["source"] == SHARED else ceil_div(fields["tiles"], fields["tile_tasks"])
+    whose = "of an image" if fields["source"] == SHARED else f"of a task, within {bytes_text(PRIVATE_BYTES)} if not few"
+    seen = "channels" if problem.taps == 1 else "channels and taps"
+    return f"in {tiles} panels {whose}: of {panel}, all {seen} of a tile, read from their begin to their end"
+
+
 def _private_text(problem: Convolution, plan: Plan) -> str:
     """What a task packs for itself."""
     fields, own = plan.steps[0].fields, plan.thread_elements * problem.element.size
@@ -396,7 +408,7 @@ def _why_blocking(problem: Convolution, plan: Plan) -> str:
     fields, size = plan.steps[-1].fields, problem.element.size
     if fields["source"] == PRIVATE:
         return "a task keeps what it packed, and all weights pass"
-    group_in, group_out = fields["channels"], fields["group_channels"]
+    group_in, group_out = problem.channels // problem.groups, fields["group_channels"]
     weights = bytes_text(group_out * group_in * problem.taps * size)
     pixels = bytes_text(group_in * prod(axis.size for axis in problem.axes) * size)
     kept = "weights, and pixels pass" if fields["blocks_outermost"] else "pixels, and all weights pass"
@@ -502,8 +514,9 @@ def _winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str,
     if problem.algorithm == "winograd":
         why = 'algorithm="winograd" asks for it'
     else:
-        direct = count_text(round(plan_direct(problem)[0].cycles))
-        why = f"{_cycles_text(plan.cycles)} of one core estimated, directly {direct}"
+        directly = plan_panels(problem) if suits_panels(problem) else plan_direct(problem)
+        cycles = count_text(round(directly[0].cycles))
+        why = f"{_cycles_text(plan.cycles)} of one core estimated, directly {cycles}"
     return {
         "algorithm": "winograd",
         "filtering": (form.outputs, form.taps),

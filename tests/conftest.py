@@ -20,7 +20,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import fastpool
 from fastpool import layer, oracle, runtime
 from fastpool.plans import convolution as plans
-from fastpool.plans import direct, flatpool, private, shortpool, smallpool
+from fastpool.plans import direct, flatpool, panels, private, shortpool, smallpool
+from fastpool.routines import direct as routines
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import depthwise
 from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED
@@ -334,7 +335,15 @@ LIMITS = {
         "SCRATCH_LIMIT": 1200,
     },
 }
+#: The same of panels, which floats take on processors with 16 registers.
+OF_PANELS = {
+    "panels": {"_keeps_weights": lambda problem: False, "PRIVATE_BYTES": 1, "_LEAST_TILES": 1},
+    "panels, shared": {"_keeps_weights": lambda problem: problem.groups == 1},
+    "panels, in parts": {"_keeps_weights": lambda problem: False, "_MOST_STEPS": 3},
+    "panels, shared, in parts": {"_keeps_weights": lambda problem: True, "_MOST_STEPS": 3},
+}
 TAKEN = {"in place": IN_PLACE, "shared": SHARED} | dict.fromkeys(list(LIMITS)[1:], PRIVATE)
+TAKEN |= {source: SHARED if "shared" in source else PRIVATE for source in OF_PANELS}
 
 
 class Planner:
@@ -365,7 +374,15 @@ class Planner:
             self._patch.setattr(plans, "is_depthwise", lambda problem: False)
             self._patch.setattr(plans, "is_channelwise", lambda problem: False)
         if tile is not None:
-            self._patch.setattr(direct, "choose_tile", lambda problem, grid: tile)
+            for module in (direct, panels):
+                self._patch.setattr(module, "choose_tile", lambda problem, grid: tile)
+        if source in OF_PANELS:
+            self._patch.setattr(panels, "_LEAST_STEPS", 1)
+            self._patch.setattr(panels, "_LEAST_OUT", 1)
+            for name, value in OF_PANELS[source].items():
+                self._patch.setattr(panels, name, value)
+        elif source is not None:
+            self._patch.setattr(plans, "suits_panels", lambda problem: False)
         if source in LIMITS:
             self._patch.setattr(direct, "_edges", lambda *_: None)  # edged tiles read in place
         for name, value in LIMITS.get(source, {}).items():
@@ -389,6 +406,9 @@ class Planner:
                 assert variant == tile.role or (tile.role == "channels" and variant.split()[0] in ("strided", "edged"))
             if source is not None:
                 assert fields["source"] == TAKEN[source]
+                assert bool(fields["panel"]) == (source in OF_PANELS)
+                parts = sum(step.kernel.routine is routines.direct for step in plan.steps)
+                assert parts > 1 or "in parts" not in source
             if source in ("private, row by row", "private, in parts"):
                 assert fields["row_tasks"] == fields["out_rows"]
         self.plans.clear()

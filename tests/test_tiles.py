@@ -12,7 +12,7 @@ from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TILE_SHAPES
 
 TILES = TILE_SHAPES[TARGET.registers]
-JOINED = ", rows joined"
+JOINED, AS_THEY_ARE = ", rows joined", ", of rows as they are"
 
 SOURCES = {
     "in place": {"kernel": (2, 2), "groups": 1},
@@ -26,6 +26,14 @@ SOURCES = {
     "private, row by row": {"kernel": (1, 2), "stride": (2, 3), "begin": (1, 0), "groups": 1},
     "private, in parts": {"kernel": (3, 3), "stride": (2, 2), "begin": (0, 1), "groups": 2},
 }
+if TARGET.registers == 16:
+    SOURCES |= {
+        "panels": {"kernel": (2, 3), "stride": (1, 2), "begin": (1, 0), "groups": 2},
+        "panels, of rows as they are": {"kernel": (1, 1), "groups": 2},
+        "panels, shared": {"kernel": (1, 1), "stride": (2, 1), "groups": 1},
+        "panels, in parts": {"kernel": (1, 3), "begin": (0, 2), "groups": 2},
+        "panels, shared, in parts": {"kernel": (3, 1), "groups": 1},
+    }
 
 
 #: Variants of tiles of channels.
@@ -40,7 +48,7 @@ CASES = [
 
 def kind_of(source):
     """Name of a source among those that a planner can be made to take."""
-    return "in place" if source.startswith("in place") else source.removesuffix(JOINED)
+    return "in place" if source.startswith("in place") else source.removesuffix(JOINED).removesuffix(AS_THEY_ARE)
 
 
 def remainders(tile, dtype, source):

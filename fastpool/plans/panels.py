@@ -72,6 +72,11 @@ def _parts(problem: Convolution) -> list[Part]:
     ]
 
 
+def _keeps_weights(problem: Convolution) -> bool:
+    """Whether a task better keeps weights, as there are more of them than pixels."""
+    return problem.groups == 1 and problem.out_channels > problem.pixels
+
+
 @dataclass(frozen=True)
 class Panels:
     """Panels of a part of the sums."""
@@ -159,8 +164,7 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape]:
 
     # Weights stay, pixels pass: where there is more weight than pixels, these are packed for all, and each task takes
     # a block of weights. Else the pixels of a task stay.
-    blocks_outermost = group_out > problem.pixels
-    is_shared = blocks_outermost and problem.groups == 1 and problem.images * tiles * tile_bytes <= SHARED_LIMIT // 2
+    is_shared = _keeps_weights(problem) and problem.images * tiles * tile_bytes <= SHARED_LIMIT // 2
     most = tiles if is_shared else min(tiles, max(_LEAST_TILES, PRIVATE_BYTES // tile_bytes))
     blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if is_shared else blocks
     others = problem.images * problem.groups * ceil_div(blocks, blocks_per_task)
