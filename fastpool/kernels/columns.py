@@ -11,6 +11,16 @@ def stride_of(spec):
     return int(spec.variant.split()[-1])
 
 
+def is_whole(spec):
+    """Whether all taps of a vector are known to be in the row."""
+    return spec.variant.startswith("whole ")
+
+
+def reach_of(spec):
+    """Elements of a row from the first one that a vector of outputs sees to beyond the last that is loaded for it."""
+    return max((spec.lanes - 1) * stride_of(spec) + spec.width, spec.lanes * stride_of(spec))
+
+
 def column_taps_ir(builder, spec, row, first, width):
     """One vector for each column tap of a row of `width` elements, whose first needed column is `first`.
 
@@ -22,6 +32,8 @@ def column_taps_ir(builder, spec, row, first, width):
 
     def loaded(shift):
         start = builder.add(first, I64(shift))
+        if is_whole(spec):
+            return simd.load_ir(builder, builder.gep(row, [start]), vector, spec.size)
         mask = simd.range_mask_ir(builder, builder.neg(start), builder.sub(width, start), lanes)
         return simd.masked_load_ir(
             builder, builder.gep(row, [start]), vector, mask, ir.Constant(vector, None), spec.size
@@ -34,6 +46,10 @@ def column_taps_ir(builder, spec, row, first, width):
     taps = [simd.shuffle_ir(builder, *pair, range(odd, 2 * lanes, 2)) for odd in range(min(2, spec.width))]
     for j in reversed(range(last)):
         place = builder.add(first, I64(j))
+        if is_whole(spec):
+            value = simd.splat_ir(builder, builder.load(builder.gep(row, [place]), align=spec.size), lanes)
+            taps.insert(0, simd.shuffle_ir(builder, taps[1], value, [2 * lanes - 1, *range(lanes - 1)]))
+            continue
         within = builder.and_(builder.icmp_signed(">=", place, I64(0)), builder.icmp_signed("<", place, width))
         # There always is an element to load, if not the wanted one.
         value = builder.load(builder.gep(row, [builder.select(within, place, I64(0))]), align=spec.size)

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
-from fastpool.kernels.columns import column_taps_ir, stride_of
+from fastpool.kernels.columns import column_taps_ir, is_whole, reach_of, stride_of
 from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, masked_store, range_mask, scalar, splat
 from fastpool.machine.processor import TARGET
 from fastpool.routines.depthwise import NO_ROW
@@ -129,7 +129,10 @@ def _complete(typingctx, spec, state, filters, source, taps, out, left, low, hig
                     totals[ahead] = strip.added(totals[ahead], columns, i - ahead * stride)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
         value = simd.clamp_ir(builder, totals.pop(0), low, high)
-        simd.masked_store_ir(builder, value, out, simd.range_mask_ir(builder, I64(0), left, lanes), spec.size)
+        if is_whole(spec):
+            simd.store_ir(builder, value, out, spec.size)
+        else:
+            simd.masked_store_ir(builder, value, out, simd.range_mask_ir(builder, I64(0), left, lanes), spec.size)
         for ahead, total in enumerate(totals):
             state = builder.insert_value(state, total, ahead)
         return state
@@ -165,6 +168,38 @@ def _add_residual(spec, out, residual, count, low, high):
         masked_store(spec, out + q, clamp(value, lowest, highest), mask)
 
 
+@known
+def _tells_whole(spec):
+    """Whether strips that are inside of all rows have code of their own: where masks cost something."""
+    return not (simd.HAS_MASKS or spec.variant.startswith("narrow"))
+
+
+@known
+def _reach_of(spec):
+    """Elements of a row that a vector of outputs may load."""
+    return reach_of(spec)
+
+
+@intrinsic
+def _whole(typingctx, spec):
+    """Spec of a strip that is inside of all rows."""
+    inner = simd.Spec(spec.dtype, spec.lanes, spec.vectors, spec.width, f"whole {spec.variant}")
+    return inner(spec), lambda context, builder, sig, args: context.get_dummy_value()
+
+
+@device
+def _strip(spec, filters, taps, at, rows, out, left, low, high, ahead):
+    """A vector of columns of some output rows; returns the place of what is fetched next."""
+    source, offsets, zeros, first, width = at
+    begin, end, stride, columns = rows
+    state = _begin(spec, filters, at, taps)
+    for _ in range(begin, end):
+        ahead = _fetch(spec, ahead)
+        state = _complete(spec, state, filters, (source, offsets, zeros, first, width), taps, out, left, low, high)
+        offsets, out = offsets + stride, out + columns
+    return ahead
+
+
 def depthwise(call, task, thread):
     """Some output rows of one plane, or all of some planes."""
     simd.align_stack()
@@ -195,11 +230,12 @@ def depthwise(call, task, thread):
             ahead = source + end * stride * call.width  # where planes lie beside each other, the next one at last
             for q in range(0, _one_strip_or(spec, columns), lanes):
                 left, first = columns - q, q * stride - pad
-                state = _begin(spec, filters, (source, offsets + block * stride, zeros, first, width), taps)
-                for row in range(block, end):
-                    ahead = _fetch(spec, ahead)
-                    at = (source, offsets + row * stride, zeros, first, width)
-                    state = _complete(spec, state, filters, at, taps, out + (row * columns + q), left, lowest, highest)
+                rows, place = (block, end, stride, columns), out + (block * columns + q)
+                at = (source, offsets + block * stride, zeros, first, width)
+                if _tells_whole(spec) and left >= lanes and first >= 0 and first + _reach_of(spec) <= width:
+                    ahead = _strip(_whole(spec), filters, taps, at, rows, place, left, lowest, highest, ahead)
+                else:
+                    ahead = _strip(spec, filters, taps, at, rows, place, left, lowest, highest, ahead)
         if has_residual:
             first, count = first_row * columns, (end_row - first_row) * columns
             residual = call.residual + (image * call.residual_batch + channel * size)

@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.epilogue import write_channels_ir
-from fastpool.kernels.simd import I64, Tile, keep_rolled, known, scalar
+from fastpool.kernels.simd import I64, Tile, keep_small, known, scalar
 from fastpool.routines.direct import CHANNELS_AT_ONCE, IN_PLACE, PRIVATE, is_edged, left_out
 
 
@@ -302,12 +302,14 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
             at = at + offsets[0]
             for _ in range(together):
                 for _ in range(lines_ahead):
-                    keep_rolled()
+                    keep_small()
                     ahead = _fetch_line(spec, ahead)
                 total = _add_channels(total, at, w, apart, pitch_in)
                 at, w = at + CHANNELS_AT_ONCE * pitch_in, w + CHANNELS_AT_ONCE * block
             for _ in range(channels_in - CHANNELS_AT_ONCE * together):
+                keep_small()
                 for _ in range(0 if together else lines_ahead):
+                    keep_small()
                     ahead = _fetch_line(spec, ahead)
                 total = _multiply_add(total, at, w, apart)
                 at, w = at + pitch_in, w + block
@@ -319,6 +321,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
             if edges_begin <= tile < edges_end:
                 for _ in range(channels_in):
                     for _ in range(lines_ahead):
+                        keep_small()
                         ahead = _fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
                         total = _add_row(total, at + offsets[first], w, dilation, None)
@@ -327,6 +330,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
             else:
                 for _ in range(channels_in):
                     for _ in range(lines_ahead):
+                        keep_small()
                         ahead = _fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
                         total = _add_row(total, at + offsets[first], w, dilation, (first_edge, last_edge))
@@ -344,6 +348,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
         else:
             for _ in range(channels_in):
                 for _ in range(lines_ahead):
+                    keep_small()
                     ahead = _fetch_line(spec, ahead)
                 for tap in range(first_tap, end_tap):
                     total = _multiply_add(total, at + offsets[tap], w, apart)

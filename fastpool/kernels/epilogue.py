@@ -1,6 +1,7 @@
 """What happens to a finished sum on its way to memory: residual, activation, masked store."""
 
 from llvmlite import ir
+from numba.core import cgutils
 
 from fastpool.kernels import simd
 from fastpool.kernels.simd import I64
@@ -40,21 +41,24 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
     has_residual, has_bounds = (builder.icmp_signed("!=", flag, I64(0)) for flag in flags)
     no_counts = [None] * len(counts)
 
+    def write_found(value, offset, mask, with_residual, with_bounds, count):
+        more = builder.gep(residual, [offset]) if with_residual is not False else None
+        if with_residual is None:  # known at run time only
+            # Not by an empty mask: where there is no memory, a load of nothing takes 180 cycles on Zen 3.
+            plain, before = value, builder.block
+            with builder.if_then(has_residual, likely=False):
+                added, after = _plus_ir(builder, spec, plain, more, mask), builder.block
+            value = builder.phi(plain.type)
+            value.add_incoming(plain, before)
+            value.add_incoming(added, after)
+            more = None
+        place = builder.gep(out, [offset])
+        write_ir(builder, spec, value, place, more, mask, bounds if with_bounds else None, count, anywhere)
+
     def write(channel, with_residual, with_bounds, counts):
         for (value, pixel, mask), count in zip(values[channel], counts, strict=True):
             offset = builder.add(builder.mul(pitch, I64(channel)), I64(pixel))
-            more = builder.gep(residual, [offset]) if with_residual is not False else None
-            if with_residual is None:  # known at run time only
-                # Not by an empty mask: where there is no memory, a load of nothing takes 180 cycles on Zen 3.
-                plain, before = value, builder.block
-                with builder.if_then(has_residual, likely=False):
-                    added, after = _plus_ir(builder, spec, plain, more, mask), builder.block
-                value = builder.phi(plain.type)
-                value.add_incoming(plain, before)
-                value.add_incoming(added, after)
-                more = None
-            place = builder.gep(out, [offset])
-            write_ir(builder, spec, value, place, more, mask, bounds if with_bounds else None, count, anywhere)
+            write_found(value, offset, mask, with_residual, with_bounds, count)
 
     def write_all(with_residual, with_bounds, counts):
         for channel in range(len(values)):
@@ -77,17 +81,6 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
             ),
         )
 
-    def all_channels():
-        if simd.HAS_MASKS:
-            complete(no_counts)
-        elif anywhere:
-            choose(is_whole, True, lambda: complete(counts), some_channels)
-        else:  # the end of a row: half of the vectors where rows are short
-            partly = lambda: choose(  # noqa: E731
-                has_residual, False, some_channels, lambda: write_all(False, True, no_counts)
-            )
-            choose(is_whole, True, lambda: complete(counts), partly)
-
     def some_channels():
         # Rare: one way for all, as each takes its time to compile. Bounds that are open change nothing, and neither
         # does a residual of nothing.
@@ -95,4 +88,27 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
             with builder.if_then(builder.icmp_signed("<", I64(channel), channels), likely=True):
                 write(channel, None, True, no_counts)
 
-    choose(builder.icmp_signed(">=", channels, I64(len(values))), True, all_channels, some_channels)
+    def one_by_one():
+        # A loop, as stores in pieces are much code: the vectors are put on the stack.
+        kind, each = values[0][0][0].type, len(counts)
+        with builder.goto_entry_block():
+            stack = builder.alloca(ir.ArrayType(kind, len(values) * each))
+            stack.align = 64
+        first_of = lambda index: builder.gep(stack, [I64(0), index])  # noqa: E731
+        for index, (value, _, _) in enumerate(vector for of_channel in values for vector in of_channel):
+            builder.store(value, first_of(I64(index)), align=spec.size)
+        missing = builder.icmp_signed("<", channels, I64(len(values)))
+        with cgutils.for_range(builder, builder.select(missing, channels, I64(len(values)))) as loop:
+            start = builder.mul(pitch, loop.index)
+            for number, (_, pixel, mask) in enumerate(values[0]):
+                index = builder.add(builder.mul(loop.index, I64(each)), I64(number))
+                value, offset = builder.load(first_of(index), align=spec.size), builder.add(start, I64(pixel))
+                write_found(value, offset, mask, None, True, None)
+
+    if simd.HAS_MASKS:
+        is_complete, otherwise = builder.icmp_signed(">=", channels, I64(len(values))), some_channels
+        counts = no_counts
+    else:
+        is_complete, otherwise = builder.icmp_signed(">=", channels, I64(len(values))), one_by_one
+        is_complete = builder.and_(is_complete, is_whole)
+    choose(is_complete, True, lambda: complete(counts), otherwise)

@@ -38,7 +38,7 @@ from fastpool.kernels import simd, transforms
 from fastpool.kernels._jit import device
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.channels import fold_in, masked_vector, store_tile, transpose_in, transpose_out
-from fastpool.kernels.simd import I64, Tile, known, lanes_of, scalar, splat, store, width_of
+from fastpool.kernels.simd import I64, Tile, keep_small, known, lanes_of, scalar, splat, store, width_of
 from fastpool.routines.direct import CHANNELS_AT_ONCE
 from fastpool.routines.winograd import PHASES
 
@@ -347,6 +347,7 @@ def multiply(call, v, u, m, tiles, products):
                         total = _multiply_channels(total, x + c, weights + c * block, ahead, share)
                         ahead = ahead + CHANNELS_AT_ONCE * share
                     for c in range(together, here):
+                        keep_small()
                         _fetch(spec, x + v_block, c, ahead)
                         total = _multiply_add(total, x + c, weights + c * block)
                         ahead = ahead + share
