@@ -18,10 +18,9 @@ from fastpool import runtime, validation
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.layer import Layer
 from fastpool.plans.channelwise import Channelwise
-from fastpool.plans.convolution import plan_weights
+from fastpool.plans.convolution import plan_directly, plan_weights
 from fastpool.plans.depthwise import depthwise_cycles, is_depthwise
-from fastpool.plans.direct import plan_direct, shared_bytes, tile_cycles
-from fastpool.plans.panels import plan_panels, suits_panels
+from fastpool.plans.direct import shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_cycles, winograd_cycles
@@ -514,8 +513,7 @@ def _winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str,
     if problem.algorithm == "winograd":
         why = 'algorithm="winograd" asks for it'
     else:
-        directly = plan_panels(problem) if suits_panels(problem) else plan_direct(problem)
-        cycles = count_text(round(directly[0].cycles))
+        cycles = count_text(round(plan_directly(problem)[0].cycles))
         why = f"{_cycles_text(plan.cycles)} of one core estimated, directly {cycles}"
     return {
         "algorithm": "winograd",

@@ -408,7 +408,7 @@ class Planner:
                 assert fields["source"] == TAKEN[source]
                 assert bool(fields["panel"]) == (source in OF_PANELS)
                 parts = sum(step.kernel.routine is routines.direct for step in plan.steps)
-                assert parts > 1 or "in parts" not in source
+                assert parts > 1 or source not in OF_PANELS or "in parts" not in source
             if source in ("private, row by row", "private, in parts"):
                 assert fields["row_tasks"] == fields["out_rows"]
         self.plans.clear()
@@ -418,6 +418,15 @@ class Planner:
 def planner(monkeypatch):
     """Give a `Planner`; plans made under it are forgotten afterwards."""
     yield Planner(monkeypatch)
+    Planner.forget()
+
+
+@pytest.fixture
+def without_panels(monkeypatch):
+    """Let no plan pack panels: what processors with 32 registers do."""
+    monkeypatch.setattr(plans, "suits_panels", lambda problem: False)
+    Planner.forget()
+    yield
     Planner.forget()
 
 

@@ -219,6 +219,8 @@ def test_winograd_in_groups_and_dilated(forms, form, schedule):
     """Some widths with every remainder of a dilation, and an infinity in one of the groups."""
     forms.choose(form, schedule)
     suited = [dtype for dtype in DTYPES if form.suits(ELEMENT_TYPES[np.dtype(dtype)])]
+    if not suited:
+        pytest.skip("no vector has room for the phases of a channel")
     dtype = suited[0] if schedule == "shared" else suited[-1]
     for groups, channels, dilation in PARTED:
         channels = max(channels, lanes_of(dtype)) if groups > 1 else channels

@@ -81,6 +81,7 @@ COLUMNS = [
 
 @every_dtype
 @every_tile
+@pytest.mark.usefixtures("without_panels")
 @pytest.mark.parametrize("room", [None, 60])
 @pytest.mark.parametrize(("stride", "dilation", "pads", "kernel"), COLUMNS)
 def test_columns_at_every_remainder(cuts, tile, room, stride, dilation, pads, kernel, dtype):
@@ -109,6 +110,7 @@ def test_columns_at_every_remainder(cuts, tile, room, stride, dilation, pads, ke
 
 
 @every_dtype
+@pytest.mark.usefixtures("without_panels")
 @pytest.mark.parametrize("mode", ["zeros", *DATA_PADDING_MODES])
 @pytest.mark.parametrize("room", [None, 150, 20])
 def test_columns_of_every_padding(cuts, room, mode, dtype):

@@ -202,6 +202,10 @@ def test_parts_of_the_channels(monkeypatch, planner):
     planner.assert_taken(tile, "in place")
 
 
+#: A tile that may be edged: the planner may prefer lanes on pixels.
+OF_CHANNELS = next(tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite(planner, value):
     """A zero of the padding times an infinite weight is NaN, so that nothing may be left out."""
@@ -217,6 +221,7 @@ def test_weights_that_are_not_finite(planner, value):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_x_that_is_not_finite(planner, value):
     """At every corner and inside: it reaches those outputs that see it, and no others."""
+    planner.force(OF_CHANNELS, "in place")
     weight = noise(2, (32, 3, 3, 3), np.float32)
     conv = fastpool.Conv2d(weight, stride=2, padding=1)
     for place in ((0, 0), (0, 27), (27, 0), (27, 27), (13, 14), (5, 27), (6, 0)):
@@ -244,8 +249,9 @@ def test_rows_of_taps_are_left_out_of_packed_input(planner, source, padding):
         planner.assert_taken(tile, source)
 
 
-def test_copies_take_the_same_plan(tmp_path):
+def test_copies_take_the_same_plan(planner, tmp_path):
     """Of weights of any kind of array: what is looked at is the convolution's own copy."""
+    planner.force(OF_CHANNELS, "in place")
     weight = np.memmap(tmp_path / "weights", np.float32, "w+", shape=(64, 64, 3, 3))
     weight[...] = noise(2, weight.shape, np.float32)
     x = noise(1, (1, 64, 14, 14), np.float32)
@@ -283,7 +289,8 @@ def test_all_weights_are_looked_at(monkeypatch):
         assert not layer.are_finite(spoilt)
 
 
-def test_prepared_and_not_prepared_agree():
+def test_prepared_and_not_prepared_agree(planner):
+    planner.force(OF_CHANNELS, "in place")
     x, weight = noise(1, (1, 64, 14, 14), np.float32), noise(2, (64, 64, 3, 3), np.float32)
     prepared = fastpool.Conv2d(weight, stride=2, padding=1, algorithm="direct")
     assert prepared.explain(x.shape).source == "in place"
@@ -291,7 +298,8 @@ def test_prepared_and_not_prepared_agree():
     np.testing.assert_allclose(prepared(x), at_once, rtol=0, atol=TOLERANCE[x.dtype] * np.abs(at_once).max())
 
 
-def test_explain_counts_what_is_left_out():
+def test_explain_counts_what_is_left_out(planner):
+    planner.force(OF_CHANNELS, "in place")
     found = fastpool.Conv2d(np.ones((64, 64, 3, 3), "f4"), stride=2, padding=1, algorithm="direct").explain(
         (1, 64, 14, 14)
     )

@@ -15,6 +15,7 @@ from fastpool.machine.processor import TARGET
 from fastpool.plans import direct as direct_plans
 from fastpool.plans import winograd
 from fastpool.plans.direct import choose_tile, tile_cycles
+from fastpool.plans.problem import ceil_div
 from fastpool.plans.winograd import FORMS, forms_for, winograd_cycles
 from fastpool.routines.depthwise import depthwise
 from fastpool.routines.direct import direct
@@ -58,6 +59,7 @@ def prepared(weight_shape, dtype=np.float32, **options):
 
 @every_dtype
 @every_case
+@pytest.mark.usefixtures("without_panels")
 def test_decisions_are_those_of_a_call(monkeypatch, decided, dtype):
     shape, weight_shape, options = CASES[decided]
     conv, x = prepared(weight_shape, dtype, **options), noise(2, shape, dtype)
@@ -358,6 +360,7 @@ CUTS = {
 }
 
 
+@pytest.mark.usefixtures("without_panels")
 @pytest.mark.parametrize("words", CUTS)
 def test_cuts_of_what_a_task_packs(words):
     shape, weight_shape, options, parts = CUTS[words]
@@ -397,6 +400,7 @@ def test_a_part_of_a_row_that_is_one_tile(planner, monkeypatch):
     assert (found.rows_per_task, found.tiles_per_task) == (1, 1)
 
 
+@pytest.mark.usefixtures("without_panels")
 def test_the_reason_follows_the_choice():
     plain = prepared((64, 64, 3, 3), padding=1, algorithm="direct")
     assert 'algorithm="direct"' in plain.explain((1, 64, 56, 56)).why.algorithm
@@ -465,3 +469,19 @@ def test_dtypes_are_refused_as_by_a_call():
     with pytest.raises(TypeError, match=r"^dtype must"):
         of_floats.explain((6, 9, 9), "float31")
     assert of_floats.explain((6, 9, 9), np.dtype("f4").newbyteorder()) == of_floats.explain((6, 9, 9))
+
+
+@pytest.mark.skipif(TARGET.registers > 16, reason="reads x in place")
+def test_panels_are_explained():
+    """Shared where a task keeps weights, else of a task; in parts where a tile would see more than fits."""
+    few, many = prepared((256, 64, 1, 1)).explain((1, 64, 9, 9)), prepared((64, 64, 1, 1)).explain((1, 64, 60, 61))
+    assert (few.source, many.source) == ("packed shared", "packed per task")
+    assert f"{ceil_div(81, few.width if few.role == 'channels' else few.vectors * few.lanes)} panels of an image" in (
+        few.why.source
+    )
+    assert f"{many.tiles_per_task} panels of a task" in many.why.source
+    assert "keeps its weights" in few.why.blocking
+    assert "keeps what it packed" in many.why.blocking
+    deep = prepared((64, 512, 3, 3), stride=3).explain((1, 512, 20, 20))
+    assert deep.parts == 3
+    assert "all channels and taps of a tile" in deep.why.source

@@ -201,8 +201,16 @@ def _has_nan(typingctx, value):
 
 @device
 def _place_of(call, lanes, tile):
-    """Where a tile of a task is in V."""
-    return tile // call.v_tiles * call.v_panel + tile % call.v_tiles * lanes
+    """Where a tile of a task is in V, and which one of its panel it is."""
+    return tile // call.v_tiles * call.v_panel + tile % call.v_tiles * lanes, tile % call.v_tiles
+
+
+@device
+def _next_place(call, lanes, place, tile):
+    """The same of the next tile: counted on, as divisions would cost a tenth of the transform."""
+    if tile + 1 < call.v_tiles:
+        return place + lanes, tile + 1
+    return place + (call.v_panel - tile * lanes), 0
 
 
 def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, tiles, first_of_task):
@@ -239,11 +247,13 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
                     transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
     phase_pitch = call.channel_blocks * call.v_tiles * lanes
     begin, phase = 0, 0  # of the tile: tiles of all phases of a dilation stand beside each other
-    for t in range(tiles):
+    here, tile = _place_of(call, lanes, first_of_task)
+    later, later_tile = _place_of(call, lanes, first_of_task + _AHEAD)
+    for _ in range(tiles):
         source = strip + (begin + phase) * lanes
-        place = target + _place_of(call, lanes, first_of_task + t)
-        later = target + _place_of(call, lanes, first_of_task + t + _AHEAD)
-        _transform_in(spec, source, pitch, dilation, place, later, call.v_product, phase_pitch)
+        _transform_in(spec, source, pitch, dilation, target + here, target + later, call.v_product, phase_pitch)
+        here, tile = _next_place(call, lanes, here, tile)
+        later, later_tile = _next_place(call, lanes, later, later_tile)
         phase += 1
         if phase == dilation:
             begin, phase = begin + step * dilation, 0

@@ -29,7 +29,7 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     """Plan of the convolution, and the form of the weights that it reads."""
     if problem.algorithm != "winograd" and (is_depthwise(problem) or is_channelwise(problem)):
         return _plan_depthwise(problem), PlainForm()
-    direct, tile = plan_panels(problem) if suits_panels(problem) else plan_direct(problem)
+    direct, tile = plan_directly(problem)
     forms = forms_for(problem) if problem.algorithm != "direct" else ()
     if not forms:
         return direct, tile
@@ -38,6 +38,12 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     if problem.algorithm == "winograd" or cycles < direct.cycles:
         return plan_winograd(problem, best), best
     return direct, tile
+
+
+def plan_directly(problem: Convolution) -> tuple[Plan, TileShape]:
+    """Plan of the direct convolution, and the tile whose packed weights it reads."""
+    found = plan_panels(problem) if suits_panels(problem) else None
+    return found or plan_direct(problem)
 
 
 def _plan_depthwise(problem: Convolution) -> Plan:

@@ -150,8 +150,11 @@ class Panels:
         return address(block)
 
 
-def plan_panels(problem: Convolution) -> tuple[Plan, TileShape]:
-    """Plan of a direct convolution that `suits_panels`, and the tile whose packed weights it reads."""
+def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
+    """Plan of a direct convolution that `suits_panels`, and the tile whose packed weights it reads.
+
+    None where a channel and its panels would take too much scratch.
+    """
     element, lanes = problem.element, lanes_for(problem.element)
     grid = Grid(1, 1, problem.pixels)
     tile = choose_tile(problem, grid)
@@ -179,6 +182,8 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape]:
         max(panels.elements for panels in of_parts) * (problem.images * tiles if is_shared else per_task), element.size
     )
     beside = max(panels.beside for panels in of_parts)
+    if (kept + beside) * element.size > SHARED_LIMIT:
+        return None
     shape = tile.role, tile.vectors, tile.width
     nowhere, used = table((0,)), table((0, 1))
     tables.extend((nowhere, used))
