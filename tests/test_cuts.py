@@ -82,7 +82,7 @@ COLUMNS = [
 @every_dtype
 @every_tile
 @pytest.mark.usefixtures("without_panels")
-@pytest.mark.parametrize("room", [None, 60])
+@pytest.mark.parametrize("room", [None, 60 if TARGET.registers == 32 else 20])
 @pytest.mark.parametrize(("stride", "dilation", "pads", "kernel"), COLUMNS)
 def test_columns_at_every_remainder(cuts, tile, room, stride, dilation, pads, kernel, dtype):
     """Every width up to four tiles and one; whole numbers, with a filler around x that must not be read."""
@@ -112,7 +112,7 @@ def test_columns_at_every_remainder(cuts, tile, room, stride, dilation, pads, ke
 @every_dtype
 @pytest.mark.usefixtures("without_panels")
 @pytest.mark.parametrize("mode", ["zeros", *DATA_PADDING_MODES])
-@pytest.mark.parametrize("room", [None, 150, 20])
+@pytest.mark.parametrize("room", [None, 150 if TARGET.registers == 32 else 60, 20])
 def test_columns_of_every_padding(cuts, room, mode, dtype):
     """Paddings longer than a task, and than x; columns of x next to each other, apart, and backwards."""
     cuts.force(dtype, TILES[0], room)
@@ -172,7 +172,7 @@ def test_parts_with_nan_and_infinities(cuts, dtype):
 
 
 @pytest.mark.parametrize("dtypes", [("int8", "int8"), ("uint8", "int8"), ("int16", "int32"), ("int64", "int8")])
-@pytest.mark.parametrize("room", [None, 60])
+@pytest.mark.parametrize("room", [None, 60 if TARGET.registers == 32 else 20])
 def test_parts_of_integers(cuts, room, dtypes):
     """Sums wrap, in parts as well; limits of the result count once."""
     cuts.force(sums_of(*dtypes), TILES[0], room)
