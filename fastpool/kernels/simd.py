@@ -198,7 +198,7 @@ def mask_word_ir(builder, masks, index, lanes):
     if HAS_MASKS:
         return builder.bitcast(bits, ir.VectorType(I1, lanes))
     # Left alone, LLVM inserts lane after lane, 40 instructions in all: instead, the word in each lane, and its bit.
-    kind = ir.IntType(max(8, 8 * TARGET.vector_bytes // lanes))
+    kind = ir.IntType(min(64, max(8, 8 * TARGET.vector_bytes // lanes)))
     if kind.width >= lanes:
         words = splat_ir(builder, builder.trunc(word, kind) if kind.width < 64 else word, lanes)
     else:
