@@ -143,6 +143,7 @@ def test_layers_of_networks(channels, out_channels, size, kernel, options, dtype
     check(noise(15, (2, channels, *size), dtype), weight, noise(16, (out_channels,), dtype), **options)
 
 
+@pytest.mark.usefixtures("without_panels")
 def test_planes_whose_addresses_alias_are_packed(planner):
     """Channels 4096 bytes apart fall into one cache set; the plan then copies them."""
     x, weight = integers(17, (1, 32, 32, 32), np.float32), integers(18, (9, 32, 1, 1), np.float32)

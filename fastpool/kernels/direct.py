@@ -12,7 +12,7 @@ vectors with `width` broadcast scalars. It plays one of two roles (the spec's va
 
 Input is read in place, or packed by `pack` into scratch that all threads share (few pixels,
 much weight: each thread then streams only its part of the weights), or packed by each task for its own rows (large
-maps).
+maps). Where registers are few it is packed by `panels`, for all threads or for a task.
 
 A tap is an offset into the channel, so kernels of any shape, dilation and rank are one loop. Rows of taps that meet
 nothing but a padding of zeros are left out: a tenth of the work on 7x7 outputs.
