@@ -233,6 +233,7 @@ def check_processor(bits, has_fma):
     for dtype in DTYPES:
         test_range_masks(dtype)
         test_masked_loads_and_stores(dtype)
+        test_stores_of_first_lanes(dtype)
         test_transpose(dtype)
         test_clamp_keeps_nan_and_what_is_within(dtype, -1, 1)
         test_extrema_let_nan_win_on_either_side(dtype, "max")
@@ -286,6 +287,17 @@ def run(routine, dtype, x, size, a=0, b=0, low=0.0, high=0.0, variant="", out=No
     return out
 
 
+@intrinsic
+def _store_anywhere(typingctx, spec, pointer, value, mask):
+    """Store the lanes of a mask, be they the first or others."""
+
+    def codegen(context, builder, sig, args):
+        simd.masked_store_ir(builder, args[2], args[1], args[3], spec.size, anywhere=True)
+        return context.get_dummy_value()
+
+    return types.void(spec, pointer, value, mask), codegen
+
+
 @partial(kernel, layout=PROBE)
 def masked(call, task, thread):
     """Lanes a..b of x, the others -1, and then only those lanes."""
@@ -293,7 +305,15 @@ def masked(call, task, thread):
     mask = range_mask(spec, call.a, call.b)
     value = masked_load(spec, call.x, mask, splat(spec, -1.0))
     store(spec, call.out, value)
-    masked_store(spec, call.out + lanes_of(spec), value, mask)
+    _store_anywhere(spec, call.out + lanes_of(spec), value, mask)
+
+
+@partial(kernel, layout=PROBE)
+def first_lanes(call, task, thread):
+    """Copy the first b lanes, and touch nothing else."""
+    spec = call.spec
+    mask = range_mask(spec, 0, call.b)
+    masked_store(spec, call.out, masked_load(spec, call.x, mask, splat(spec, 0.0)), mask)
 
 
 @partial(kernel, layout=PROBE)
@@ -301,7 +321,7 @@ def masked_copy(call, task, thread):
     """Copy lanes a..b, and touch nothing else."""
     spec = call.spec
     mask = range_mask(spec, call.a, call.b)
-    masked_store(spec, call.out, masked_load(spec, call.x, mask, splat(spec, 0.0)), mask)
+    _store_anywhere(spec, call.out, masked_load(spec, call.x, mask, splat(spec, 0.0)), mask)
 
 
 @intrinsic
@@ -403,6 +423,15 @@ def test_masked_loads_and_stores(dtype):
                 np.testing.assert_array_equal(run(masked, dtype, x, 2 * lanes, low, high), wanted)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_stores_of_first_lanes(dtype):
+    lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+    x = np.arange(100, 100 + lanes, dtype=dtype)
+    for count in (-(2**40), -1, *range(lanes + 2), 2**40):
+        wanted = [value if i < count else np.nan for i, value in enumerate(x)]
+        np.testing.assert_array_equal(run(first_lanes, dtype, x, lanes, 0, count), wanted)
+
+
 def copy_beside_forbidden_memory():
     """Copy all parts of a vector of which the rest, of source or target, lies on a page that may not be touched."""
     for dtype in DTYPES:
@@ -410,9 +439,10 @@ def copy_beside_forbidden_memory():
         for count in range(lanes + 1):
             memory = GuardedMemory()
             values = np.arange(1, max(count, 1) + 1, dtype=dtype)
-            x, out = (memory.array(v, at_end=True) for v in (values, np.zeros_like(values)))
-            run(masked_copy, dtype, x, 0, 0, count, out=out)
-            np.testing.assert_array_equal(out[:count], x[:count])
+            for copy in (masked_copy, first_lanes):
+                x, out = (memory.array(v, at_end=True) for v in (values, np.zeros_like(values)))
+                run(copy, dtype, x, 0, 0, count, out=out)
+                np.testing.assert_array_equal(out, x if count else 0)
             x, out = (memory.array(v, at_end=False) for v in (values, np.zeros_like(values)))
             # The last lanes of a vector that begins on the forbidden page before the array.
             first = [array[:0].ctypes.data - (lanes - count) * array.itemsize for array in (x, out)]

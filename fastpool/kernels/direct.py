@@ -289,7 +289,8 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
     edges_begin, edges_end, panel = call.edges_begin, call.edges_end, call.panel
     omitted = (taps - (end_tap - first_tap)) * block  # weights of a channel
     weights = weights + first_tap * block
-    together = channels_in // CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 else 0
+    # Pixels that lie apart have too many addresses for several channels.
+    together = channels_in // CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 and not _is_strided(spec) else 0
     for tile in range(first_tile, end_tile):
         # In place, the last tile of a row begins earlier, so as not to read past the input's end; what its neighbour
         # has written is not written again.
@@ -342,6 +343,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                 for first_tap_of_row in range(0, taps, run):
                     tap_at = at + offsets[first_tap_of_row]
                     for _ in range(run):
+                        keep_small()
                         total = _multiply_add(total, tap_at, w, apart)
                         tap_at, w = tap_at + dilation, w + block
                 at = at + pitch_in
