@@ -21,7 +21,8 @@ from fastpool import oracle
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.kernels import simd
 from fastpool.kernels.pool import combine
-from fastpool.kernels.simd import lanes_of, load, masked_load, masked_store, range_mask, splat, store
+from fastpool.kernels.simd import lanes_of, load, masked_load, range_mask, splat, store
+from fastpool.kernels.stores import masked_store, masked_store_ir
 from fastpool.machine.processor import TARGET
 from fastpool.routines.layout import Layout
 from fastpool.routines.pool import VARIANTS
@@ -292,7 +293,7 @@ def _store_anywhere(typingctx, spec, pointer, value, mask):
     """Store the lanes of a mask, be they the first or others."""
 
     def codegen(context, builder, sig, args):
-        simd.masked_store_ir(builder, args[2], args[1], args[3], spec.size, anywhere=True)
+        masked_store_ir(builder, args[2], args[1], args[3], spec.size, anywhere=True)
         return context.get_dummy_value()
 
     return types.void(spec, pointer, value, mask), codegen

@@ -11,12 +11,12 @@ from fastpool.kernels.simd import (
     lanes_of,
     load,
     masked_load,
-    masked_store,
     range_mask,
     scalar,
     splat,
     store,
 )
+from fastpool.kernels.stores import masked_store
 
 
 @device

@@ -15,7 +15,8 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.columns import column_taps_ir, is_whole, reach_of, stride_of
-from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, masked_store, range_mask, scalar, splat
+from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, range_mask, scalar, splat
+from fastpool.kernels.stores import masked_store, masked_store_ir
 from fastpool.machine.processor import TARGET
 from fastpool.routines.depthwise import NO_ROW
 
@@ -132,7 +133,7 @@ def _complete(typingctx, spec, state, filters, source, taps, out, left, low, hig
         if is_whole(spec):
             simd.store_ir(builder, value, out, spec.size)
         else:
-            simd.masked_store_ir(builder, value, out, simd.range_mask_ir(builder, I64(0), left, lanes), spec.size)
+            masked_store_ir(builder, value, out, simd.range_mask_ir(builder, I64(0), left, lanes), spec.size)
         for ahead, total in enumerate(totals):
             state = builder.insert_value(state, total, ahead)
         return state

@@ -5,6 +5,7 @@ from numba.core import cgutils
 
 from fastpool.kernels import simd
 from fastpool.kernels.simd import I64
+from fastpool.kernels.stores import masked_store_ir, store_some_ir
 
 
 def _plus_ir(builder, spec, value, residual, mask):
@@ -25,9 +26,9 @@ def write_ir(builder, spec, value, out, residual, mask, bounds, count=None, anyw
     if bounds is not None:
         value = simd.clamp_ir(builder, value, *bounds)
     if count is None:
-        simd.masked_store_ir(builder, value, out, mask, spec.size, anywhere)
+        masked_store_ir(builder, value, out, mask, spec.size, anywhere)
     else:
-        simd.store_some_ir(builder, value, out, count, spec.size)
+        store_some_ir(builder, value, out, count, spec.size)
 
 
 def write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, bounds, is_whole, counts, anywhere):

@@ -18,6 +18,7 @@ from fastpool.kernels import simd
 from fastpool.kernels.pool import combine_ir
 from fastpool.kernels.simd import I64, lanes_of
 from fastpool.kernels.smallpool import down_ir, group_of, group_rows, number_after
+from fastpool.kernels.stores import masked_store_ir
 from fastpool.routines.flatpool import doublings
 from fastpool.routines.pool import neutral_of
 from fastpool.routines.smallpool import rows_seen
@@ -92,7 +93,7 @@ def _pool_group(typingctx, spec, first_row, row_pitch, masks, pitch, orders, out
             with outer:
                 for row, (place, value) in enumerate(zip(places, found, strict=True)):
                     mask = simd.mask_word_ir(builder, stored, I64(row), spec.lanes)
-                    simd.masked_store_ir(builder, value, place, mask, spec.size)
+                    masked_store_ir(builder, value, place, mask, spec.size)
         return context.get_dummy_value()
 
     return types.void(spec, first_row, one, masks, one, orders, out, one, stored, types.boolean), codegen

@@ -12,7 +12,8 @@ from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.argpool import _wins
 from fastpool.kernels.pool import combine, neutral
-from fastpool.kernels.simd import Pointer, lanes_of, load, masked_load, masked_store, range_mask, splat, store
+from fastpool.kernels.simd import Pointer, lanes_of, load, masked_load, range_mask, splat, store
+from fastpool.kernels.stores import masked_store
 
 
 @intrinsic

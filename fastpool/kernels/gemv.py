@@ -18,13 +18,13 @@ from fastpool.kernels.simd import (
     lanes_of,
     load,
     masked_load,
-    masked_store,
     range_mask,
     splat,
     store,
     vectors_of,
     width_of,
 )
+from fastpool.kernels.stores import masked_store
 
 #: Bytes of a cache line, and ahead of which weights are fetched: more than processors do by themselves.
 _LINE = 64

@@ -31,7 +31,6 @@ from fastpool.kernels.simd import (
     lanes_of,
     load,
     masked_load,
-    masked_store,
     range_mask,
     scalar,
     splat,
@@ -39,6 +38,7 @@ from fastpool.kernels.simd import (
     vectors_of,
     width_of,
 )
+from fastpool.kernels.stores import masked_store, masked_store_ir
 from fastpool.routines.largepool import ROWS, overlaps
 from fastpool.routines.pool import DIVIDE, SCALE, loses_nan, neutral_of, operation_of
 
@@ -289,7 +289,7 @@ def _spoil(typingctx, spec, out, marks, inside):
         if loses_nan(spec):
             wins, nan = (ir.Constant(marks.type, [number] * spec.lanes) for number in (_winner(spec), float("nan")))
             mask = builder.and_(inside, builder.fcmp_ordered("==", marks, wins))
-            simd.masked_store_ir(builder, simd.stored_ir(builder, sig.args[1], nan), out, mask, sig.args[1].size, True)
+            masked_store_ir(builder, simd.stored_ir(builder, sig.args[1], nan), out, mask, sig.args[1].size, True)
         return context.get_dummy_value()
 
     return types.void(spec, out, marks, inside), codegen

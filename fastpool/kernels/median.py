@@ -13,7 +13,8 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
-from fastpool.kernels.simd import I64, Vector, known, lanes_of, load, masked_store, range_mask, scalar, splat
+from fastpool.kernels.simd import I64, Vector, known, lanes_of, load, range_mask, scalar, splat
+from fastpool.kernels.stores import masked_store
 from fastpool.kernels.taps import gather_taps, infinity, row_of, rows_of
 from fastpool.routines.median import comparators
 

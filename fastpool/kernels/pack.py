@@ -22,6 +22,7 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.phases import column_places, pack_row
 from fastpool.kernels.simd import lanes_of
+from fastpool.kernels.stores import masked_store_ir
 
 
 def pack_channel(call, x, plane_start, target, first_depth, first_row, first_column):
@@ -88,7 +89,7 @@ def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, 
         for c, column in enumerate(simd.transpose_ir(builder, loaded)):
             mask = builder.select(builder.icmp_signed("<", simd.I64(c), columns), kept, nothing)
             place = builder.gep(target, [builder.mul(target_pitch, simd.I64(c))])
-            simd.masked_store_ir(builder, column, place, mask, spec.size)
+            masked_store_ir(builder, column, place, mask, spec.size)
         return context.get_dummy_value()
 
     number = types.intp

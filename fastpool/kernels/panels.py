@@ -18,6 +18,7 @@ from fastpool.kernels._jit import device
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.direct import tile_pixels
 from fastpool.kernels.simd import I64, known
+from fastpool.kernels.stores import store_some_ir
 from fastpool.routines.panels import PANEL_CHANNELS, TOGETHER
 
 
@@ -42,7 +43,7 @@ def _copy_ir(builder, spec, source, target, left=None):
             mask = simd.range_mask_ir(builder, I64(0), left, lanes, first)
             value = simd.masked_load_ir(builder, place, vector, mask, simd.ir.Constant(vector, None), spec.size)
         count = min(lanes, _pixels_of(spec) - first)
-        simd.store_some_ir(builder, value, builder.gep(target, [I64(first)]), count, spec.size)
+        store_some_ir(builder, value, builder.gep(target, [I64(first)]), count, spec.size)
 
 
 @intrinsic

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels.calls import field_ir
 from fastpool.kernels.elements import I64, element, widen_ir
+from fastpool.kernels.stores import masked_store_ir
 
 #: Vectors between what is packed and what is fetched for writing: other cores have read the packed input since.
 _AHEAD = 6
@@ -58,7 +59,7 @@ def _vectors_ir(builder, spec, kind, stride, row, exists, first, width, columns,
                     simd.prefetch_ir(builder, builder.gep(target, [I64(_AHEAD * lanes)]), to_write=True)
                     simd.store_ir(builder, value, target, spec.size)
                 else:
-                    simd.masked_store_ir(builder, value, target, mask, spec.size)
+                    masked_store_ir(builder, value, target, mask, spec.size)
 
     def copy_part(q, at, inside, kept):
         rows = [builder.gep(row, [i]) for i in begins(at)]

@@ -24,12 +24,12 @@ from fastpool.kernels.simd import (
     lanes_of,
     load,
     masked_load,
-    masked_store,
     range_mask,
     scalar,
     splat,
     store,
 )
+from fastpool.kernels.stores import masked_store
 from fastpool.routines.pool import DIVIDE, ROOT, SCALE, SQUARE_ROOT, neutral_of, operation_of
 
 

@@ -20,6 +20,7 @@ from fastpool.kernels.careful import combine_fast_ir, may_lose, with_care
 from fastpool.kernels.columns import stride_of
 from fastpool.kernels.simd import I64
 from fastpool.kernels.smallpool import down_ir, group_of, group_rows, number_after
+from fastpool.kernels.stores import masked_store_ir
 from fastpool.routines.pool import loses_nan, neutral_of
 from fastpool.routines.smallpool import rows_seen
 
@@ -104,7 +105,7 @@ def _pool_group(typingctx, spec, plane, offsets, masks, out, columns):
             down.append(down_ir(builder, spec, loaded[-1]))
         for row, combined in enumerate(zip(*down, strict=True)):
             place = builder.gep(out, [builder.mul(columns, I64(row))])
-            simd.masked_store_ir(builder, _windows_ir(builder, spec, combined), place, stored, spec.size)
+            masked_store_ir(builder, _windows_ir(builder, spec, combined), place, stored, spec.size)
         return _is_nan_ir(builder, spec, list(chain(*loaded))) if loses_nan(spec) else simd.I1(0)
 
     return types.boolean(spec, plane, offsets, masks, out, columns), codegen

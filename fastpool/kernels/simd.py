@@ -129,10 +129,10 @@ class _TileModel(models.PrimitiveModel):
 # --- building blocks: LLVM IR only, for the intrinsics here and in the kernels -----------------------------------
 
 
-def _name_of(kind):
+def name_of(kind):
     """Suffix of an LLVM intrinsic for a vector or element type."""
     if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{_name_of(kind.element)}"
+        return f"v{kind.count}{name_of(kind.element)}"
     return {"float": "f32", "double": "f64"}.get(str(kind), str(kind))
 
 
@@ -151,7 +151,7 @@ def call_ir(builder, name, *values):
     """Call an LLVM intrinsic, such as fabs, on elements or vectors."""
     kind = values[0].type
     signature_ = ir.FunctionType(kind, [value.type for value in values])
-    function = cgutils.get_or_insert_function(builder.module, signature_, f"llvm.{name}.{_name_of(kind)}")
+    function = cgutils.get_or_insert_function(builder.module, signature_, f"llvm.{name}.{name_of(kind)}")
     return builder.call(function, values)
 
 
@@ -167,11 +167,6 @@ def fma_ir(builder, a, b, c):
     if not TARGET.has_fma:
         return builder.fadd(builder.fmul(a, b), c)
     return call_ir(builder, "fma", a, b, c)
-
-
-def iota_ir(lanes, start=0):
-    """Constant vector start, start + 1, ... of 64-bit integers."""
-    return ir.Constant(ir.VectorType(I32, lanes), [I32(start + lane) for lane in range(lanes)])
 
 
 def range_mask_ir(builder, low, high, lanes, start=0):
@@ -208,31 +203,26 @@ def mask_word_ir(builder, masks, index, lanes):
     return builder.icmp_unsigned("!=", builder.and_(words, own), ir.Constant(words.type, None))
 
 
-def is_full_word_ir(builder, masks, index, lanes):
-    """Whether a word of such a table has all lanes."""
-    word = builder.load(builder.gep(masks, [index]), align=8)
-    return builder.icmp_unsigned("==", word, I64((1 << lanes) - 1))
-
-
-def _as_vector(builder, pointer, vector):
+def as_vector(builder, pointer, vector):
+    """Pointer to a vector."""
     return builder.bitcast(pointer, vector.as_pointer())
 
 
 def load_ir(builder, pointer, vector, size):
     """Load a whole vector from an address aligned to `size` bytes."""
-    return builder.load(_as_vector(builder, pointer, vector), align=size)
+    return builder.load(as_vector(builder, pointer, vector), align=size)
 
 
 def store_ir(builder, value, pointer, size):
     """Store a whole vector."""
-    builder.store(value, _as_vector(builder, pointer, value.type), align=size)
+    builder.store(value, as_vector(builder, pointer, value.type), align=size)
 
 
 def masked_load_ir(builder, pointer, vector, mask, fill, size):
     """Load the lanes in `mask`, the others are `fill`; memory outside the mask is not touched."""
     kind = ir.FunctionType(vector, [vector.as_pointer(), I32, mask.type, vector])
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{_name_of(vector)}.p0")
-    place = _as_vector(builder, pointer, vector)
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{name_of(vector)}.p0")
+    place = as_vector(builder, pointer, vector)
     if not _goes_lane_by_lane(size):
         return builder.call(function, [place, I32(size), mask, fill])
     with builder.if_else(_is_full(builder, mask)) as (whole, part):
@@ -266,12 +256,6 @@ def widening_load_ir(builder, spec, source, pointer, mask, fill):
     return builder.select(mask, widen_ir(builder, value, source, spec.dtype), fill)
 
 
-def whole_load_ir(builder, spec, source, pointer):
-    """Load a whole vector of elements of type `source`, widened to those of `spec`."""
-    narrow = ir.VectorType(element(source), spec.lanes)
-    return widen_ir(builder, load_ir(builder, pointer, narrow, source.bitwidth // 8), source, spec.dtype)
-
-
 def either_ir(builder, condition, likely, other):
     """Values that one of two functions emits."""
     found = []
@@ -284,68 +268,6 @@ def either_ir(builder, condition, likely, other):
         for value, incoming in zip(values, emitted, strict=True):
             value.add_incoming(incoming, block)
     return values
-
-
-def masked_store_ir(builder, value, pointer, mask, size, anywhere=False):
-    """Store the lanes in `mask`, the first so many unless they may be `anywhere`; touch no memory but theirs."""
-    if HAS_MASKS:
-        _store_by_mask_ir(builder, value, pointer, mask, size)
-        return
-    bits = builder.bitcast(mask, ir.IntType(mask.type.count))
-    with builder.if_else(builder.icmp_unsigned("==", bits, bits.type(2**bits.type.width - 1)), likely=True) as ways:
-        whole, part = ways
-        with whole:
-            store_ir(builder, value, pointer, size)
-        with part:
-            if anywhere:
-                # Of lanes from the first on, the bits and the next number have none in common.
-                more = builder.and_(bits, builder.add(bits, bits.type(1)))
-                with builder.if_else(builder.icmp_unsigned("==", more, bits.type(0))) as (first, other):
-                    with first:
-                        _store_first_ir(builder, value, pointer, bits, size)
-                    with other:
-                        _store_by_mask_ir(builder, value, pointer, mask, size)
-            else:
-                _store_first_ir(builder, value, pointer, bits, size)
-
-
-def _store_by_mask_ir(builder, value, pointer, mask, size):
-    vector = value.type
-    kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, mask.type])
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_name_of(vector)}.p0")
-    builder.call(function, [value, _as_vector(builder, pointer, vector), I32(size), mask])
-
-
-def _store_first_ir(builder, value, pointer, bits, size):
-    """Store the lanes of `bits`, the lowest so many: half of all, a quarter, and so on, as their number asks for."""
-    while value.type.count > 1:
-        half = value.type.count // 2
-        is_stored = builder.icmp_unsigned("!=", builder.and_(bits, bits.type(1 << half - 1)), bits.type(0))
-        first, before = shuffle_ir(builder, value, value, range(half)), builder.block
-        with builder.if_then(is_stored):
-            store_ir(builder, first, pointer, size)
-            rest = (
-                shuffle_ir(builder, value, value, range(half, 2 * half)),
-                builder.gep(pointer, [I64(half)]),
-                builder.lshr(bits, bits.type(half)),
-            )
-            after = builder.block
-        left = []
-        for skipped, stored in zip((first, pointer, bits), rest, strict=True):
-            left.append(builder.phi(skipped.type))
-            left[-1].add_incoming(skipped, before)
-            left[-1].add_incoming(stored, after)
-        value, pointer, bits = left
-
-
-def store_some_ir(builder, value, pointer, count, size):
-    """Store the first `count` lanes, a number known ahead, in as few pieces as it has binary digits."""
-    first, lanes = 0, value.type.count
-    while count > first:
-        piece = 1 << (count - first).bit_length() - 1
-        part = value if piece == lanes else shuffle_ir(builder, value, value, range(first, first + piece))
-        store_ir(builder, part, builder.gep(pointer, [I64(first)]), size)
-        first += piece
 
 
 def prefetch_ir(builder, pointer, to_write=False, level=1):
@@ -616,17 +538,6 @@ def store(typingctx, spec, pointer, value):
 
 
 @intrinsic
-def masked_store(typingctx, spec, pointer, value, mask):
-    """Store the lanes in `mask`."""
-
-    def codegen(context, builder, sig, args):
-        masked_store_ir(builder, stored_ir(builder, pointer, args[2]), args[1], args[3], pointer.size)
-        return context.get_dummy_value()
-
-    return types.void(spec, pointer, value, mask), codegen
-
-
-@intrinsic
 def fma(typingctx, a, b, c):
     """Return a * b + c in each lane."""
     return a(a, b, c), lambda context, builder, sig, args: fma_ir(builder, *args)
@@ -666,17 +577,6 @@ def lane(typingctx, value, index):
         return builder.extract_element(args[0], args[1])
 
     return value.dtype(value, types.intp), codegen
-
-
-@intrinsic
-def fetch_to_write(typingctx, pointer):
-    """Bring a cache line near that will be written; any address is allowed."""
-
-    def codegen(context, builder, sig, args):
-        prefetch_ir(builder, args[0], to_write=True)
-        return context.get_dummy_value()
-
-    return types.void(pointer), codegen
 
 
 @intrinsic

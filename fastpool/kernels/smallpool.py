@@ -20,8 +20,10 @@ from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.careful import any_lane, combine_fast_ir, either, finish_code, may_lose, no_lanes, with_care
 from fastpool.kernels.columns import stride_of
+from fastpool.kernels.elements import element, widen_ir
 from fastpool.kernels.pool import prepare_ir
 from fastpool.kernels.simd import I64, known, lanes_of, load, splat
+from fastpool.kernels.stores import masked_store_ir
 from fastpool.routines.pool import DIVIDE, SCALE, SQUARE_ROOT, loses_nan, neutral_of, operation_of
 from fastpool.routines.smallpool import NO_ROW, rows_seen
 
@@ -115,6 +117,18 @@ def down_ir(builder, spec, rows):
     return found
 
 
+def _whole_load_ir(builder, spec, source, pointer):
+    """Load a whole vector of elements of type `source`, widened to those of `spec`."""
+    narrow = ir.VectorType(element(source), spec.lanes)
+    return widen_ir(builder, simd.load_ir(builder, pointer, narrow, source.bitwidth // 8), source, spec.dtype)
+
+
+def _is_full_word_ir(builder, masks, index, lanes):
+    """Whether a word of such a table has all lanes."""
+    word = builder.load(builder.gep(masks, [index]), align=8)
+    return builder.icmp_unsigned("==", word, I64((1 << lanes) - 1))
+
+
 @intrinsic
 def _columns(typingctx, spec, rows, column, masks, index):
     """Windows down one vector of columns (a pair at stride 2), and the lanes where there is a NaN."""
@@ -147,12 +161,12 @@ def _columns(typingctx, spec, rows, column, masks, index):
             return [simd.widening_load_ir(builder, spec, source, place, inside, fill) for place in places]
 
         def whole(places, word):
-            return [simd.whole_load_ir(builder, spec, source, place) for place in places]
+            return [_whole_load_ir(builder, spec, source, place) for place in places]
 
         if simd.HAS_MASKS:
             *found, unordered = combined(within)
         else:
-            are_full = [simd.is_full_word_ir(builder, masks, word, spec.lanes) for word in words]
+            are_full = [_is_full_word_ir(builder, masks, word, spec.lanes) for word in words]
             *found, unordered = simd.either_ir(
                 builder, functools.reduce(builder.and_, are_full), lambda: combined(whole), lambda: combined(within)
             )
@@ -272,7 +286,7 @@ def _store(typingctx, spec, out, columns, values, masks, index):
         mask = simd.mask_word_ir(builder, masks, index, spec.lanes)
         for row, value in enumerate(_each(builder, values)):
             place = builder.gep(out, [builder.mul(columns, I64(row))])
-            simd.masked_store_ir(builder, simd.stored_ir(builder, out_type, value), place, mask, out_type.size)
+            masked_store_ir(builder, simd.stored_ir(builder, out_type, value), place, mask, out_type.size)
         return context.get_dummy_value()
 
     out_type = out

@@ -8,7 +8,8 @@ each output.
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from fastpool.kernels.simd import lanes_of, load, masked_load, masked_store, range_mask, scalar, splat, store
+from fastpool.kernels.simd import lanes_of, load, masked_load, range_mask, scalar, splat, store
+from fastpool.kernels.stores import masked_store
 from fastpool.kernels.taps import gather_taps, row_of, rows_of
 
 
