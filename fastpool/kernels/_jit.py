@@ -198,8 +198,19 @@ def _wrap_entry(entry: Entry, context: Any, library: Any, fndesc: Any, name: str
 
 
 def device(function: Any) -> Any:
-    """A function that routines call; compiled and inlined with them, and with no way in from Python or C."""
-    return numba.njit(function, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    """A function that routines call; compiled and inlined with them, and with no way in from Python or C.
+
+    LLVM left some calls as calls, whose tiles and tuples then went through memory: depthwise took up to 1.24 times as
+    long (576 channels of 14x14).
+    """
+    return numba.njit(
+        function,
+        error_model="numpy",
+        boundscheck=False,
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+        forceinline=True,
+    )
 
 
 def cache_folder() -> str | None:
