@@ -18,12 +18,12 @@ from fastpool import runtime, validation
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.layer import Layer
 from fastpool.plans.channelwise import Channelwise
-from fastpool.plans.convolution import plan_directly, plan_weights
+from fastpool.plans.convolution import expected_cycles, plan_directly, plan_weights
 from fastpool.plans.depthwise import depthwise_cycles, is_depthwise
 from fastpool.plans.direct import shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_cycles, winograd_cycles
+from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_cycles
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED, direct
 from fastpool.routines.routine import lanes as lanes_for
@@ -338,7 +338,7 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
             f"Winograd needs a filter of {', '.join(most)} or {last}, no dilation but at stride 1, groups of a vector "
             f"of channels, zeros for padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
         )
-    cycles, best = min(((winograd_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
+    cycles, best = min(((expected_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
     winograd = _filtering_text((best.outputs, best.taps), best.stride**2)
     return f"{_cycles_text(plan.cycles)} of one core estimated, by {winograd} {count_text(round(cycles))}"
 
@@ -560,6 +560,8 @@ def _why_schedule(tiling: Tiling, shared: bool) -> str:
         return (
             f"each task transforms its own tiles: scratch with a common {transformed} would exceed {bytes_text(limit)}"
         )
+    if tiling.form.on_the_fly:
+        return f"products of a common {transformed} with weights that are transformed on the fly"
     counted = {name: count_text(round(cycles[name])) for name in cycles}
     if shared:
         return (

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,18 +35,31 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
 needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
-FORMS = [form for forms in winograd.FORMS.values() for form in forms]
-#: Each form with each dtype that it is meant for.
-FILTERINGS = [
-    pytest.param(form, dtype, id=f"{' '.join(map(str, form.shape))}-{dtype.__name__}")
-    for form in FORMS
-    for dtype in DTYPES
-    if form.suits(ELEMENT_TYPES[np.dtype(dtype)])
-]
-every_filtering = pytest.mark.parametrize(("form", "dtype"), FILTERINGS)
-every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: " ".join(map(str, form.shape)))
-SCHEDULES = {"shared": winograd_output, "fused": winograd_fused}
+FORMS = [form for forms in winograd.FORMS.values() for form in forms if not form.on_the_fly]
+SCHEDULES = {"shared": winograd_output, "fused": winograd_fused, "on the fly": winograd_output}
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
+#: Each form with each schedule that it has.
+WAYS = [(form, schedule) for form in FORMS for schedule in SCHEDULES if not (form.folded and schedule == "on the fly")]
+
+
+def name_of(form, schedule):
+    """Name of a test."""
+    return f"{' '.join(map(str, form.shape))} {schedule}"
+
+
+every_form = pytest.mark.parametrize(
+    ("form", "schedule"), [pytest.param(form, schedule, id=name_of(form, schedule)) for form, schedule in WAYS]
+)
+#: With each dtype that the form is meant for.
+every_filtering = pytest.mark.parametrize(
+    ("form", "schedule", "dtype"),
+    [
+        pytest.param(form, schedule, dtype, id=f"{name_of(form, schedule)}-{dtype.__name__}")
+        for form, schedule in WAYS
+        for dtype in DTYPES
+        if form.suits(ELEMENT_TYPES[np.dtype(dtype)])
+    ],
+)
 
 #: A wrong value that is finite: Winograd computes tiles with NaN again, and would hide that it had read one.
 WRONG = 1e6
@@ -63,8 +77,10 @@ class WinogradPlanner(Planner):
 
     def choose(self, form, schedule):
         """Let all further plans take this form and schedule."""
+        form = replace(form, on_the_fly=schedule == "on the fly")
         self._patch.setattr(winograd, "FORMS", {(form.kernel, form.stride): (form,)})
-        self._patch.setattr(winograd, "_is_shared", lambda tiling: schedule == "shared")
+        self._patch.setattr(winograd, "_is_shared", lambda tiling: schedule != "fused")
+        self._patch.setattr(winograd, "_PART_BYTES", 1)  # each block of channels by itself
         self.forget()
 
     def assert_chosen(self, form, schedule):
@@ -73,6 +89,7 @@ class WinogradPlanner(Planner):
         for plan in self.plans:
             step = plan.steps[-1]
             assert step.kernel.routine is SCHEDULES[schedule]
+            assert step.fields["on_the_fly"] == (schedule == "on the fly")
             variant, *shape = step.fields["finish_rows"].shape
             assert (variant.removesuffix(" dilated"), *shape) == form.shape
         self.plans.clear()
@@ -102,7 +119,6 @@ def winograd_parts(form, dtype):
 
 
 @every_filtering
-@every_schedule
 def test_winograd_at_every_remainder(forms, form, schedule, dtype):
     forms.choose(form, schedule)
     frames = []
@@ -122,7 +138,7 @@ def test_winograd_at_every_remainder(forms, form, schedule, dtype):
 def check_winograd_memory(dtype_name):
     """Every form and schedule, with forbidden pages right after or right before each array."""
     dtype = np.dtype(dtype_name).type
-    for form, schedule in itertools.product(FORMS, SCHEDULES):
+    for form, schedule in WAYS:
         if not form.suits(ELEMENT_TYPES[np.dtype(dtype)]):
             continue
         with pytest.MonkeyPatch.context() as patch:
@@ -141,7 +157,6 @@ def test_winograd_touches_not_a_byte_beyond_any_array(dtype):
 
 
 @every_filtering
-@every_schedule
 @pytest.mark.parametrize("activation", [None, "relu", (-20, 20)], ids=repr)
 def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dtype):
     """Exactly the outputs that see a non-finite number are not finite, although it spreads over whole tiles."""
@@ -161,7 +176,6 @@ def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dty
 
 
 @every_filtering
-@every_schedule
 def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule, dtype):
     forms.choose(form, schedule)
     x = noise(5, (1, 2, 7, 8), dtype)
@@ -174,7 +188,6 @@ def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule
 
 
 @every_filtering
-@every_schedule
 @pytest.mark.parametrize("shape", [(1, 40, 30, 33), (3, 20, 9, 17)])
 def test_winograd_layers(forms, form, schedule, shape, dtype):
     """Many tiles, images and blocks of channels; normally distributed numbers."""
@@ -197,7 +210,6 @@ def test_winograd_layers(forms, form, schedule, shape, dtype):
 @needs_threads
 @pytest.mark.usefixtures("always_parallel")
 @every_filtering
-@every_schedule
 def test_winograd_is_bit_identical_for_any_number_of_threads(forms, form, schedule, dtype):
     forms.choose(form, schedule)
     x, weight = noise(10, (2, 20, 31, 29), dtype), noise(11, (80, 20, form.kernel, form.kernel), dtype)
@@ -209,19 +221,29 @@ def test_winograd_is_bit_identical_for_any_number_of_threads(forms, form, schedu
     forms.assert_chosen(form, schedule)
 
 
+def test_weights_that_are_kept_are_transformed_ahead_and_others_on_the_fly(forms):
+    """By size: where few tiles meet much weight, writing it transformed takes longer than the sums."""
+    forms.forget()
+    for size, channels, on_the_fly in [(14, 512, 1), (224, 16, 0)]:
+        x, weight = noise(12, (1, channels, size, size), np.float32), noise(13, (channels, channels, 3, 3), np.float32)
+        results = [fastpool.Conv2d(weight, None, 1, 1)(x), fastpool.conv2d(x, weight, None, 1, 1)]
+        assert_close(*results)
+        assert [plan.steps[-1].fields["on_the_fly"] for plan in forms.plans] == [0, on_the_fly]
+        forms.plans.clear()
+
+
 #: Groups, channels of each, and dilation of filters at stride 1.
 PARTED = [(2, 20, (1, 1)), (1, 5, (2, 3)), (2, 16, (4, 1))]
 
 
 @every_form
-@every_schedule
 def test_winograd_in_groups_and_dilated(forms, form, schedule):
     """Some widths with every remainder of a dilation, and an infinity in one of the groups."""
     forms.choose(form, schedule)
     suited = [dtype for dtype in DTYPES if form.suits(ELEMENT_TYPES[np.dtype(dtype)])]
     if not suited:
         pytest.skip("no vector has room for the phases of a channel")
-    dtype = suited[0] if schedule == "shared" else suited[-1]
+    dtype = suited[-1] if schedule == "fused" else suited[0]
     for groups, channels, dilation in PARTED:
         channels = max(channels, lanes_of(dtype)) if groups > 1 else channels
         weight = integers(30, (groups * 19, channels, form.kernel, form.kernel), dtype, 2) + 3

@@ -33,11 +33,14 @@ SCALAR = {"argpool", "fractional_indices", "median_in_place", "repair_rows", "un
 #: They move and compute nothing.
 MOVING = {"pack_channel", "pack_panels", "pack_weights"}
 #: Sums of products.
-FUSED = {"row_of_tiles", "multiply", "depthwise", "channelwise", "blur", "gemv", "winograd_weights", "peak"}
+FUSED = {
+    *("row_of_tiles", "multiply", "depthwise", "channelwise", "blur", "gemv", "peak"),
+    *("winograd_weights", "transform_filters"),
+}
 #: Turning tiles takes them more instructions than the sums, which are in a loop of their own.
 TURNING = {"channelwise"}
 #: More vectors are alive at once than there are registers: 6x6 elements of a transformed tile.
-CROWDED = {"transform_rows", "finish_rows", "winograd_weights"}
+CROWDED = {"transform_rows", "finish_rows", "winograd_weights", "transform_filters"}
 #: Few registers hold no 3x3 filter beside its columns and sums; constants of a finish that few ask for stay in memory.
 RELOADING = {"small_pool"} | ({"depthwise"} if TARGET.registers < 32 else set())
 #: Their arithmetic stands in a loop around others: a sorting network, after a loop that gathers what is sorted.

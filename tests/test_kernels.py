@@ -188,7 +188,10 @@ def test_global_pooling_combines_whole_vectors(dtype, operation):
 
 
 @on_x86
-@pytest.mark.parametrize("name", ["pack_channel", "pack_weights", "transform_rows", "finish_rows", "winograd_weights"])
+@pytest.mark.parametrize(
+    "name",
+    ["pack_channel", "pack_weights", "transform_rows", "finish_rows", "winograd_weights", "transform_filters"],
+)
 def test_packing_and_transforms_move_whole_vectors(name):
     assembly = assembly_of(name, KERNELS[name][1][0], np.float32)
     lines = [line for _, lines in blocks(assembly) for line in lines]

@@ -171,17 +171,45 @@ def output_ir(builder, outputs, products):
 
 
 def weights_ir(builder, outputs, g):
-    """G g for `taps` vectors."""
+    """G g for `taps` vectors.
+
+    The points 1 and -1 share a sum, 1/2 and -2 of three taps a tap, so that additions, which other units than those of
+    multiply-adds carry out, are half of the work: 12 operations instead of 12 multiplications or multiply-adds.
+    """
     _, matrix, _ = matrices(outputs, len(g))
+    add, sub = builder.fadd, builder.fsub
+
+    def times(factor, value):
+        return value if factor == 1 else builder.fmul(_constant(factor, value.type), value)
+
+    def sum_of(values):
+        total = values[0]
+        for value in values[1:]:
+            total = add(total, value)
+        return total
+
+    shared = {}
+    if len(matrix) in (4, 6):
+        even, odd = sum_of(g[::2]), sum_of(g[1::2])
+        assert matrix[2][0] in (matrix[1][0], -matrix[1][0])
+        shared[1] = times(matrix[1][0], add(even, odd))
+        difference = sub(even, odd) if matrix[2][0] == matrix[1][0] else sub(odd, even)
+        shared[2] = times(matrix[1][0], difference)
+    if len(matrix) == 6 and len(g) == 3:
+        twice, four = add(g[1], g[1]), _constant(4, g[1].type)
+        shared[3] = times(matrix[3][2], add(fma_ir(builder, four, g[0], g[2]), twice))
+        shared[4] = times(matrix[4][0], sub(fma_ir(builder, four, g[2], g[0]), twice))
     result = []
-    for row in matrix:
-        total = None
-        for factor, value in zip(row, g, strict=True):
-            if factor == 0:
-                continue
-            if total is None:
-                total = value if factor == 1 else builder.fmul(_constant(factor, value.type), value)
-            else:
-                total = fma_ir(builder, _constant(factor, value.type), value, total)
+    for i, row in enumerate(matrix):
+        total = shared.get(i)
+        if total is None:
+            for factor, value in zip(row, g, strict=True):
+                if factor == 0:
+                    continue
+                total = (
+                    times(factor, value)
+                    if total is None
+                    else fma_ir(builder, _constant(factor, value.type), value, total)
+                )
         result.append(total)
     return result

@@ -6,7 +6,7 @@ register tile as in the direct convolution, with tiles for pixels), transformed 
 channels in `lanes`-wide blocks, t tiles and P = (m + r - 1)^2 products:
 
     V [product][group][task][panel][phase][channel block][tile][lane]   transformed input
-    U [group][out block][product][phase][channel][2 * lanes]            transformed weights (`winograd_weights`)
+    U [group][out block][product][phase][channel][2 * lanes]            transformed weights (`filters.py`)
     M [product][tile][2 * lanes]                                        products, of one out block
 
 A panel has as many tiles as the register tile, so that V is read from its begin to its end, as U is.
@@ -43,31 +43,31 @@ from fastpool.routines.direct import CHANNELS_AT_ONCE
 from fastpool.routines.winograd import PHASES
 
 
-def _filter_of(spec):
+def filter_of(spec):
     """Size of the filter, and stride: words of the variant. Vectors x width of the spec are m x r."""
     return int(spec.variant.split()[1]), int(spec.variant.split()[2])
 
 
 @known
-def _kernel_size_of(spec):
+def kernel_size_of(spec):
     """Size of the filter."""
-    return _filter_of(spec)[0]
+    return filter_of(spec)[0]
 
 
 @known
 def _stride_of(spec):
     """Stride."""
-    return _filter_of(spec)[1]
+    return filter_of(spec)[1]
 
 
-def _is_folded(spec):
+def is_folded(spec):
     """Whether the phases of a channel lie in lanes beside each other."""
     return spec.variant.endswith(" folded")
 
 
 def _strip_stride_of(spec):
     """Columns of the strip from one output to the next."""
-    return 1 if _is_folded(spec) else _filter_of(spec)[1]
+    return 1 if is_folded(spec) else filter_of(spec)[1]
 
 
 @known
@@ -77,9 +77,9 @@ def _strip_stride(spec):
 
 
 @known
-def _fold_of(spec):
+def fold_of(spec):
     """Lanes of a channel of x."""
-    return _filter_of(spec)[1] ** 2 if _is_folded(spec) else 1
+    return filter_of(spec)[1] ** 2 if is_folded(spec) else 1
 
 
 def _is_dilated(spec):
@@ -97,6 +97,13 @@ def _column_step_of(typingctx, spec, dilation):
 def outputs_of(spec):
     """Outputs of a tile along an axis, m of F(m, r)."""
     return spec.vectors
+
+
+@known
+def products_of(spec):
+    """Products of a tile."""
+    size = spec.vectors + spec.width - 1
+    return size * size
 
 
 def _of_phase_ir(builder, values, phase):
@@ -230,7 +237,7 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
     start = first_column * _stride_of(spec) - call.pad_left
     for i in range(size):
         line = strip + i * pitch
-        if _fold_of(spec) > 1:
+        if fold_of(spec) > 1:
             rows = call.row_map + (first_row + i * _stride_of(spec))
             for p in range(0, columns, lanes):
                 w = start + p * _stride_of(spec)
@@ -260,9 +267,28 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
 
 
 @intrinsic
-def _zeros(typingctx, spec):
+def _begin(typingctx, spec, results, first):
+    """Sums before the blocks of channels from the `first` on: zeros, or what `store_tile` has written of others."""
     tile = Tile(spec)
-    return tile(spec), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
+
+    def codegen(context, builder, sig, args):
+        _, results, first = args
+        vector, kind = simd.vector_ir(spec), context.get_value_type(tile)
+        begin, zeros = builder.block, ir.Constant(kind, None)
+        with builder.if_then(builder.icmp_signed(">", first, I64(0)), likely=False):
+            loaded = zeros
+            for t in range(spec.width):
+                for i in range(spec.vectors):
+                    place = builder.gep(results, [I64((t * spec.vectors + i) * spec.lanes)])
+                    value = simd.load_ir(builder, place, vector, spec.size)
+                    loaded = builder.insert_value(loaded, value, i * spec.width + t)
+            added = builder.block
+        total = builder.phi(kind)
+        total.add_incoming(zeros, begin)
+        total.add_incoming(loaded, added)
+        return total
+
+    return tile(spec, results, types.intp), codegen
 
 
 def _multiply_add_ir(builder, spec, tile, v, u):
@@ -327,29 +353,34 @@ def _fetch(typingctx, spec, v, channel, u):
     return types.void(spec, v, types.intp, u), codegen
 
 
-def multiply(call, v, u, m, tiles, products):
+def multiply(call, v, u, m, tiles, first, next_weights):
     """M = U V for each product, of `tiles` tiles and one out block; what a panel has beyond them has no meaning.
 
-    Meanwhile the weights of the next product are fetched from the last-level cache or memory, a part beside each group,
-    and the next channels of tiles.
+    U has a part of the blocks of channels, from the `first` on; what later parts give is added. Meanwhile the next
+    weights are fetched from the last-level cache or memory, a share beside each channel, and the next channels of
+    tiles.
     """
     simd.align_stack()
     spec = call.spec
     lanes = lanes_of(spec)
     block = simd.vectors_of(spec) * lanes
-    blocks = call.channel_blocks
+    blocks = min(call.part_blocks, call.channel_blocks - first)
+    multiplied = min(call.part_blocks * lanes, call.multiplied - first * lanes)
     panels = (tiles + call.v_tiles - 1) // call.v_tiles
-    share = (block + panels - 1) // panels  # of the weights of a channel
+    share = (call.fetched + panels - 1) // panels
     v_block = call.v_tiles * lanes
-    for product in range(products):
-        skipped, phases = call.segments[2 * product] * blocks, call.segments[2 * product + 1]
-        ahead = u + ((product + 1) * call.u_product + skipped * lanes * block)
+    for product in range(call.products):
+        skipped, phases = call.segments[2 * product], call.segments[2 * product + 1]
+        ahead = next_weights + product * call.fetched_product
         for panel in range(panels):
-            total = _zeros(spec)
-            x = v + (product * call.v_product + panel * call.v_panel + skipped * v_block)
-            weights = u + (product * call.u_product + skipped * lanes * block)
+            results = m + (product * call.m_product + panel * call.v_tiles * block)
+            total = _begin(spec, results, first)
+            x = v + (
+                product * call.v_product + panel * call.v_panel + (skipped * call.channel_blocks + first) * v_block
+            )
+            weights = u + (product * call.u_product + skipped * blocks * lanes * block)
             for _ in range(phases):
-                left = call.multiplied  # the lanes of a block beyond the channels are left out
+                left = multiplied  # the lanes of a block beyond the channels are left out
                 for _ in range(blocks):
                     here = min(left, lanes)
                     together = here // CHANNELS_AT_ONCE * CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 else 0
@@ -364,7 +395,8 @@ def multiply(call, v, u, m, tiles, products):
                     left -= lanes
                     weights = weights + lanes * block
                     x = x + v_block
-            store_tile(total, m + (product * call.m_product + panel * call.v_tiles * block))
+                x = x + (call.channel_blocks - blocks) * v_block
+            store_tile(total, results)
 
 
 def repair_rows(call, pixels, pitch, image, group, channel, channels, first_row, rows, first_column, columns):
@@ -477,7 +509,10 @@ def winograd_input(call, task, thread):
 
 
 def winograd_output(call, task, thread):
-    """Second half of `shared`: one out block for a group of rows of tiles."""
+    """Second half of `shared`: one out block for a group of rows of tiles.
+
+    On the fly, its weights are transformed here, as many channels at a time as the level-2 cache holds.
+    """
     spec = call.spec
     lanes = lanes_of(spec)
     own = call.scratch + (call.shared + thread * call.scratch_thread)
@@ -486,10 +521,17 @@ def winograd_output(call, task, thread):
     group, out_block = out_block // call.out_blocks, out_block % call.out_blocks
     first = rows * call.group_rows
     end = min(first + call.group_rows, call.images * call.tile_rows)
-    products, columns = call.products, call.tile_columns
-    v = call.scratch + _task_of_v(call, group, rows)
-    u = call.weights + (group * call.out_blocks + out_block) * products * call.u_product
-    invoke(call.multiply, call, v, u, m, (end - first) * columns, products)
+    columns = call.tile_columns
+    v, tiles = call.scratch + _task_of_v(call, group, rows), (end - first) * columns
+    weights = call.weights + (group * call.out_blocks + out_block) * call.weights_block
+    if call.on_the_fly:
+        u, part = own + call.u_offset, call.part_blocks * call.weights_channels
+        for block in range(0, call.channel_blocks, call.part_blocks):
+            invoke(call.transform_filters, call, weights, u, block)
+            weights = weights + part
+            invoke(call.multiply, call, v, u, m, tiles, block, weights)
+    else:
+        invoke(call.multiply, call, v, weights, m, tiles, 0, weights + call.u_product)
     for row in range(first, end):
         image, tile_row = row // call.tile_rows, row % call.tile_rows
         source = m + (row - first) * columns * 2 * lanes
@@ -499,7 +541,7 @@ def winograd_output(call, task, thread):
 def winograd_fused(call, task, thread):
     """All of a group of tiles, through scratch of this thread."""
     spec = call.spec
-    lanes, products = lanes_of(spec), call.products
+    lanes = lanes_of(spec)
     column_group, rest = task % call.column_groups, task // call.column_groups
     row_group, rest = rest % call.row_groups, rest // call.row_groups
     group, image = rest % call.groups, rest // call.groups
@@ -516,73 +558,8 @@ def winograd_fused(call, task, thread):
             target, first = v + block * call.v_tiles * lanes, (row - first_row) * tiles
             invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles, first)
     for out_block in range(call.out_blocks):
-        u = call.weights + (group * call.out_blocks + out_block) * products * call.u_product
-        invoke(call.multiply, call, v, u, m, (end_row - first_row) * tiles, products)
+        u = call.weights + (group * call.out_blocks + out_block) * call.weights_block
+        invoke(call.multiply, call, v, u, m, (end_row - first_row) * tiles, 0, u + call.u_product)
         for row in range(first_row, end_row):
             source = m + (row - first_row) * tiles * 2 * lanes
             invoke(call.finish_rows, call, source, strip, out_block, group, image, row, first_tile, tiles)
-
-
-@known
-def products_of(spec):
-    """Products of a tile."""
-    size = spec.vectors + spec.width - 1
-    return size * size
-
-
-@intrinsic
-def _transform_weights(typingctx, spec, source, tap_pitch, target, product_pitch, phase_pitch):
-    """G g G^T of one vector of filters, for each phase; where phases are channels, one by one in a loop."""
-
-    def codegen(context, builder, sig, args):
-        _, source, tap_pitch, target, product_pitch, phase_pitch = args
-        vector, taps = simd.vector_ir(spec), spec.width
-        size = spec.vectors + taps - 1
-        kernel_size, stride = _filter_of(spec)
-
-        def tap(row, column):
-            within = [builder.icmp_signed("<", index, I64(kernel_size)) for index in (row, column)]
-            place = builder.add(builder.mul(row, I64(kernel_size)), column)
-            mask = builder.select(builder.and_(*within), everything, ir.Constant(everything.type, None))
-            place = builder.gep(source, [builder.mul(tap_pitch, place)])
-            return simd.masked_load_ir(builder, place, vector, mask, ir.Constant(vector, None), spec.size)
-
-        everything = ir.Constant(ir.VectorType(ir.IntType(1), spec.lanes), [1] * spec.lanes)
-
-        def transform(phase, row_phase, column_phase):
-            columns = []
-            for j in range(taps):
-                column = builder.add(column_phase, I64(j * stride))
-                loaded = [tap(builder.add(row_phase, I64(i * stride)), column) for i in range(taps)]
-                columns.append(transforms.weights_ir(builder, spec.vectors, loaded))
-            start = builder.gep(target, [builder.mul(phase_pitch, phase)])
-            for i in range(size):
-                row = transforms.weights_ir(builder, spec.vectors, [column[i] for column in columns])
-                for j, value in enumerate(row):
-                    place = builder.gep(start, [builder.mul(product_pitch, I64(i * size + j))])
-                    simd.store_ir(builder, value, place, spec.size)
-
-        if _is_folded(spec):
-            with cgutils.for_range(builder, I64(stride**2)) as loop:
-                transform(loop.index, *(f(loop.index, I64(stride)) for f in (builder.udiv, builder.urem)))
-        else:
-            for phase, place in enumerate(PHASES[stride]):
-                transform(I64(phase), *map(I64, place))
-        return context.get_dummy_value()
-
-    number = types.intp
-    return types.void(spec, source, number, target, number, number), codegen
-
-
-def winograd_weights(call, task, thread):
-    """Transform the packed weights [out block][channel][tap][2 * lanes] of one out block into U."""
-    simd.align_stack()
-    spec = call.spec
-    lanes, taps, fold = lanes_of(spec), _kernel_size_of(spec), _fold_of(spec)
-    block = 2 * lanes
-    phase_pitch = block if fold > 1 else call.padded_channels * block
-    for channel in range(call.channels):
-        source = call.weights + (task * call.channels + channel) * taps * taps * block
-        target = call.out + (task * products_of(spec) * call.u_product + channel * fold * block)
-        for half in range(0, block, lanes):
-            _transform_weights(spec, source + half, block, target + half, call.u_product, phase_pitch)

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from fastpool.dtypes import ELEMENT_TYPES, ElementType
+from fastpool.machine.processor import TARGET
 from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_channelwise
 from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
 from fastpool.plans.direct import plan_direct
@@ -33,9 +34,8 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     forms = forms_for(problem) if problem.algorithm != "direct" else ()
     if not forms:
         return direct, tile
-    best = min(forms, key=lambda form: winograd_cycles(problem, form) + _preparation(problem, form))
-    cycles = winograd_cycles(problem, best) + _preparation(problem, best)
-    if problem.algorithm == "winograd" or cycles < direct.cycles:
+    best = min(forms, key=lambda form: expected_cycles(problem, form))
+    if problem.algorithm == "winograd" or expected_cycles(problem, best) < direct.cycles:
         return plan_winograd(problem, best), best
     return direct, tile
 
@@ -55,12 +55,31 @@ def _plan_depthwise(problem: Convolution) -> Plan:
     return plan_depthwise(problem)
 
 
+#: Cycles of one core to transform a vector of weights into memory, where that is part of every call; and from how many
+#: bytes on the memory is a fresh one each time, whose pages have to be given first: 256 -> 256 channels by F(4, 3) take
+#: 10 cycles, 128 -> 128 19, 512 -> 512 (38 MB) 78.
+_PREPARE, _FRESH_BYTES, _PREPARE_FRESH = 15.0, 32 * 1024**2, 80.0
+#: Weights that are kept are transformed on the fly only where that is expected to be so many times faster. What it
+#: costs is a matter of the processor, what it saves one of the memory, which gives more or less from hour to hour: 512
+#: -> 512 channels on 12x12 took 1.39 ms ahead and 1.11 on the fly in one hour, 1.01 and 1.34 in the next.
+_MARGIN = 1.25
+
+
+def expected_cycles(problem: Convolution, form: WinogradForm) -> float:
+    """Cycles of one core by which forms are compared: of a call, and what preparing the weights adds to it."""
+    return winograd_cycles(problem, form) + _preparation(problem, form)
+
+
 def _preparation(problem: Convolution, form: WinogradForm) -> float:
-    """Cycles to transform the weights, where that is part of every call: about one store of a vector each."""
+    """Cycles to transform the weights ahead in every call, or what speaks against doing it on the fly."""
     if problem.prepared:
+        return (_MARGIN - 1) * winograd_cycles(problem, form) if form.on_the_fly else 0.0
+    if form.on_the_fly:
         return 0.0
     weights = problem.channels // problem.groups * problem.out_channels
-    return 2.0 * form.products * form.phases * weights / lanes_for(problem.element)
+    vectors = form.products * form.phases * form.fold * weights / lanes_for(problem.element)
+    is_fresh = vectors * TARGET.vector_bytes > _FRESH_BYTES
+    return vectors * (_PREPARE_FRESH if is_fresh else _PREPARE)
 
 
 @lru_cache(maxsize=1024)
@@ -82,7 +101,7 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
     }
     cycles = elements * element.size * 0.75
     plans = [(Plan((Step(Code(pack_weights, element), fields),), 0, 0, element, cycles), elements)]
-    if isinstance(form, WinogradForm):
+    if isinstance(form, WinogradForm) and not form.on_the_fly:
         channel_blocks = form.channel_blocks(shape[1], lanes)
         pitch = u_product(form, channel_blocks, element.size, lanes)
         fields = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -13,12 +13,20 @@ from fastpool.machine.processor import TARGET
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.routine import lanes as lanes_for
-from fastpool.routines.tiles import CACHED_INPUT_BYTES, TILE_SHAPES, WINOGRAD_PRIVATE_BYTES, TileShape, even_shares
+from fastpool.routines.tiles import (
+    CACHED_INPUT_BYTES,
+    LEVEL_2_BYTES,
+    TILE_SHAPES,
+    WINOGRAD_PRIVATE_BYTES,
+    TileShape,
+    even_shares,
+)
 from fastpool.routines.winograd import (
     PHASES,
     finish_rows,
     multiply,
     repair_rows,
+    transform_filters,
     transform_rows,
     winograd_fused,
     winograd_input,
@@ -42,6 +50,13 @@ _WEIGHT_RATES = (
     if _IS_WIDE
     else ((8 * 1024**2, 40), (24 * 1024**2, 14), (float("inf"), 5))
 )
+#: Bytes of the weights that a task transforms on the fly and multiplies at once: beside the tiles of their channels and
+#: the products in the level-2 cache.
+_PART_BYTES = LEVEL_2_BYTES * 5 // 16
+#: Cycles of one core for a vector of weights that is transformed on the fly: 512 -> 512 channels take 0.26 ms more on
+#: two threads by F(4, 3), and 0.13 by F(2, 3). As the level-1 cache keeps none of them until they are read, fewer
+#: operations or lines fetched for writing did not help.
+_FLY_CYCLES = 3.5
 #: More than what the ends of products, tiles and strips add to scratch.
 _ENDS_BYTES = 256 * 1024
 #: Points along an axis by bytes of an element: with nine, the error in float32 is 2e-5 of the largest result.
@@ -56,6 +71,7 @@ class WinogradForm:
     kernel: int
     stride: int
     folded: bool = False  #: whether the phases of a channel are channels
+    on_the_fly: bool = False  #: whether weights are only packed ahead, and transformed by each call
 
     @property
     def taps(self) -> int:
@@ -117,8 +133,7 @@ class WinogradForm:
         return sum(count for _, count in self.segments())
 
 
-#: By size of the filter, and stride.
-FORMS = {
+_AHEAD = {
     (3, 1): (WinogradForm(4, 3, 1), WinogradForm(2, 3, 1), WinogradForm(5, 3, 1), WinogradForm(7, 3, 1)),
     (5, 1): (WinogradForm(2, 5, 1), WinogradForm(3, 5, 1), WinogradForm(5, 5, 1)),
     (3, 2): (WinogradForm(4, 3, 2), WinogradForm(2, 3, 2)),
@@ -126,6 +141,11 @@ FORMS = {
     (4, 2): (WinogradForm(4, 4, 2),),
     (7, 2): (WinogradForm(4, 7, 2, True),),
     (11, 4): (WinogradForm(4, 11, 4, True),),
+}
+#: By size of the filter, and stride.
+FORMS = {
+    filter_: forms + tuple(replace(form, on_the_fly=True) for form in forms if not form.folded)
+    for filter_, forms in _AHEAD.items()
 }
 
 
@@ -215,6 +235,8 @@ class Tiling:
     @property
     def least_bytes(self) -> int:
         """Scratch of a thread without which nothing goes."""
+        if self.form.on_the_fly:
+            return self.shared_bytes
         columns, size = self.least_columns, self.problem.element.size
         tiles = _in_panels(columns)
         beside = tiles * self.form.products * 2 * self.lanes + self.strip_elements(columns) if columns > 1 else 0
@@ -246,7 +268,22 @@ class Tiling:
         products = self.form.products * tiles * 2 * self.lanes * size
         strip = self.strip_elements(self.tile_columns) * size
         v = tasks * tiles * self.tile_bytes * self.problem.groups
-        return v + max(products, WINOGRAD_PRIVATE_BYTES) + strip + _ENDS_BYTES
+        u = self.form.products * self.u_product * size if self.form.on_the_fly else 0
+        return v + max(products, WINOGRAD_PRIVATE_BYTES) + strip + u + _ENDS_BYTES
+
+    @property
+    def part_blocks(self) -> int:
+        """Blocks of channels that are multiplied at once: all, unless their weights are transformed on the fly."""
+        if not self.form.on_the_fly:
+            return self.channel_blocks
+        block_bytes = self.form.multiplications * 2 * self.lanes**2 * self.problem.element.size
+        parts = ceil_div(self.channel_blocks, max(1, _PART_BYTES // block_bytes))
+        return ceil_div(self.channel_blocks, parts)
+
+    @property
+    def u_product(self) -> int:
+        """Elements of U from one product to the next."""
+        return u_product(self.form, self.part_blocks, self.problem.element.size, self.lanes)
 
     @property
     def u_bytes(self) -> int:
@@ -284,11 +321,13 @@ def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
 
 def schedule_cycles(tiling: Tiling) -> dict[str, float]:
     """Estimated cycles under each schedule: multiplications, and what passes the level-2 cache beside them."""
-    return {"shared": _shared_cycles(tiling), "fused": _fused_cycles(tiling)}
+    fused = float("inf") if tiling.form.on_the_fly else _fused_cycles(tiling)
+    return {"shared": _shared_cycles(tiling), "fused": fused}
 
 
 def _is_shared(tiling: Tiling) -> bool:
-    return _shared_cycles(tiling) <= _fused_cycles(tiling)
+    cycles = schedule_cycles(tiling)
+    return cycles["shared"] <= cycles["fused"]
 
 
 def _shared_cycles(tiling: Tiling) -> float:
@@ -298,7 +337,14 @@ def _shared_cycles(tiling: Tiling) -> float:
     cycles = _multiply_cycles(tiling, group, tiling.tiles / group) + tiling.v_bytes * _SHARED_CYCLES
     if tiling.v_bytes > _SHARED_KEPT:
         cycles += tiling.out_blocks * tiling.v_bytes / _AGAIN_RATE
-    return cycles + _weight_cycles(tiling, 1)
+    return cycles + (_fly_cycles(tiling) if tiling.form.on_the_fly else _weight_cycles(tiling, 1))
+
+
+def _fly_cycles(tiling: Tiling) -> float:
+    """Cycles by which transforming all weights, once for each group of rows of tiles, exceeds reading them so."""
+    groups = ceil_div(tiling.problem.images * tiling.tile_rows, _shared_rows(tiling))
+    filters = tiling.problem.channels * tiling.out_blocks * 2
+    return groups * filters * _FLY_CYCLES * tiling.form.multiplications
 
 
 def _fused_cycles(tiling: Tiling) -> float:
@@ -403,7 +449,11 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     v_elements = apart(form.products * v_product + slack, size)
     m_elements = form.products * m_product
     strip = tiling.strip_elements(columns)
-    private = m_elements + apart(strip, size) + (0 if shared else v_elements)
+    u_elements = apart(form.products * tiling.u_product, size) if form.on_the_fly else 0
+    private = m_elements + apart(strip, size) + u_elements + (0 if shared else v_elements)
+    filter_elements = form.kernel**2 * block  # of a channel
+    fetched = ceil_div(filter_elements, form.products) if form.on_the_fly else block
+    group_channels = problem.channels // problem.groups
 
     source_rows = [
         padding_source(i - height.pad_begin, height.size, problem.padding_mode)
@@ -417,6 +467,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     fields: dict[str, Any] = {
         "transform_rows": Code(transform_rows, element, of_columns),
         "multiply": Code(multiply, element, ("product", 2, tile.width)),
+        "transform_filters": Code(transform_filters, element, shape) if form.on_the_fly else 0,
         "finish_rows": Code(finish_rows, element, of_columns),
         "repair_rows": Code(repair_rows, element),
         "kernel_size": form.kernel,
@@ -426,7 +477,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "fold": form.fold,
         "images": problem.images,
         "groups": problem.groups,
-        "channels": problem.channels // problem.groups,
+        "channels": group_channels,
         "channel_blocks": tiling.channel_blocks,
         "multiplied": tiling.multiplied,
         "out_channels": problem.out_channels // problem.groups,
@@ -457,11 +508,18 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "v_panel": v_panel,
         "v_task": v_task,
         "v_product": v_product,
-        "u_product": u_product(form, tiling.channel_blocks, size, lanes),
+        "on_the_fly": int(form.on_the_fly),
+        "part_blocks": tiling.part_blocks,
+        "weights_block": group_channels * filter_elements if form.on_the_fly else form.products * tiling.u_product,
+        "weights_channels": lanes * filter_elements,
+        "u_product": tiling.u_product,
+        "fetched": fetched,
+        "fetched_product": tiling.part_blocks * lanes * fetched if form.on_the_fly else tiling.u_product,
         "m_product": m_product,
         "shared": v_elements if shared else 0,
         "scratch_thread": private,
         "v_offset": m_elements + apart(strip, size),
+        "u_offset": m_elements + apart(strip, size),
         "m_offset": 0,
         "strip_offset": m_elements,
         "low": problem.low,

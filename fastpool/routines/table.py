@@ -39,6 +39,7 @@ from fastpool.routines.winograd import (
     finish_rows,
     multiply,
     repair_rows,
+    transform_filters,
     transform_rows,
     winograd_fused,
     winograd_input,
@@ -171,6 +172,10 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "winograd_output": (winograd_output, _ANY),
     "winograd_fused": (winograd_fused, _ANY),
     "winograd_weights": (winograd_weights, WINOGRAD_SHAPES),
+    "transform_filters": (
+        transform_filters,
+        tuple(shape for shape in WINOGRAD_SHAPES if not shape[0].endswith("folded")),
+    ),
     "depthwise": (
         depthwise,
         tuple((f"{part}stride {s}", *size) for part in ("", "narrow ") for s in (1, 2) for size in _FILTERS),

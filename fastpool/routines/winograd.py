@@ -10,6 +10,7 @@ WINOGRAD = Layout(
     {
         "transform_rows": "routine",
         "multiply": "routine",
+        "transform_filters": "routine",
         "finish_rows": "routine",
         "repair_rows": "routine",
         "kernel_size": "integer",
@@ -50,12 +51,19 @@ WINOGRAD = Layout(
         "v_panel": "integer",  # elements from one panel to the next
         "v_task": "integer",  # of all panels of a task
         "v_product": "integer",
+        "on_the_fly": "integer",
+        "part_blocks": "integer",  # blocks of channels that are multiplied at once
+        "weights_block": "integer",  # elements of the weights of an out block
+        "weights_channels": "integer",  # of a block of its channels, where they are transformed on the fly
         "u_product": "integer",
+        "fetched": "integer",  # elements that a channel and product has of the weights that are fetched meanwhile
+        "fetched_product": "integer",
         "m_product": "integer",
         "shared": "integer",  # elements of scratch before those of the threads
         "scratch_thread": "integer",
         "v_offset": "integer",  # within a thread's scratch
         "m_offset": "integer",
+        "u_offset": "integer",
         "strip_offset": "integer",
         "low": "number",
         "high": "number",
@@ -76,11 +84,12 @@ WEIGHTS = Layout(
 )
 
 transform_rows = routine("winograd.transform_rows", WINOGRAD, *("elements",) * 3, *("integer",) * 5)
-multiply = routine("winograd.multiply", WINOGRAD, "elements", "elements", "elements", "integer", "integer")
+multiply = routine("winograd.multiply", WINOGRAD, *("elements",) * 3, "integer", "integer", "elements")
+transform_filters = routine("filters.transform_filters", WINOGRAD, "elements", "elements", "integer")
 _PLACE = ("integer", "integer", "integer", "integer", "integer", "integer")
 finish_rows = routine("winograd.finish_rows", WINOGRAD, "elements", "elements", *_PLACE)
 repair_rows = routine("winograd.repair_rows", WINOGRAD, "elements", *("integer",) * 9)
 winograd_input = kernel("winograd.winograd_input", WINOGRAD)
 winograd_output = kernel("winograd.winograd_output", WINOGRAD)
 winograd_fused = kernel("winograd.winograd_fused", WINOGRAD)
-winograd_weights = kernel("winograd.winograd_weights", WEIGHTS)
+winograd_weights = kernel("filters.winograd_weights", WEIGHTS)
