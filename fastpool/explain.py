@@ -345,9 +345,12 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
 
 def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     cycles = tile_cycles(problem, plan)
+    fewest = f"{_cycles_text(cycles[tile])}, fewest of {len(cycles)} tiles"
+    if all(other.role == "channels" for other in cycles):
+        return f"{fewest} with lanes on channels, which pixels that lie apart ask for"
     other = min((other for other in cycles if other.role != tile.role), key=lambda other: cycles[other])
     return (
-        f"{_cycles_text(cycles[tile])}, fewest of {len(cycles)} tiles; with lanes on {other.role}, "
+        f"{fewest}; with lanes on {other.role}, "
         f"{other.vectors} x {other.width} takes {count_text(round(cycles[other]))}"
     )
 

@@ -346,6 +346,11 @@ TAKEN = {"in place": IN_PLACE, "shared": SHARED} | dict.fromkeys(list(LIMITS)[1:
 TAKEN |= {source: SHARED if "shared" in source else PRIVATE for source in OF_PANELS}
 
 
+def is_without_gaps(problem, grid, tile):
+    """Whether nothing parts the pixels of a row of x."""
+    return not problem.is_padded and problem.axes[2].stride == 1
+
+
 class Planner:
     """Keeps the plans of convolutions, which are direct (or depthwise), and makes them take a tile or a source."""
 
@@ -376,6 +381,8 @@ class Planner:
         if tile is not None:
             for module in (direct, panels):
                 self._patch.setattr(module, "choose_tile", lambda problem, grid: tile)
+            if tile.role == "pixels":
+                self._patch.setattr(direct, "_suits_in_place", is_without_gaps)
         if source in OF_PANELS:
             self._patch.setattr(panels, "_LEAST_STEPS", 1)
             self._patch.setattr(panels, "_LEAST_OUT", 1)
@@ -384,7 +391,9 @@ class Planner:
         elif source is not None:
             self._patch.setattr(plans, "suits_panels", lambda problem: False)
         if source in LIMITS:
-            self._patch.setattr(direct, "_edges", lambda *_: None)  # edged tiles read in place
+            # Edged tiles read in place, and so do pixels that lie apart.
+            self._patch.setattr(direct, "_edges", lambda *_: None)
+            self._patch.setattr(direct, "_suits_in_place", is_without_gaps)
         for name, value in LIMITS.get(source, {}).items():
             self._patch.setattr(direct if name.startswith("SHARED") else private, name, value)
         self.forget()
@@ -393,6 +402,7 @@ class Planner:
         """Let all further plans of depthwise convolutions take this routine, be the other one faster or not."""
         other = {depthwise: "is_channelwise", channelwise: "is_depthwise"}[routine]
         self._patch.setattr(plans, other, lambda problem: False)
+        self._patch.setattr(plans, "_most_of_depthwise", lambda problem: 0.0)
         self.forget()
 
     def assert_taken(self, tile=None, source=None):

@@ -25,9 +25,11 @@ import fastpool
 from fastpool import oracle, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
+from fastpool.plans import convolution as plans
 from fastpool.plans import winograd
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import depthwise
+from fastpool.routines.direct import direct
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.winograd import winograd_fused, winograd_output
 
@@ -396,9 +398,19 @@ def test_depthwise_layers(planner, lanes_on, shape, stride, dtype):
 
 
 @every_dtype
+def test_one_channel_is_summed_directly_where_that_is_faster(planner, dtype):
+    """Many large filters of one channel; one that is too large for lanes on columns, on a channel alone."""
+    for shape, filters, size in [((1, 1, 64, 70), 32, 7), ((1, 1, 60, 80), 1, 9)]:
+        x, weight = integers(25, shape, dtype), integers(26, (filters, 1, size, size), dtype)
+        assert_close(fastpool.conv2d(x, weight, None, 1, 3), oracle.conv2d(x, weight, None, 1, 3))
+    assert all(plan.steps[-1].kernel.routine is direct for plan in planner.plans)
+
+
+@every_dtype
 @every_routine
-def test_the_faster_depthwise_routine_is_taken(planner, lanes_on, dtype):
+def test_the_faster_depthwise_routine_is_taken(planner, monkeypatch, lanes_on, dtype):
     """Lanes are on columns where maps are large, on channels where they are small and see many taps, or are dilated."""
+    monkeypatch.setattr(plans, "_most_of_depthwise", lambda problem: 0.0)  # not directly
     cases = {
         "columns": [((1, 6, 60, 64), 3, 1), ((2, 40, 30, 32), 3, 1)],
         "channels": [

@@ -52,8 +52,8 @@ _BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = LEVEL_2_BYTES // 2, LEVEL_2_BYTES * 3 /
 MOST_FETCHED = 16
 #: For a packed input, no tile needs to begin early.
 ANYWHERE = 2**62
-#: Taps of a row that make it a loop worth beginning.
-_LEAST_RUN = 4
+#: Cycles to pack an element: 2.5 to 5.9 where it is read from another core's cache or one by one, 0.6 to 1.7 else.
+_PACK_CYCLES, _QUICK_PACK_CYCLES = 3.0, 1.7
 
 
 def _in_place(problem: Convolution) -> Source | None:
@@ -113,11 +113,27 @@ def choose_tile(problem: Convolution, grid: Grid) -> TileShape:
     return min(TILE_SHAPES[TARGET.registers], key=lambda tile: direct_cycles(problem, tile, grid))
 
 
+def _by_channels(problem: Convolution, grid: Grid) -> TileShape:
+    """The same of tiles with lanes on channels."""
+    tiles = [tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels"]
+    return min(tiles, key=lambda tile: direct_cycles(problem, tile, grid))
+
+
+def _tile_in_place(problem: Convolution, grid: Grid) -> TileShape:
+    """Tile for x read in place: pixels that lie apart, or that a tap does not find, are single numbers."""
+    tile = choose_tile(problem, grid)
+    if tile.role == "channels" or not (problem.is_padded or problem.axes[2].stride > 1):
+        return tile
+    return _by_channels(problem, grid)
+
+
 def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
     """What `choose_tile` has compared: estimated cycles of each tile, on the rows and columns of a plan."""
     fields = plan.steps[-1].fields
     grid = Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"])
-    return {tile: direct_cycles(problem, tile, grid) for tile in TILE_SHAPES[TARGET.registers]}
+    apart = fields["row_of_tiles"].shape[0] not in ("channels", "pixels")
+    tiles = (tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels" or not apart)
+    return {tile: direct_cycles(problem, tile, grid) for tile in tiles}
 
 
 def shared_bytes(problem: Convolution) -> tuple[int, int]:
@@ -140,18 +156,20 @@ def _edges(problem: Convolution, grid: Grid, tile: TileShape) -> Edges | None:
 def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     """Whether x is better read in place than packed.
 
-    Rows that nothing parts are. So are edged tiles: 3x3 at stride 2 over 128 to 512 channels of 14x14 takes 10 to 15 %
-    less in all on one thread, and 30 % on two, which need not hand one another what they have packed; 3x3 stems 8 %;
-    4x4 at stride 4 on 3 channels 20 %.
-    Any other row of taps at a stride is a loop, which a short one hardly pays for. Measured against packing: 1x1 at
-    stride 2 (128 to 1024 channels) takes 3 to 18 % less, 16x16 at stride 16 on 3 channels 12 %.
+    Rows that nothing parts are. Others are unless packing lets tiles of pixels save more than it costs: then 3x3 at
+    stride 2 over 128 to 512 channels of 14x14 takes 10 to 15 % less in all on one thread, and 30 % on two, which need
+    not hand one another what they have packed; 3x3 stems 8 %, 4x4 at stride 4 on 3 channels 20 %; without padding, 2x2
+    to 16x16 at strides of 2 to 16 4 to 46 %.
     """
-    width = problem.axes[2]
-    if not problem.is_padded and width.stride == 1:
+    if not problem.is_padded and problem.axes[2].stride == 1:
         return True
-    if _edges(problem, grid, tile) is not None:
-        return True
-    return not problem.is_padded and tile.role == "channels" and (problem.taps == 1 or width.kernel >= _LEAST_RUN)
+    if problem.is_padded and _edges(problem, grid, tile) is None:
+        return False
+    rows = Grid(*(a.out for a in problem.axes))
+    needed, allowed = shared_bytes(problem)
+    is_quick = needed > allowed and packing_shape(problem)[0] != ""
+    packing = (_QUICK_PACK_CYCLES if is_quick else _PACK_CYCLES) * needed / problem.element.size
+    return direct_cycles(problem, tile, grid) <= direct_cycles(problem, choose_tile(problem, rows), rows) + packing
 
 
 #: Channels that are enough to be shared out, however many threads there are: sums are split by this, and shall not
@@ -164,8 +182,11 @@ def _common_source(problem: Convolution) -> Source | None:
     source = _in_place(problem)
     if source is not None:
         grid = _join_rows(problem, source)
-        tile = choose_tile(problem, grid)
-        aliased = source.channel * problem.element.size % _ALIAS == 0 and problem.channels // problem.groups >= 16
+        tile = _tile_in_place(problem, grid)
+        # One tap sees a line of each channel. Several see it again while it still is there: 3x3 filters on planes of 4
+        # to 64 KiB take 3 to 6 % less in place than packed, at strides of 2 to 4 7 to 40 %.
+        many = problem.taps == 1 and problem.channels // problem.groups >= 16
+        aliased = many and source.channel * problem.element.size % _ALIAS == 0
         is_wide = grid.columns >= tile.pixels(lanes_for(problem.element))
         if is_wide and not aliased and _suits_in_place(problem, grid, tile):
             return source
@@ -254,7 +275,8 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     element, lanes = problem.element, lanes_for(problem.element)
     common = _common_source(problem)
     grid = _join_rows(problem, common) if common else Grid(*(a.out for a in problem.axes))
-    tile = choose_tile(problem, grid)
+    in_place = common is not None and common.packing == IN_PLACE
+    tile = _tile_in_place(problem, grid) if in_place else choose_tile(problem, grid)
     pixels = tile.pixels(lanes)
     group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
     blocks = ceil_div(group_out, tile.block(lanes))
