@@ -52,8 +52,12 @@ _BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = LEVEL_2_BYTES // 2, LEVEL_2_BYTES * 3 /
 MOST_FETCHED = 16
 #: For a packed input, no tile needs to begin early.
 ANYWHERE = 2**62
-#: Cycles to pack an element: 2.5 to 5.9 where it is read from another core's cache or one by one, 0.6 to 1.7 else.
-_PACK_CYCLES, _QUICK_PACK_CYCLES = 3.0, 1.7
+#: Cycles to pack an element for all threads, which read much of it from another core's cache: 1.0 to 3.6, and 4 more in
+#: hours in which that cache is far; for a task: 0.6 to 1.7; and one by one, not vector by vector: 2.2 to 6.1.
+_SHARED_PACK_CYCLES, _PACK_CYCLES, _PACK_ONE_CYCLES = 2.5, 1.2, 4.0
+#: Cycles by which a tile of pixels that lie apart, or at an edge, takes longer to begin than one of packed pixels: seen
+#: where sums are short, at stems of 3 channels.
+_BEGIN_CYCLES = 130.0
 
 
 def _in_place(problem: Convolution) -> Source | None:
@@ -99,13 +103,18 @@ def _join_rows(problem: Convolution, source: Source) -> Grid:
     return Grid(d, h, w)
 
 
+def _tile_count(problem: Convolution, tile: TileShape, grid: Grid) -> int:
+    """Tiles that are summed, of all blocks of channels."""
+    lanes = lanes_for(problem.element)
+    tiles = problem.images * grid.depths * grid.rows * ceil_div(grid.columns, tile.pixels(lanes))
+    return tiles * problem.groups * ceil_div(problem.out_channels // problem.groups, tile.block(lanes))
+
+
 def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid) -> float:
     """Estimated cycles of one core for the multiplications and stores."""
-    lanes = lanes_for(problem.element)
-    tiles = problem.images * grid.depths * grid.rows * -(-grid.columns // tile.pixels(lanes))
-    blocks = problem.groups * -(-problem.out_channels // problem.groups // tile.block(lanes))
     reduction = problem.channels // problem.groups * problem.taps
-    return tiles * blocks * (reduction * tile.step_cycles() + tile.store_cycles(lanes))
+    of_tile = reduction * tile.step_cycles() + tile.store_cycles(lanes_for(problem.element))
+    return _tile_count(problem, tile, grid) * of_tile
 
 
 def choose_tile(problem: Convolution, grid: Grid) -> TileShape:
@@ -153,6 +162,19 @@ def _edges(problem: Convolution, grid: Grid, tile: TileShape) -> Edges | None:
     return edges_of(width, range(0, grid.columns, pixels), grid.columns - pixels, pixels)
 
 
+#: Channels that are enough to be shared out, however many threads there are: sums are split by this, and shall not
+#: depend on them.
+_ENOUGH = 8
+
+
+def _is_packed_for_all(problem: Convolution) -> bool:
+    """Whether one packed copy serves all threads, if x is packed."""
+    needed, allowed = shared_bytes(problem)
+    # With a task for each channel the threads would share the packing of few channels unevenly.
+    enough = problem.images * problem.channels >= _ENOUGH or problem.axes[1].out < _ENOUGH
+    return needed <= allowed and enough
+
+
 def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     """Whether x is better read in place than packed.
 
@@ -166,15 +188,12 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     if problem.is_padded and _edges(problem, grid, tile) is None:
         return False
     rows = Grid(*(a.out for a in problem.axes))
-    needed, allowed = shared_bytes(problem)
-    is_quick = needed > allowed and packing_shape(problem)[0] != ""
-    packing = (_QUICK_PACK_CYCLES if is_quick else _PACK_CYCLES) * needed / problem.element.size
-    return direct_cycles(problem, tile, grid) <= direct_cycles(problem, choose_tile(problem, rows), rows) + packing
-
-
-#: Channels that are enough to be shared out, however many threads there are: sums are split by this, and shall not
-#: depend on them.
-_ENOUGH = 8
+    each = _SHARED_PACK_CYCLES if _is_packed_for_all(problem) else _PACK_CYCLES
+    if not packing_shape(problem)[0].startswith("stride"):
+        each = _PACK_ONE_CYCLES
+    packing = each * shared_bytes(problem)[0] / problem.element.size
+    in_place = direct_cycles(problem, tile, grid) + _BEGIN_CYCLES * _tile_count(problem, tile, grid)
+    return in_place <= direct_cycles(problem, choose_tile(problem, rows), rows) + packing
 
 
 def _common_source(problem: Convolution) -> Source | None:
@@ -190,10 +209,7 @@ def _common_source(problem: Convolution) -> Source | None:
         is_wide = grid.columns >= tile.pixels(lanes_for(problem.element))
         if is_wide and not aliased and _suits_in_place(problem, grid, tile):
             return source
-    needed, allowed = shared_bytes(problem)
-    # With a task for each channel the threads would share the packing of few channels unevenly.
-    enough = problem.images * problem.channels >= _ENOUGH or problem.axes[1].out < _ENOUGH
-    if needed > allowed or not enough:
+    if not _is_packed_for_all(problem):
         return None
     return packed_source(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))
 
