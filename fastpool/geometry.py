@@ -33,6 +33,11 @@ class Axis:
         return extent(self.kernel, self.dilation)
 
     @property
+    def is_padded(self) -> bool:
+        """Whether there is any padding."""
+        return self.pad_begin > 0 or self.pad_end > 0
+
+    @property
     def is_single(self) -> bool:
         """Whether there is one element, and the one window has one tap, on it (and not in the padding)."""
         return self.size == self.kernel == self.out == 1 and self.pad_begin == 0

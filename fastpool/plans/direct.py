@@ -128,10 +128,15 @@ def _by_channels(problem: Convolution, grid: Grid) -> TileShape:
     return min(tiles, key=lambda tile: direct_cycles(problem, tile, grid))
 
 
+def _lie_apart(problem: Convolution) -> bool:
+    """Whether the pixels of a row of x lie apart, or a tap does not find all of them."""
+    return problem.axes[2].stride > 1 or problem.axes[2].is_padded
+
+
 def _tile_in_place(problem: Convolution, grid: Grid) -> TileShape:
     """Tile for x read in place: pixels that lie apart, or that a tap does not find, are single numbers."""
     tile = choose_tile(problem, grid)
-    if tile.role == "channels" or not (problem.is_padded or problem.axes[2].stride > 1):
+    if tile.role == "channels" or not _lie_apart(problem):
         return tile
     return _by_channels(problem, grid)
 
@@ -181,19 +186,30 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     Rows that nothing parts are. Others are unless packing lets tiles of pixels save more than it costs: then 3x3 at
     stride 2 over 128 to 512 channels of 14x14 takes 10 to 15 % less in all on one thread, and 30 % on two, which need
     not hand one another what they have packed; 3x3 stems 8 %, 4x4 at stride 4 on 3 channels 20 %; without padding, 2x2
-    to 16x16 at strides of 2 to 16 4 to 46 %.
+    to 16x16 at strides of 2 to 16 4 to 46 %; 1x7 over 128 to 192 channels of 17x17 13 to 19 %.
     """
     if not problem.is_padded and problem.axes[2].stride == 1:
         return True
-    if problem.is_padded and _edges(problem, grid, tile) is None:
-        return False
-    rows = Grid(*(a.out for a in problem.axes))
-    each = _SHARED_PACK_CYCLES if _is_packed_for_all(problem) else _PACK_CYCLES
+    edges = _edges(problem, grid, tile) if _lie_apart(problem) else NO_EDGES
+    if edges is None:
+        if problem.is_padded:  # tiles of pixels that lie apart sum all taps
+            return False
+        edges = NO_EDGES
+    lanes = lanes_for(problem.element)
+
+    def cycles(tile: TileShape, grid: Grid, edges: Edges) -> float:
+        columns = ceil_div(grid.columns, tile.pixels(lanes)) * tile.pixels(lanes)
+        return direct_cycles(problem, tile, grid) * (1 - omitted_share(problem, grid.rows, edges, columns))
+
+    begins = _BEGIN_CYCLES * _tile_count(problem, tile, grid) if _lie_apart(problem) else 0.0
+    is_shared = _is_packed_for_all(problem)
+    outputs = problem.axes[0].out, problem.axes[1].out, problem.axes[2].out
+    packed = _join_rows(problem, packed_source(problem, SHARED, outputs)) if is_shared else Grid(*outputs)
+    each = _SHARED_PACK_CYCLES if is_shared else _PACK_CYCLES
     if not packing_shape(problem)[0].startswith("stride"):
         each = _PACK_ONE_CYCLES
     packing = each * shared_bytes(problem)[0] / problem.element.size
-    in_place = direct_cycles(problem, tile, grid) + _BEGIN_CYCLES * _tile_count(problem, tile, grid)
-    return in_place <= direct_cycles(problem, choose_tile(problem, rows), rows) + packing
+    return cycles(tile, grid, edges) + begins <= cycles(choose_tile(problem, packed), packed, NO_EDGES) + packing
 
 
 def _common_source(problem: Convolution) -> Source | None:
@@ -392,10 +408,10 @@ def ahead(problem: Convolution, tile: TileShape, taps: int, tiles: int) -> dict[
 def _variant(problem: Convolution, grid: Grid, tile: TileShape, packing: int) -> tuple[str, Edges]:
     """Variant of the tile, and its edges."""
     width = problem.axes[2]
-    if packing == IN_PLACE and (width.stride > 1 or problem.is_padded):
-        edges = _edges(problem, grid, tile)
-        return ("strided", NO_EDGES) if edges is None else (edged(width.kernel, width.stride), edges)
-    return tile.role, NO_EDGES
+    if packing != IN_PLACE or not _lie_apart(problem):
+        return tile.role, NO_EDGES
+    edges = _edges(problem, grid, tile)
+    return ("strided", NO_EDGES) if edges is None else (edged(width.kernel, width.stride), edges)
 
 
 def _reading(problem: Convolution, source: Source, rows: int, tables: list[Any]) -> dict[str, int]:

@@ -52,7 +52,7 @@ class Convolution:
     @property
     def is_padded(self) -> bool:
         """Whether any axis has padding."""
-        return any(axis.pad_begin or axis.pad_end for axis in self.axes)
+        return any(axis.is_padded for axis in self.axes)
 
     @property
     def omits_padding(self) -> bool:

@@ -14,7 +14,7 @@ IN_PLACE, SHARED, PRIVATE = 0, 1, 2
 #: level-2 cache; beside the 28 of 32 registers the loop goes unnoticed.
 CHANNELS_AT_ONCE = 4 if TARGET.registers < 32 else 1
 #: Taps of a row of the filter, and stride, of which there are edged tiles.
-EDGED_ROWS = ((2, 2), (3, 1), (3, 2), (4, 4))
+EDGED_ROWS = ((2, 2), (3, 1), (3, 2), (4, 4), (5, 1), (7, 1))
 
 
 def left_out(taps: int, stride: int) -> tuple[list[int], list[int]]:
