@@ -427,8 +427,11 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
     columns = ceil_div(width.out, lanes)
     # Rows of taps added to a sum: those of every output, and at the begin of a strip those of the sums under way.
     begin = sum(i // height.stride + 1 for i in range(height.kernel - height.stride))
-    runs = [min(fields["rows_per_task"], height.out - row) for row in range(0, height.out, fields["rows_per_task"])]
-    strips = sum(ceil_div(rows, fields["block_rows"]) for rows in runs)
+    dilation, per_task = fields["row_dilation"], fields["rows_per_task"]
+    of_phase = ceil_div(height.out, dilation)
+    runs = [min(per_task, of_phase - row) for row in range(0, of_phase, per_task)]
+    strips = min(dilation, height.out) * sum(ceil_div(rows, fields["block_rows"]) for rows in runs)
+    per_task = min(per_task * dilation, height.out)
     done = fields["planes"] * columns * (height.out * height.kernel + strips * begin) * width.kernel * lanes
     planes = _counted(fields["planes"], "plane")
     cut = f"{planes} would be too few tasks"
@@ -444,8 +447,8 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
         "source": "in place",
         "schedule": None,
         "parts": 1,
-        "rows_per_task": fields["rows_per_task"],
-        "tiles_per_task": fields["rows_per_task"] * columns,
+        "rows_per_task": per_task,
+        "tiles_per_task": per_task * columns,
         "blocks": fields["planes"],
         "blocks_per_task": fields["planes_per_task"],
         "multiply_adds_done": done,

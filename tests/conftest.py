@@ -289,20 +289,24 @@ class Prefixes:
     All numbers are whole and above zero, so that nothing cancels and errors show in relation to the result.
     """
 
-    def __init__(self, dtype, groups, group_in, group_out, size, kernel, stride=(1, 1), begin=(0, 0), images=2):
-        self._kernel, self._stride, self._begin = kernel, stride, begin
+    def __init__(
+        self, dtype, groups, group_in, group_out, size, kernel, stride=(1, 1), begin=(0, 0), images=2, dilation=(1, 1)
+    ):
+        self._kernel, self._stride, self._begin, self._dilation = kernel, stride, begin, dilation
         self.dtype, self._groups, self._group_in, self._images = dtype, groups, group_in, images
         self._x = integers(1, (images, groups * group_in, *map(self._reach, size, range(2))), dtype, 4) + 5
         self._weight = integers(2, (groups, group_out, group_in, *kernel), dtype, 2) + 3
         self._bias = integers(3, (groups, group_out), dtype, 4) + 5
         self._residual = integers(4, (images, groups, group_out, *size), dtype, 4) + 5
         self._options = {"stride": stride, "padding": tuple((b, 0) for b in begin), "groups": groups}
+        self._options["dilation"] = dilation
         weight, bias = self._weight.reshape(-1, group_in, *kernel), self._bias.reshape(-1)
         self._result = oracle.conv2d(self._x, weight, bias, **self._options).reshape(self._residual.shape)
 
     def _reach(self, outputs, axis):
         """Elements that so many outputs see."""
-        return (outputs - 1) * self._stride[axis] + self._kernel[axis] - self._begin[axis]
+        filter_reach = (self._kernel[axis] - 1) * self._dilation[axis] + 1
+        return (outputs - 1) * self._stride[axis] + filter_reach - self._begin[axis]
 
     def check(self, channels, rows, columns, place, place_out, **options):
         """Compute so many channels of each group, rows and columns, with arrays put into memory by two functions."""
@@ -351,6 +355,11 @@ def is_without_gaps(problem, grid, tile):
     return not problem.is_padded and problem.axes[2].stride == 1
 
 
+def may_be_in_place(problem, grid, tile):
+    """Whether tiles of channels can read x in place, be it faster or not."""
+    return not (problem.is_padded and direct._lie_apart(problem)) or direct._edges(problem, grid, tile) is not None
+
+
 class Planner:
     """Keeps the plans of convolutions, which are direct (or depthwise), and makes them take a tile or a source."""
 
@@ -383,6 +392,8 @@ class Planner:
                 self._patch.setattr(module, "choose_tile", lambda problem, grid: tile)
             if tile.role == "pixels":
                 self._patch.setattr(direct, "_suits_in_place", is_without_gaps)
+            elif source == "in place":
+                self._patch.setattr(direct, "_suits_in_place", may_be_in_place)
         if source in OF_PANELS:
             self._patch.setattr(panels, "_LEAST_STEPS", 1)
             self._patch.setattr(panels, "_LEAST_OUT", 1)

@@ -356,8 +356,65 @@ def test_depthwise_at_every_remainder(planner, lanes_on, kernel, stride, dtype):
         frame.assert_kept()
 
 
+#: Filters, and dilations of rows and columns.
+DILATED = [((1, 3), (1, 5)), ((3, 3), (2, 3)), ((3, 3), (11, 1)), ((5, 5), (3, 2))]
+
+
+def dilated_parts(kernel, dilation, dtype):
+    """Give problems, and parts of them, as `depthwise_parts` does, of dilated filters with lanes on columns."""
+    widths = 2 * lanes_of(dtype) + 2
+    for multiplier, begin in [(1, (0, 0)), (2, ((kernel[0] - 1) * dilation[0] // 2, (kernel[1] - 1) * dilation[1]))]:
+        size = (9, widths)
+        problem = Prefixes(dtype, 3, 1, multiplier, size, kernel, begin=begin, dilation=dilation)
+        for columns in range(1, widths + 1):
+            # There must be an element, or padding takes all.
+            if (columns - 1) + (kernel[1] - 1) * dilation[1] + 1 > begin[1]:
+                yield problem, (1 + columns % multiplier, 1 + columns % 9, columns)
+
+
+@every_dtype
+@pytest.mark.parametrize(("kernel", "dilation"), DILATED, ids=str)
+def test_dilated_depthwise_at_every_remainder(planner, kernel, dilation, dtype):
+    planner.take_depthwise(depthwise)
+    frames = []
+
+    def place_out(shape):
+        frames.append(Frame(shape, dtype, contiguous=len(frames) % 4 != 3))
+        return frames[-1].array
+
+    for problem, part in dilated_parts(kernel, dilation, dtype):
+        problem.check(*part, lambda a: between(a, np.nan), place_out)
+    assert_depthwise(planner, "columns")
+    assert "dilated" in planner.plans[-1].steps[-1].kernel.shape[0]
+    for frame in frames:
+        frame.assert_kept()
+
+
+@every_dtype
+def test_dilated_depthwise_layers(planner, dtype):
+    """Many planes and few, rows in several tasks, paddings of every form; a dilation that exceeds the rows."""
+    planner.take_depthwise(depthwise)
+    for shape, dilation in [((1, 3, 130, 70), (2, 2)), ((3, 200, 5, 6), (3, 2)), ((1, 2, 90, 20), (31, 4))]:
+        x, weight = integers(27, shape, dtype), integers(28, (2 * shape[1], 1, 3, 3), dtype)
+        for padding in ("same", ((0, 70), (9, 0)), (62, 5)):
+            options = {"padding": padding, "groups": shape[1], "dilation": dilation}
+            expected = oracle.conv2d(x, weight, **options)
+            residual, bias = integers(29, expected.shape, dtype), integers(30, 2 * shape[1], dtype)
+            found = fastpool.conv2d(x, weight, bias, residual=residual, activation="relu", **options)
+            assert_close(found, oracle.conv2d(x, weight, bias, residual=residual, activation="relu", **options))
+            assert_close(fastpool.conv2d(x, weight, **options), expected)
+    assert_depthwise(planner, "columns")
+
+
 def check_depthwise_memory(dtype_name):
     """Every filter, with forbidden pages right after or right before each array."""
+    for kernel, dilation in DILATED:
+        with pytest.MonkeyPatch.context() as patch:
+            planner = Planner(patch)
+            planner.take_depthwise(depthwise)
+            for index, (problem, part) in enumerate(dilated_parts(kernel, dilation, np.dtype(dtype_name).type)):
+                problem.check_guarded(*part, at_end=index % 2 == 0)
+            assert_depthwise(planner, "columns")
     for lanes_on, kernel, stride in itertools.product(ROUTINES, FILTERS, (1, 2)):
         with pytest.MonkeyPatch.context() as patch:
             planner = Planner(patch)
@@ -415,7 +472,7 @@ def test_the_faster_depthwise_routine_is_taken(planner, monkeypatch, lanes_on, d
         "columns": [((1, 6, 60, 64), 3, 1), ((2, 40, 30, 32), 3, 1)],
         "channels": [
             ((1, 40, 7, 7), 5 if lanes_of(dtype) > 8 else 9, 1),
-            ((1, 20, 40, 44), 3, 2),
+            ((1, 20, 40, 44), (3, 2), 2),
             ((1, 9, 30, 31), (2, 5), (3, 1)),
             ((1, 5, 20, 9), 9, 1),
         ],
@@ -458,11 +515,12 @@ def test_depthwise_is_bit_identical_for_any_number_of_threads(planner, lanes_on,
     planner.take_depthwise(ROUTINES[lanes_on])
     for shape in [(1, 2, 140, 150), (2, 90, 7, 6)]:
         x, weight = noise(21, shape, dtype), noise(22, (shape[1], 1, 3, 3), dtype)
-        conv, results = fastpool.Conv2d(weight, None, 1, 1, groups=shape[1]), set()
-        for threads in (1, 2, 2, 1):
-            with fastpool.threads(threads):
-                results.add(conv(x).tobytes())
-        assert len(results) == 1
+        for dilation in (1, 2):
+            conv, results = fastpool.Conv2d(weight, None, 1, dilation, dilation, groups=shape[1]), set()
+            for threads in (1, 2, 2, 1):
+                with fastpool.threads(threads):
+                    results.add(conv(x).tobytes())
+            assert len(results) == 1
     assert_depthwise(planner, lanes_on)
 
 

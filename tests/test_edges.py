@@ -28,7 +28,8 @@ from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
 from fastpool.plans.edges import NO_EDGES, edges_of, omitted_share, row_taps
 from fastpool.plans.problem import Convolution
-from fastpool.routines.direct import EDGED_ROWS, left_out
+from fastpool.routines.direct import EDGED_ROWS, IN_PLACE, left_out
+from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TILE_SHAPES
 
 TILES = [tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels"]
@@ -179,6 +180,45 @@ def test_every_edged_tile_at_every_width(planner, dtype, row, tile):
             tried += 1
     assert tried > tile.width
     planner.assert_taken(tile, "in place")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tile"),
+    [(dtype, tile) for dtype in DTYPES for tile in TILE_SHAPES[TARGET.registers]],
+    ids=lambda value: f"{value.role}{value.vectors}x{value.width}" if hasattr(value, "role") else value.__name__,
+)
+@pytest.mark.usefixtures("without_panels")
+def test_padded_rows_in_place(planner, monkeypatch, dtype, tile):
+    """Rows alone are padded: every tile reads x in place, and taps that would be outside are left out."""
+    planner.force(tile)
+    monkeypatch.setattr("fastpool.plans.direct._suits_in_place", lambda *_: True)
+    pixels = tile.pixels(lanes_for(ELEMENT_TYPES[np.dtype(dtype)]))
+    for kernel, padding in (((3, 1), (1, 0)), ((5, 2), ((2, 4), (0, 0))), ((1, 1), ((3, 0), (0, 0)))):
+        weight, bias = noise(1, (tile.block(8) + 1, 3, *kernel), dtype), noise(2, tile.block(8) + 1, dtype)
+        conv = fastpool.Conv2d(weight, bias, padding=padding, algorithm="direct")
+        for width in (pixels + 1, 2 * pixels + 1, 2 * pixels + 2):
+            x = noise(width, (2, 3, 5, width), dtype)
+            wanted = oracle.conv2d(x, weight, bias, padding=padding)
+            frame = Frame(wanted.shape, dtype)
+            assert_close(conv(between(x, np.nan), out=frame.array), wanted)
+            frame.assert_kept()
+    assert all(plan.omitted > 0 for plan in planner.plans)
+    variants = {plan.steps[-1].fields["row_of_tiles"].shape[0] for plan in planner.plans}
+    assert variants == {tile.role}
+    planner.assert_taken(tile, "in place")
+
+
+@pytest.mark.usefixtures("without_panels")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_filters_of_one_column_read_padded_rows_in_place(planner, dtype):
+    """Unless their weights are not finite: then the padding counts."""
+    x, weight = noise(1, (1, 64, 17, 34), dtype), noise(2, (64, 64, 7, 1), dtype)
+    for value, omits in ((1.0, True), (np.inf, False)):
+        weight[3, 5, 2, 0] = value
+        conv = fastpool.Conv2d(weight, padding=(3, 0))
+        assert_close(conv(x), oracle.conv2d(x, weight, padding=(3, 0)))
+        assert (planner.plans[-1].omitted > 0) == omits
+        assert (planner.plans[-1].steps[-1].fields["source"] == IN_PLACE) == omits
 
 
 def test_parts_of_the_channels(monkeypatch, planner):

@@ -16,22 +16,28 @@ def is_whole(spec):
     return spec.variant.startswith("whole ")
 
 
+def is_dilated(spec):
+    """Whether the columns of the taps lie further apart than one, by a number that is known at run time only."""
+    return "dilated" in spec.variant
+
+
 def reach_of(spec):
     """Elements of a row from the first one that a vector of outputs sees to beyond the last that is loaded for it."""
     return max((spec.lanes - 1) * stride_of(spec) + spec.width, spec.lanes * stride_of(spec))
 
 
-def column_taps_ir(builder, spec, row, first, width):
+def column_taps_ir(builder, spec, row, first, width, dilation=None):
     """One vector for each column tap of a row of `width` elements, whose first needed column is `first`.
 
-    Shifted loads at stride 1. At stride 2 a pair of loads, of which the even lanes are the last tap but one and the odd
-    ones the last; the taps before them are those two taps further, shifted by a lane: only their first element is new.
-    With a padding of 1, what is loaded then begins on a cache line if the row does. Elements outside the row are 0.
+    Shifted loads at stride 1, `dilation` columns apart (None is 1). At stride 2 a pair of loads, of which the even
+    lanes are the last tap but one and the odd ones the last; the taps before them are those two taps further, shifted
+    by a lane: only their first element is new. With a padding of 1, what is loaded then begins on a cache line if the
+    row does. Elements outside the row are 0.
     """
     vector, lanes = simd.vector_ir(spec), spec.lanes
 
     def loaded(shift):
-        start = builder.add(first, I64(shift))
+        start = builder.add(first, shift)
         if is_whole(spec):
             return simd.load_ir(builder, builder.gep(row, [start]), vector, spec.size)
         mask = simd.range_mask_ir(builder, builder.neg(start), builder.sub(width, start), lanes)
@@ -40,9 +46,9 @@ def column_taps_ir(builder, spec, row, first, width):
         )
 
     if stride_of(spec) == 1:
-        return [loaded(j) for j in range(spec.width)]
+        return [loaded(I64(j) if dilation is None else builder.mul(dilation, I64(j))) for j in range(spec.width)]
     last = max(0, spec.width - 2)
-    pair = loaded(last), loaded(last + lanes)
+    pair = loaded(I64(last)), loaded(I64(last + lanes))
     taps = [simd.shuffle_ir(builder, *pair, range(odd, 2 * lanes, 2)) for odd in range(min(2, spec.width))]
     for j in reversed(range(last)):
         place = builder.add(first, I64(j))

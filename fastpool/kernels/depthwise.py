@@ -4,7 +4,8 @@ Work goes down strips of one vector of output columns. Each input row is read on
 (shifted loads at stride 1; at stride 2 a pair of loads, split into even and odd lanes, and these shifted), and added to
 all output rows that see it: the one that it completes, and those that are under way, which are handed from row to row
 in registers, as are filters and masks. The input is read in place: lanes beyond its edges are loaded as zeros by masks,
-and a row in the padding is a row of zeros.
+and a row in the padding is a row of zeros. Rows of a dilated filter are those of one phase: of a number modulo the
+dilation.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
-from fastpool.kernels.columns import column_taps_ir, is_whole, reach_of, stride_of
+from fastpool.kernels.columns import column_taps_ir, is_dilated, is_whole, reach_of, stride_of
 from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, range_mask, scalar, splat
 from fastpool.kernels.stores import masked_store, masked_store_ir
 from fastpool.machine.processor import TARGET
@@ -58,9 +59,10 @@ class _Strip:
     def __init__(self, builder, spec, filters, taps, source):
         self.builder, self.spec, self.filters = builder, spec, filters
         self.weights, self.bias = (builder.extract_value(taps, i) for i in range(2))
-        self.plane, self.offsets, self.zeros, self.first, self.width = (
-            builder.extract_value(source, i) for i in range(5)
+        self.plane, self.offsets, self.zeros, self.first, self.width, dilation = (
+            builder.extract_value(source, i) for i in range(6)
         )
+        self.dilation = dilation if is_dilated(spec) else None
 
     def bias_vector(self):
         return _broadcast_ir(self.builder, self.spec, self.bias, 0)
@@ -71,7 +73,7 @@ class _Strip:
         offset = builder.load(builder.gep(self.offsets, [I64(row)]), align=8)
         inside = builder.icmp_signed("!=", offset, I64(NO_ROW))
         place = builder.select(inside, builder.gep(self.plane, [offset]), self.zeros)
-        return column_taps_ir(builder, self.spec, place, self.first, self.width)
+        return column_taps_ir(builder, self.spec, place, self.first, self.width, self.dilation)
 
     def added(self, total, columns, row):
         """`total` and the sum of a row of taps; summed apart, as the sums would otherwise wait for one another."""
@@ -91,8 +93,8 @@ class _Strip:
 def _begin(typingctx, spec, filters, source, taps):
     """Sums of the output rows that are under way before the first is complete, as the first vectors of a tile.
 
-    `source` is (plane, offsets of its rows from the strip's first on, zeros, first column, width), `taps` (weights,
-    bias).
+    `source` is (plane, offsets of its rows from the strip's first on, zeros, first column, width, dilation of columns),
+    `taps` (weights, bias).
     """
     tile = simd.Tile(spec)
 
@@ -172,7 +174,7 @@ def _add_residual(spec, out, residual, count, low, high):
 @known
 def _tells_whole(spec):
     """Whether strips that are inside of all rows have code of their own: where masks cost something."""
-    return not (simd.HAS_MASKS or spec.variant.startswith("narrow"))
+    return not (simd.HAS_MASKS or spec.variant.startswith("narrow") or is_dilated(spec))
 
 
 @known
@@ -191,13 +193,14 @@ def _whole(typingctx, spec):
 @device
 def _strip(spec, filters, taps, at, rows, out, left, low, high, ahead):
     """A vector of columns of some output rows; returns the place of what is fetched next."""
-    source, offsets, zeros, first, width = at
-    begin, end, stride, columns = rows
+    source, offsets, zeros, first, width, dilation = at
+    begin, end, stride, pitch = rows
     state = _begin(spec, filters, at, taps)
     for _ in range(begin, end):
         ahead = _fetch(spec, ahead)
-        state = _complete(spec, state, filters, (source, offsets, zeros, first, width), taps, out, left, low, high)
-        offsets, out = offsets + stride, out + columns
+        at = (source, offsets, zeros, first, width, dilation)
+        state = _complete(spec, state, filters, at, taps, out, left, low, high)
+        offsets, out = offsets + stride, out + pitch
     return ahead
 
 
@@ -207,8 +210,10 @@ def depthwise(call, task, thread):
     spec = call.spec
     lanes, stride = lanes_of(spec), _stride_of(spec)
     row_task, plane_task = task % call.row_tasks, task // call.row_tasks
+    row_dilation, column_dilation = _dilation_or_1(spec, call.row_dilation), call.column_dilation
+    # Rows are counted within a phase of the dilation, of which the first has most.
     first_row = row_task * call.rows_per_task
-    end_row = min(first_row + call.rows_per_task, call.out_rows)
+    end_row = min(first_row + call.rows_per_task, (call.out_rows + row_dilation - 1) // row_dilation)
     first_plane = plane_task * call.planes_per_task
     columns, size = call.out_columns, call.out_rows * call.out_columns
     low, high, has_residual = scalar(spec, call.low), scalar(spec, call.high), call.has_residual
@@ -216,7 +221,7 @@ def depthwise(call, task, thread):
     if has_residual:  # it comes first
         lowest, highest = scalar(spec, -np.inf), scalar(spec, np.inf)
     zeros, width, pad, block_rows = call.zeros, call.width, call.pad_left, call.block_rows
-    offsets = call.row_offsets
+    offsets, phase_rows = call.row_offsets, call.phase_rows
     # Counted on from plane to plane: a division costs as much as a row of outputs.
     channels, multiplier = call.channels, call.multiplier
     image, channel = first_plane // channels, first_plane % channels
@@ -227,18 +232,25 @@ def depthwise(call, task, thread):
         filters = _filters(spec, taps[0])
         out = call.out + (image * call.out_batch + channel * size)
         for block in range(first_row, end_row, block_rows):
-            end = min(block + block_rows, end_row)
-            ahead = source + end * stride * call.width  # where planes lie beside each other, the next one at last
-            for q in range(0, _one_strip_or(spec, columns), lanes):
-                left, first = columns - q, q * stride - pad
-                rows, place = (block, end, stride, columns), out + (block * columns + q)
-                at = (source, offsets + block * stride, zeros, first, width)
-                if _tells_whole(spec) and left >= lanes and first >= 0 and first + _reach_of(spec) <= width:
-                    ahead = _strip(_whole(spec), filters, taps, at, rows, place, left, lowest, highest, ahead)
-                else:
-                    ahead = _strip(spec, filters, taps, at, rows, place, left, lowest, highest, ahead)
+            block_end = min(block + block_rows, end_row)
+            # Where planes lie beside each other, the next one at last.
+            ahead = source + block_end * stride * row_dilation * call.width
+            for phase in range(min(row_dilation, call.out_rows)):
+                end = min(block_end, (call.out_rows - phase + row_dilation - 1) // row_dilation)
+                rows, place = (
+                    (block, end, stride, row_dilation * columns),
+                    out + (block * row_dilation + phase) * columns,
+                )
+                for q in range(0, _one_strip_or(spec, columns), lanes):
+                    left, first = columns - q, q * stride - pad
+                    at = (source, offsets + (phase * phase_rows + block * stride), zeros, first, width, column_dilation)
+                    if _tells_whole(spec) and left >= lanes and first >= 0 and first + _reach_of(spec) <= width:
+                        ahead = _strip(_whole(spec), filters, taps, at, rows, place + q, left, lowest, highest, ahead)
+                    else:
+                        ahead = _strip(spec, filters, taps, at, rows, place + q, left, lowest, highest, ahead)
         if has_residual:
-            first, count = first_row * columns, (end_row - first_row) * columns
+            first = first_row * row_dilation * columns
+            count = min(end_row * row_dilation, call.out_rows) * columns - first
             residual = call.residual + (image * call.residual_batch + channel * size)
             _add_residual(spec, out + first, residual + first, count, low, high)
         channel += 1
@@ -249,6 +261,12 @@ def depthwise(call, task, thread):
         if channel == channels:
             image += 1
             channel = x_channel = 0
+
+
+@intrinsic
+def _dilation_or_1(typingctx, spec, dilation):
+    """`dilation`, or 1 where it is known ahead to be."""
+    return types.intp(spec, dilation), lambda context, builder, sig, args: args[1] if is_dilated(spec) else I64(1)
 
 
 @intrinsic

@@ -12,7 +12,7 @@ from fastpool.geometry import padding_source
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.shares import shares
-from fastpool.routines.depthwise import LARGEST_FILTER, NO_ROW, depthwise
+from fastpool.routines.depthwise import DILATED_FILTERS, LARGEST_FILTER, NO_ROW, depthwise
 from fastpool.routines.routine import lanes as lanes_for
 
 #: Bytes of the input rows of a strip: the next strip finds them in the level-1 cache.
@@ -25,8 +25,12 @@ class PlainForm:
 
 
 def is_depthwise(problem: Convolution) -> bool:
-    """Whether the depthwise kernel computes it: one input channel a group, small filters, stride 1 or 2, plain rows."""
+    """Whether the depthwise kernel computes it: one input channel a group, small filters, stride 1 or 2, plain rows.
+
+    Dilated ones are taken of some sizes.
+    """
     depth, height, width = problem.axes
+    dilated_too = height.stride == 1 and (height.kernel, width.kernel) in DILATED_FILTERS
     padded = problem.padding_mode != "zeros" and (width.pad_begin or width.pad_end)
     return (
         problem.channels == problem.groups
@@ -35,7 +39,7 @@ def is_depthwise(problem: Convolution) -> bool:
         and height.kernel <= LARGEST_FILTER
         and width.kernel <= LARGEST_FILTER
         and height.stride == width.stride <= 2
-        and height.dilation == width.dilation == 1
+        and (height.dilation == width.dilation == 1 or dilated_too)
         and problem.x_strides[4] == 1
         and not padded
     )
@@ -46,14 +50,17 @@ def plan_depthwise(problem: Convolution) -> Plan:
     element = problem.element
     _, height, width = problem.axes
     planes = problem.images * problem.out_channels
-    planes_per_task, rows_per_task = shares(planes, height.out, problem.pixels * problem.taps)
-    row_tasks = ceil_div(height.out, rows_per_task)
-    rows = height.out * height.stride + height.kernel
+    dilation = height.dilation if height.kernel > 1 else 1
+    phase_out, phases = ceil_div(height.out, dilation), min(height.out, dilation)
+    planes_per_task, rows_per_task = shares(planes, phase_out, problem.pixels * problem.taps)
+    row_tasks = ceil_div(phase_out, rows_per_task)
+    rows = phase_out * height.stride + height.kernel
     source_rows = [
         padding_source(i - height.pad_begin, height.size, problem.padding_mode)
         if i - height.pad_begin < height.size + height.pad_end
         else -1
-        for i in range(rows)
+        for phase in range(phases)
+        for i in range(phase, phase + rows * dilation, dilation)
     ]
     offsets = [row * problem.x_strides[3] if row >= 0 else NO_ROW for row in source_rows]
     zeros = np.zeros(width.size, element.dtype)
@@ -66,6 +73,9 @@ def plan_depthwise(problem: Convolution) -> Plan:
         "x_channel": problem.x_strides[1],
         "width": width.size,
         "row_offsets": address(tables[0]),
+        "phase_rows": rows,
+        "row_dilation": dilation,
+        "column_dilation": width.dilation,
         "zeros": address(zeros),
         "pad_left": width.pad_begin,
         "out_rows": height.out,
@@ -83,7 +93,8 @@ def plan_depthwise(problem: Convolution) -> Plan:
     }
     # Half a vector at a time costs as much as a whole one on some processors and half as much on others.
     narrow = "narrow " if 1 < lanes_for(element) // 2 >= width.out else ""
-    code = Code(depthwise, element, (f"{narrow}stride {height.stride}", height.kernel, width.kernel))
+    dilated = "dilated " if dilation > 1 or width.dilation > 1 else ""
+    code = Code(depthwise, element, (f"{narrow}{dilated}stride {height.stride}", height.kernel, width.kernel))
     return Plan((Step(code, fields),), 0, 0, element, depthwise_cycles(problem), tuple(tables))
 
 

@@ -8,6 +8,9 @@ from fastpool.routines.routine import kernel
 #: Largest filter: its weights still come from the level-1 cache, one load for each multiplication.
 LARGEST_FILTER = 7
 
+#: Filters that are taken dilated, too, at stride 1: each is code of its own.
+DILATED_FILTERS = ((1, 2), (1, 3), (1, 5), (1, 7), (3, 3), (5, 5))
+
 #: Offset that stands for a row of the padding; rows of an input with negative strides have negative offsets.
 NO_ROW = -(2**62)
 
@@ -19,7 +22,10 @@ DEPTHWISE = Layout(
         "x_batch": "integer",
         "x_channel": "integer",
         "width": "integer",
-        "row_offsets": "integers",  # of each padded row within a plane, or NO_ROW
+        "row_offsets": "integers",  # of each padded row within a plane, or NO_ROW, phase by phase of the dilation
+        "phase_rows": "integer",  # of which each has so many
+        "row_dilation": "integer",
+        "column_dilation": "integer",
         "zeros": "elements",  # a row of them
         "pad_left": "integer",
         "out_rows": "integer",

@@ -16,7 +16,7 @@ from fastpool.routines.argpool import argpool
 from fastpool.routines.blur import blur
 from fastpool.routines.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.depthwise import LARGEST_FILTER, depthwise
+from fastpool.routines.depthwise import DILATED_FILTERS, LARGEST_FILTER, depthwise
 from fastpool.routines.direct import EDGED_ROWS, direct, edged, is_edged, row_of_tiles
 from fastpool.routines.elementwise import BINARY, SMOOTH, UNARY, elementwise
 from fastpool.routines.flatpool import flat_pool, groups_of_vectors, variant_of_flat
@@ -178,7 +178,8 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     ),
     "depthwise": (
         depthwise,
-        tuple((f"{part}stride {s}", *size) for part in ("", "narrow ") for s in (1, 2) for size in _FILTERS),
+        tuple((f"{part}stride {s}", *size) for part in ("", "narrow ") for s in (1, 2) for size in _FILTERS)
+        + tuple((f"{part}dilated stride 1", *size) for part in ("", "narrow ") for size in DILATED_FILTERS),
     ),
     "channelwise": (channelwise, tuple((f"stride {s}", 1, run) for s in (1, 2) for run in RUNS)),
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
