@@ -19,6 +19,10 @@ from fastpool.routines.routine import lanes as lanes_for
 _STRIP_BYTES = 16 * 1024
 
 
+#: Output rows below which the masks of a strip cost more than can be neglected.
+_FEW_ROWS = 4
+
+
 @dataclass(frozen=True)
 class PlainForm:
     """Weights as they are given: (out channel, tap)."""
@@ -101,12 +105,15 @@ def plan_depthwise(problem: Convolution) -> Plan:
 def depthwise_cycles(problem: Convolution) -> float:
     """Estimated cycles of one core: 17 and 37 a vector with 3x3 and 5x5 taps; at stride 2, 27 and 48.
 
+    Strips of one row pay for their masks by themselves: 1x3 over 64 channels of 1000 takes 27 a vector.
+
     With larger filters sums that are under way at the begin of a strip take their time, too: 7x7 over 384 channels of
     14x14 takes 425,000 cycles, and over 96 of 56x56 1.27 M.
     """
     _, height, width = problem.axes
     strips = problem.images * problem.out_channels * ceil_div(width.out, lanes_for(problem.element))
     if problem.taps <= 25:
-        return strips * height.out * (problem.taps * 1.25 + 7 * height.stride)
+        masks = 16 if height.out < _FEW_ROWS else 0
+        return strips * (height.out * (problem.taps * 1.25 + 7 * height.stride) + masks)
     begun = sum(row // height.stride + 1 for row in range(height.kernel - height.stride)) * width.kernel
     return strips * (height.out * (problem.taps * 1.1 + 7 * height.stride) + 1.25 * begun)
