@@ -10,14 +10,21 @@ from fastpool.kernels.phases import phases_ir
 from fastpool.kernels.simd import I64, Vector
 
 
+def is_folded(spec):
+    """Whether the phases of a channel lie in lanes beside each other."""
+    return spec.variant.endswith(" folded")
+
+
 @intrinsic
 def transpose_in(typingctx, spec, source, pitch, channels, first, last, target):
     """Columns first..last of a row of `channels` channels, `pitch` apart: one vector of channels a column, else 0.
 
-    Lanes beyond the channels repeat the last one.
+    Lanes beyond the channels repeat the last one. Nothing where phases are folded, as `fold_in` is called.
     """
 
     def codegen(context, builder, sig, args):
+        if is_folded(spec):
+            return context.get_dummy_value()
         _, source, pitch, channels, first, last, target = args
         vector = simd.vector_ir(spec)
         zero = ir.Constant(vector, None)
@@ -42,11 +49,13 @@ def fold_in(typingctx, spec, plane, rows, x_row, first, width, pitch, channels, 
 
     A vector holds phases (0, 0), (0, 1), ... (s-1, s-1) of a channel, then those of the next one: column j has, in
     phase (a, b), element ``first + j*s + b`` of row ``rows[a]``; 0 beyond `width`, and where that row is -1. Lanes
-    beyond the channels repeat the last one.
+    beyond the channels repeat the last one. Nothing where phases are not folded, as `transpose_in` is called.
     """
     stride = int(spec.variant.split()[2])
 
     def codegen(context, builder, sig, args):
+        if not is_folded(spec):
+            return context.get_dummy_value()
         _, plane, rows, x_row, first, width, pitch, channels, target = args
         lanes, vector = spec.lanes, simd.vector_ir(spec)
         zero = ir.Constant(vector, None)

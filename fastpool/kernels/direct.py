@@ -118,18 +118,34 @@ def _tile_ir(builder, cells):
     return tile
 
 
-@intrinsic
-def _multiply_add(typingctx, accumulators, x, weights, apart):
-    """One step of the reduction; pixels of a strided tile are `apart`."""
+#: Loops of `row_of_tiles`: over the channels of a single tap, the taps of a row of a strided tile, all taps of another.
+_SINGLE, _OF_ROW, _ALL = range(3)
+
+
+def _has_loop(spec, loop):
+    """Whether tiles of a spec ever come to a loop."""
+    if loop == _SINGLE:
+        return not is_edged(spec.variant)
+    return loop == (_OF_ROW if spec.variant == "strided" else _ALL) and not is_edged(spec.variant)
+
+
+@intrinsic(prefer_literal=True)
+def _multiply_add(typingctx, accumulators, x, weights, apart, loop):
+    """One step of the reduction; pixels of a strided tile are `apart`.
+
+    Nothing in a loop to which no tile of the spec comes: it would only take time to compile.
+    """
     spec = accumulators.spec
 
     def codegen(context, builder, sig, args):
-        tile, x, weights, apart = args
+        tile, x, weights, apart, _ = args
+        if not _has_loop(spec, loop.literal_value):
+            return tile
         scalars = x if _is_by_channels(spec) else weights
         places = [builder.gep(scalars, [_step_ir(builder, spec, apart, t)]) for t in range(spec.width)]
         return _tile_ir(builder, _multiply_add_ir(builder, spec, _cells_ir(builder, spec, tile), x, weights, places))
 
-    return accumulators(accumulators, x, weights, types.intp), codegen
+    return accumulators(accumulators, x, weights, types.intp, loop), codegen
 
 
 @intrinsic
@@ -170,6 +186,8 @@ def _add_row(typingctx, accumulators, x, weights, dilation, edges):
         tile, x, weights, dilation, edges = args
         cells, (taps, apart) = _cells_ir(builder, spec, tile), _row_of(spec)
         for tap, (first, last) in enumerate(zip(*left_out(taps, apart), strict=True)):
+            if taps > 4 and tap:  # else what so many taps load is loaded ahead, and does not find registers
+                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
             of_tap = builder.gep(weights, [I64(tap * spec.vectors * spec.lanes)])
             start = builder.gep(x, [builder.mul(dilation, I64(tap))])
             places = [builder.gep(start, [I64(t * apart)]) for t in range(spec.width)]
@@ -312,7 +330,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                 for _ in range(0 if together else lines_ahead):
                     keep_small()
                     ahead = _fetch_line(spec, ahead)
-                total = _multiply_add(total, at, w, apart)
+                total = _multiply_add(total, at, w, apart, _SINGLE)
                 at, w = at + pitch_in, w + block
         elif _is_edged(spec):
             edges = call.edges + 2 * min(tile, max(edges_begin, tile + edges_begin + 1 - edges_end))
@@ -344,7 +362,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                     tap_at = at + offsets[first_tap_of_row]
                     for _ in range(run):
                         keep_small()
-                        total = _multiply_add(total, tap_at, w, apart)
+                        total = _multiply_add(total, tap_at, w, apart, _OF_ROW)
                         tap_at, w = tap_at + dilation, w + block
                 at = at + pitch_in
         else:
@@ -353,7 +371,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                     keep_small()
                     ahead = _fetch_line(spec, ahead)
                 for tap in range(first_tap, end_tap):
-                    total = _multiply_add(total, at + offsets[tap], w, apart)
+                    total = _multiply_add(total, at + offsets[tap], w, apart, _ALL)
                     w = w + block
                 at, w = at + pitch_in, w + omitted
         first, last = tile * pixels - start, min(columns - start, pixels)

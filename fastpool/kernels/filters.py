@@ -5,8 +5,9 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd, transforms
+from fastpool.kernels.channels import is_folded
 from fastpool.kernels.simd import I64, lanes_of
-from fastpool.kernels.winograd import filter_of, fold_of, is_folded, kernel_size_of, products_of
+from fastpool.kernels.winograd import filter_of, fold_of, kernel_size_of, products_of
 from fastpool.routines.winograd import PHASES
 
 

@@ -37,7 +37,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd, transforms
 from fastpool.kernels._jit import device
 from fastpool.kernels.calls import invoke
-from fastpool.kernels.channels import fold_in, masked_vector, store_tile, transpose_in, transpose_out
+from fastpool.kernels.channels import fold_in, is_folded, masked_vector, store_tile, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, keep_small, known, lanes_of, scalar, splat, store, width_of
 from fastpool.routines.direct import CHANNELS_AT_ONCE
 from fastpool.routines.winograd import PHASES
@@ -58,11 +58,6 @@ def kernel_size_of(spec):
 def _stride_of(spec):
     """Stride."""
     return filter_of(spec)[1]
-
-
-def is_folded(spec):
-    """Whether the phases of a channel lie in lanes beside each other."""
-    return spec.variant.endswith(" folded")
 
 
 def _strip_stride_of(spec):

@@ -20,12 +20,12 @@ from fastpool.plans.private import Part, cut, slack, thread_elements
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.routines.direct import (
     CHANNELS_AT_ONCE,
-    EDGED_ROWS,
     IN_PLACE,
     PRIVATE,
     SHARED,
     direct,
     edged,
+    has_edged,
     row_of_tiles,
 )
 from fastpool.routines.pack import pack_channel, pack_input
@@ -162,7 +162,8 @@ def shared_bytes(problem: Convolution) -> tuple[int, int]:
 def _edges(problem: Convolution, grid: Grid, tile: TileShape) -> Edges | None:
     """Edges of the tiles of a row of x in place; None where there are no such tiles."""
     width, pixels = problem.axes[2], tile.pixels(lanes_for(problem.element))
-    if tile.role != "channels" or (width.kernel, width.stride) not in EDGED_ROWS or problem.element.is_integer:
+    element = problem.element
+    if tile.role != "channels" or element.is_integer or not has_edged(width.kernel, width.stride, element.size):
         return None
     return edges_of(width, range(0, grid.columns, pixels), grid.columns - pixels, pixels)
 

@@ -17,6 +17,14 @@ CHANNELS_AT_ONCE = 4 if TARGET.registers < 32 else 1
 EDGED_ROWS = ((2, 2), (3, 1), (3, 2), (4, 4), (5, 1), (7, 1))
 
 
+def has_edged(taps: int, stride: int, size: int) -> bool:
+    """Whether there are edged tiles for such a row, of elements of that many bytes.
+
+    Not of 7 taps of float64: of so much straight code LLVM does not keep all in registers (59 of 196 steps spill).
+    """
+    return (taps, stride) in EDGED_ROWS and (taps <= 5 or size <= 4)
+
+
 def left_out(taps: int, stride: int) -> tuple[list[int], list[int]]:
     """First and last pixels that each tap of an edged tile may leave out: what half a filter of padding asks for.
 
