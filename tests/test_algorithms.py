@@ -234,6 +234,14 @@ def test_weights_that_are_kept_are_transformed_ahead_and_others_on_the_fly(forms
         forms.plans.clear()
 
 
+def test_weights_on_the_fly_are_explained(forms):
+    forms.choose(FORMS[0], "on the fly")
+    found = fastpool.Conv2d(noise(14, (64, 48, 3, 3), np.float32), padding=1).explain((1, 48, 20, 20))
+    assert "transformed on the fly" in found.why.source
+    assert found.schedule == "shared"
+    assert found.prepared_weight_bytes == found.weight_bytes  # 64 are whole blocks of channels
+
+
 #: Groups, channels of each, and dilation of filters at stride 1.
 PARTED = [(2, 20, (1, 1)), (1, 5, (2, 3)), (2, 16, (4, 1))]
 
