@@ -173,8 +173,8 @@ def output_ir(builder, outputs, products):
 def weights_ir(builder, outputs, g):
     """G g for `taps` vectors.
 
-    The points 1 and -1 share sums, and 1/2 and -2 of three taps twice a tap: of 12 operations 6 are additions then, which
-    units of their own carry out beside the multiplications and multiply-adds that else all of them are.
+    The points 1 and -1 share sums, and 1/2 and -2 of three taps twice a tap: of 12 operations 6 are additions then,
+    which units of their own carry out beside the multiplications and multiply-adds that else all of them are.
     """
     _, matrix, _ = matrices(outputs, len(g))
     add, sub = builder.fadd, builder.fsub
