@@ -25,14 +25,19 @@ from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_cycles
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED, direct
+from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED, direct
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.routine import spec_for
 from fastpool.routines.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, WINOGRAD_PRIVATE_BYTES, TileShape
 from fastpool.units import bytes_text, count_text
 
 #: Where a direct convolution reads its input.
-SOURCES = {IN_PLACE: "in place", SHARED: "packed shared", PRIVATE: "packed per task"}
+SOURCES = {
+    IN_PLACE: "in place",
+    SHARED: "packed shared",
+    OWN: "packed by each thread",
+    PRIVATE: "packed per task",
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Explanation:
         Register tile: ``vectors x width`` accumulators of so many lanes. The width counts pixels where the lanes hold
         channels (with Winograd, tiles) and channels where they hold pixels. A depthwise convolution has a vector of
         columns of each row whose sum is under way.
-    source : {"in place", "packed shared", "packed per task"}
+    source : {"in place", "packed shared", "packed by each thread", "packed per task"}
         Where the sums read x: as it is, from a copy packed once for all threads, or from one that each task packs.
         Winograd's filtering reads x in place and transforms it.
     schedule : {"shared", "fused"} or None
@@ -378,14 +383,17 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     needed, allowed = map(bytes_text, shared_bytes(problem))
     if fields["source"] == SHARED:
         return f"{cause}; all of x takes {needed}, within {allowed}"
+    if fields["source"] == OWN:
+        return f"{cause}; all of x takes {needed}, which take each thread less time than what another one has packed"
     return f"{cause}; all of x would take {needed}, above {allowed}; {_private_text(problem, plan)}"
 
 
 def _why_panels(problem: Convolution, fields: dict[str, Any]) -> str:
     size = problem.element.size
     panel = bytes_text(fields["panel"] * size)
-    tiles = fields["tiles"] if fields["source"] == SHARED else ceil_div(fields["tiles"], fields["tile_tasks"])
-    whose = "of an image" if fields["source"] == SHARED else f"of a task, within {bytes_text(PRIVATE_BYTES)} if not few"
+    tiles = ceil_div(fields["tiles"], fields["tile_tasks"]) if fields["source"] == PRIVATE else fields["tiles"]
+    private = f"of a task, within {bytes_text(PRIVATE_BYTES)} if not few"
+    whose = {SHARED: "of an image", OWN: "of an image for each thread", PRIVATE: private}[fields["source"]]
     seen = "channels" if problem.taps == 1 else "channels and taps"
     return f"in {tiles} panels {whose}: of {panel}, all {seen} of a tile, read from their begin to their end"
 

@@ -24,7 +24,7 @@ from fastpool.plans import direct, flatpool, panels, private, shortpool, smallpo
 from fastpool.routines import direct as routines
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import depthwise
-from fastpool.routines.direct import IN_PLACE, PRIVATE, SHARED
+from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED
 from fastpool.routines.routine import lanes as lanes_for
 
 # Compiling makes millions of objects and no garbage worth going through all the tests for, an eighth of the time.
@@ -328,7 +328,8 @@ class Prefixes:
 
 #: Source of a direct convolution -> limits that make a plan take it, where the input cannot be read in place.
 LIMITS = {
-    "shared": {"SHARED_BYTES": 2**60},
+    "shared": {"SHARED_BYTES": 2**60, "pays_alone": lambda *_: False},
+    "own": {"SHARED_BYTES": 2**60, "pays_alone": lambda *_: True},
     "private": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 2**60},
     "private, row by row": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 1, "PRIVATE_ROW_BYTES": 1},
     "private, in parts": {
@@ -342,12 +343,15 @@ LIMITS = {
 #: The same of panels, which floats take on processors with 16 registers.
 OF_PANELS = {
     "panels": {"_keeps_weights": lambda problem: False, "PRIVATE_BYTES": 1, "_LEAST_TILES": 1},
-    "panels, shared": {"_keeps_weights": lambda problem: problem.groups == 1},
+    "panels, shared": {"_keeps_weights": lambda problem: problem.groups == 1, "pays_alone": lambda *_: False},
+    "panels, own": {"_keeps_weights": lambda problem: problem.groups == 1, "pays_alone": lambda *_: True},
     "panels, in parts": {"_keeps_weights": lambda problem: False, "_MOST_STEPS": 3},
     "panels, shared, in parts": {"_keeps_weights": lambda problem: True, "_MOST_STEPS": 3},
 }
-TAKEN = {"in place": IN_PLACE, "shared": SHARED} | dict.fromkeys(list(LIMITS)[1:], PRIVATE)
-TAKEN |= {source: SHARED if "shared" in source else PRIVATE for source in OF_PANELS}
+TAKEN = {
+    source: IN_PLACE if source == "in place" else SHARED if "shared" in source else OWN if "own" in source else PRIVATE
+    for source in ("in place", *LIMITS, *OF_PANELS)
+}
 
 
 def is_without_gaps(problem, grid, tile):
@@ -406,7 +410,7 @@ class Planner:
             self._patch.setattr(direct, "_edges", lambda *_: None)
             self._patch.setattr(direct, "_suits_in_place", is_without_gaps)
         for name, value in LIMITS.get(source, {}).items():
-            self._patch.setattr(direct if name.startswith("SHARED") else private, name, value)
+            self._patch.setattr(direct if hasattr(direct, name) else private, name, value)
         self.forget()
 
     def take_depthwise(self, routine):

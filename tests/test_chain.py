@@ -9,7 +9,7 @@ import fastpool
 from fastpool import runtime
 from fastpool.onnx.ops.prepared import Prepared
 from fastpool.plans.chain import Chain
-from fastpool.routines.layout import ALONE, HEAD
+from fastpool.routines.layout import ALONE, HEAD, WHO
 
 
 def noise(seed, *shape):
@@ -47,8 +47,8 @@ def test_a_chain_is_its_runs_one_by_one(shape):
 
 def test_small_steps_are_not_shared_and_large_ones_are():
     small, large = Chain(layers((1, 3, 2, 2), 1)[0]), Chain(layers((1, 8, 80, 64), 2)[0])
-    assert small._steps[:, ALONE].all()
-    assert not large._steps[:, ALONE].any()
+    assert (small._steps[:, WHO] == ALONE).all()
+    assert not (large._steps[:, WHO] == ALONE).any()
 
 
 @pytest.mark.parametrize("place", range(7))

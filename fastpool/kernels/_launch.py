@@ -14,7 +14,7 @@ from fastpool.kernels import _workers
 from fastpool.kernels._jit import device
 from fastpool.kernels.simd import I8, I64
 from fastpool.routines.launchers import COUNT, COUNTERS, LINE, LINE_BYTES, STEPS, STOP, THREADS, WIDTH
-from fastpool.routines.layout import ALONE, FIRST_ADDRESS, SCRATCH, TASKS
+from fastpool.routines.layout import ALONE, EACH, FIRST_ADDRESS, SCRATCH, TASKS, WHO
 
 
 @intrinsic
@@ -106,7 +106,11 @@ def _take_part(steps, width, count, counters, threads, thread, control):
         block, shares = steps + step * width, counters + step * (threads + 1) * LINE
         tasks = block[TASKS]
         done = 0
-        if block[ALONE]:
+        if block[WHO] == EACH:
+            for task in range(tasks):
+                _invoke(block, task, thread)
+            continue
+        if block[WHO] == ALONE:
             if thread == 0:
                 for task in range(tasks):
                     _invoke(block, task, thread)

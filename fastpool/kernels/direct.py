@@ -28,7 +28,7 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.epilogue import write_channels_ir
 from fastpool.kernels.simd import I64, Tile, keep_small, known, scalar
-from fastpool.routines.direct import CHANNELS_AT_ONCE, IN_PLACE, PRIVATE, is_edged, left_out
+from fastpool.routines.direct import CHANNELS_AT_ONCE, IN_PLACE, OWN, PRIVATE, is_edged, left_out
 
 
 def _is_by_channels(spec):
@@ -417,7 +417,8 @@ def direct(call, task, thread):
     else:
         start = image * call.source_batch + first_channel * call.source_channel
         start += depth * call.source_depth + first_row * call.source_row
-        source = call.x + start if call.source == IN_PLACE else call.scratch + start
+        packed = call.scratch + (thread * call.scratch_thread if call.source == OWN else 0)
+        source = call.x + start if call.source == IN_PLACE else packed + start
 
     bias, residual = call.bias, call.residual
     if call.adds:

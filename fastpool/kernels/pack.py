@@ -64,10 +64,11 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
 
 
 def pack_input(call, task, thread):
-    """Pack channel ``task % channels`` of image ``task // channels`` into the shared scratch."""
+    """Pack channel ``task % channels`` of image ``task // channels`` into the scratch of all threads or of this one."""
     image, channel = task // call.channels, task % call.channels
     plane = image * call.x_batch + channel * call.x_channel
-    invoke(call.pack_channel, call.packing, call.x, plane, call.scratch + task * call.packed_channel, 0, 0, 0)
+    target = call.scratch + (thread * call.own + task * call.packed_channel)
+    invoke(call.pack_channel, call.packing, call.x, plane, target, 0, 0, 0)
 
 
 @intrinsic

@@ -132,10 +132,10 @@ def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile)
 
 
 def panel_input(call, task, thread):
-    """Pack some channels of an image into the shared scratch."""
+    """Pack some channels of an image into the scratch of all threads or of this one."""
     image, first = task // call.channel_tasks, task % call.channel_tasks * PANEL_CHANNELS
     plane = image * call.x_batch + (call.first_channel + first) * call.x_channel
-    target = call.scratch + (image * call.packed_batch + first * call.step)
+    target = call.scratch + (thread * call.own + image * call.packed_batch + first * call.step)
     scratch = call.scratch + (call.lines + thread * call.scratch_thread)
     channels = min(PANEL_CHANNELS, call.channels - first)
     invoke(call.pack_panels, call.panels, call.x, plane, target, scratch, channels, 0, call.tiles)

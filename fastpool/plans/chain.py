@@ -12,7 +12,7 @@ import numpy as np
 
 from fastpool import runtime
 from fastpool.plans.plan import Plan
-from fastpool.routines.layout import ALONE, FIRST_ADDRESS, SCRATCH
+from fastpool.routines.layout import ALONE, FIRST_ADDRESS, SCRATCH, WHO
 
 #: Cycles up to which a step is not shared: handing its halves over and waiting for them takes 800.
 _ALONE = 2_000.0
@@ -58,7 +58,8 @@ class Chain:
         for run, table in zip(runs, tables, strict=True):
             rows = slice(first, first + len(table))
             self._steps[rows, : table.shape[1]] = table
-            self._steps[rows, ALONE] = run.plan.cycles <= _ALONE
+            if run.plan.cycles <= _ALONE:
+                self._steps[rows, WHO] = ALONE
             self._rows.append(rows)
             for place, address in enumerate(run.addresses):
                 self.place(len(self._rows) - 1, place, address)

@@ -14,13 +14,22 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.machine.processor import TARGET
 from fastpool.plans.edges import NO_EDGES, Edges, edges_of, omitted_share, row_taps
-from fastpool.plans.packing import Source, channel_elements, lay_out, pack_block, packed_source, packing_shape
+from fastpool.plans.packing import (
+    Source,
+    channel_elements,
+    lay_out,
+    pack_block,
+    packed_source,
+    packing_shape,
+    pays_alone,
+)
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.private import Part, cut, slack, thread_elements
-from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.direct import (
     CHANNELS_AT_ONCE,
     IN_PLACE,
+    OWN,
     PRIVATE,
     SHARED,
     direct,
@@ -181,6 +190,12 @@ def _is_packed_for_all(problem: Convolution) -> bool:
     return needed <= allowed and enough
 
 
+def _pack_cycles(problem: Convolution, each: float) -> float:
+    """Cycles to pack all of x, at so many an element where vectors of columns are packed."""
+    in_vectors = packing_shape(problem)[0].startswith("stride")
+    return (each if in_vectors else _PACK_ONE_CYCLES) * shared_bytes(problem)[0] / problem.element.size
+
+
 def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     """Whether x is better read in place than packed.
 
@@ -206,10 +221,7 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     is_shared = _is_packed_for_all(problem)
     outputs = problem.axes[0].out, problem.axes[1].out, problem.axes[2].out
     packed = _join_rows(problem, packed_source(problem, SHARED, outputs)) if is_shared else Grid(*outputs)
-    each = _SHARED_PACK_CYCLES if is_shared else _PACK_CYCLES
-    if not packing_shape(problem)[0].startswith("stride"):
-        each = _PACK_ONE_CYCLES
-    packing = each * shared_bytes(problem)[0] / problem.element.size
+    packing = _pack_cycles(problem, _SHARED_PACK_CYCLES if is_shared else _PACK_CYCLES)
     return cycles(tile, grid, edges) + begins <= cycles(choose_tile(problem, packed), packed, NO_EDGES) + packing
 
 
@@ -337,6 +349,10 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     fetches = blocks_outermost and tile.role == "channels" and tiles_per_task <= MOST_FETCHED
 
     packing = common.packing if common else PRIVATE
+    if packing == SHARED and pays_alone(
+        _pack_cycles(problem, _PACK_CYCLES), direct_cycles(problem, tile, grid), shared_bytes(problem)[0]
+    ):
+        packing = OWN
     variant, edges = _variant(problem, grid, tile, packing)
     tables: list[Any] = [table(edges.entries)]
     pack = {"pack_channel": Code(pack_channel, element, packing_shape(problem)) if packing != IN_PLACE else 0}
@@ -367,8 +383,10 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
             source = common or packed_source(part.problem, PRIVATE, (1, task.rows, task.columns))
             sources[part.problem.axes] = source, _reading(part.problem, source, grid.rows, tables)
     channel = max(source.channel for source, _ in sources.values())
-    shared = problem.images * problem.channels * channel + slack(problem, tile) if packing == SHARED else 0
+    copy = apart(problem.images * problem.channels * channel + slack(problem, tile), element.size)
+    shared = copy if packing == SHARED else 0
     private = thread_elements(parts[0].problem, tile, channel) if packing == PRIVATE else 0
+    private = copy if packing == OWN else private
     steps = []
     for part, ends in zip(parts, ends_of(problem, len(parts), tables), strict=True):
         source, reading = sources[part.problem.axes]
@@ -381,14 +399,25 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
             **(ahead(part.problem, tile, part.problem.taps, tiles_per_task) if fetches else NOTHING_AHEAD),
         }
         steps.append(Step(Code(direct, element), work | reading | summed | ends))
-    if packing == SHARED:
-        fields = pack | {"packing": reading["packing"], "packed_channel": source.channel, "channels": problem.channels}
-        fields |= {"x_batch": problem.x_strides[0], "x_channel": problem.x_strides[1]}
-        steps.insert(0, Step(Code(pack_input, element), fields | {"tasks": problem.images * problem.channels}))
+    if packing in (SHARED, OWN):
+        steps.insert(0, _packing_step(problem, source, pack | {"packing": reading["packing"]}, private))
     # Beside the multiplications, the input comes from memory at about 3 bytes a cycle, and is packed at as many.
     omitted = omitted_share(problem, grid.rows, edges, tiles * pixels)
     cycles = direct_cycles(problem, tile, grid) * (1 - omitted) + input_bytes * outer / 3
     return Plan(tuple(steps), shared, private, element, cycles, tuple(tables), omitted), tile
+
+
+def _packing_step(problem: Convolution, source: Source, pack: dict[str, Any], own: int) -> Step:
+    """Step that packs all of x: for all threads, or in each one's `own` elements of scratch."""
+    fields = pack | {
+        "tasks": problem.images * problem.channels,
+        "channels": problem.channels,
+        "x_batch": problem.x_strides[0],
+        "x_channel": problem.x_strides[1],
+        "packed_channel": source.channel,
+        "own": own,
+    }
+    return Step(Code(pack_input, problem.element), fields, by_each=own > 0)
 
 
 #: Of tasks long enough for weights to come beside them.

@@ -24,11 +24,11 @@ from fastpool.plans.direct import (
     ends_of,
     pieces,
 )
-from fastpool.plans.packing import Source, pack_block, packed_source, packing_shape
+from fastpool.plans.packing import Source, pack_block, packed_source, packing_shape, pays_alone
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.private import Part
 from fastpool.plans.problem import Convolution, apart, ceil_div
-from fastpool.routines.direct import PRIVATE, SHARED, direct, row_of_tiles
+from fastpool.routines.direct import OWN, PRIVATE, SHARED, direct, row_of_tiles
 from fastpool.routines.pack import pack_channel
 from fastpool.routines.panels import PANEL_CHANNELS, PANELS, TOGETHER, pack_panels, panel_input
 from fastpool.routines.routine import lanes as lanes_for
@@ -175,15 +175,23 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     per_task = ceil_div(tiles, tile_tasks)
     fetches = is_shared and tile.role == "channels" and per_task <= MOST_FETCHED
 
-    tables: list[Any] = []
-    source = SHARED if is_shared else PRIVATE
-    of_parts = [Panels(part.problem, tile, source, tiles if is_shared else per_task) for part in parts]
-    kept = apart(
-        max(panels.elements for panels in of_parts) * (problem.images * tiles if is_shared else per_task), element.size
-    )
-    beside = max(panels.beside for panels in of_parts)
-    if (kept + beside) * element.size > SHARED_LIMIT:
+    # Of the largest task that any number of threads leads to: it decides about the parts in which sums are done.
+    largest = [Panels(part.problem, tile, PRIVATE, most) for part in parts]
+    images = problem.images if is_shared else 1
+    elements, beside = max(panels.elements for panels in largest), max(panels.beside for panels in largest)
+    if (images * most * elements + beside) * element.size > SHARED_LIMIT:
         return None
+    tables: list[Any] = []
+    vectors = problem.images * problem.channels * ceil_div(problem.pixels, lanes)
+    packing = vectors * (_PACK_CYCLES + _TAP_CYCLES * problem.taps)
+    multiplying = direct_cycles(problem, tile, grid)
+    source = SHARED if is_shared else PRIVATE
+    # Of several taps panels are larger than x: to pack them twice costs 3x3 at stride 2 over 256 to 512 channels 2 %.
+    if is_shared and problem.taps == 1 and pays_alone(packing, multiplying, problem.images * tiles * tile_bytes):
+        source = OWN
+    of_parts = [Panels(part.problem, tile, source, tiles if is_shared else per_task) for part in parts]
+    kept = apart(images * (tiles if is_shared else per_task) * elements, element.size)
+    beside = max(panels.beside for panels in of_parts)
     shape = tile.role, tile.vectors, tile.width
     nowhere, used = table((0,)), table((0, 1))
     tables.extend((nowhere, used))
@@ -207,7 +215,7 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
         "source_depth": 0,
         "source_row": 0,
         "last_start": ANYWHERE,
-        "scratch_thread": beside if is_shared else kept + beside,
+        "scratch_thread": beside if source == SHARED else kept + beside,
     }
     steps = []
     for part, panels, ends in zip(parts, of_parts, ends_of(problem, len(parts), tables), strict=True):
@@ -224,10 +232,8 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
         if is_shared:
             steps.append(_packing_step(part, panels, work, own))
         steps.append(Step(Code(direct, element), work | own | ends))
-    vectors = problem.images * problem.channels * ceil_div(problem.pixels, lanes)
-    cycles = direct_cycles(problem, tile, grid) + vectors * (_PACK_CYCLES + _TAP_CYCLES * problem.taps)
-    shared = kept if is_shared else 0
-    return Plan(tuple(steps), shared, work["scratch_thread"], element, cycles, tuple(tables)), tile
+    shared = kept if source == SHARED else 0
+    return Plan(tuple(steps), shared, work["scratch_thread"], element, packing + multiplying, tuple(tables)), tile
 
 
 def _packing_step(part: Part, panels: Panels, work: dict[str, Any], own: dict[str, Any]) -> Step:
@@ -243,6 +249,7 @@ def _packing_step(part: Part, panels: Panels, work: dict[str, Any], own: dict[st
         "tiles": panels.tiles,
         "step": problem.taps * panels.width,
         "packed_batch": own["source_batch"],
+        "own": work["scratch_thread"] if work["source"] == OWN else 0,
         "scratch_thread": work["scratch_thread"],
     }
-    return Step(Code(panel_input, problem.element), fields)
+    return Step(Code(panel_input, problem.element), fields, by_each=work["source"] == OWN)

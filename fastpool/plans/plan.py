@@ -11,6 +11,7 @@ import numpy as np
 from fastpool import runtime
 from fastpool.arrays import ALIGNMENT
 from fastpool.dtypes import ElementType
+from fastpool.routines.layout import ANY, EACH, WHO
 from fastpool.routines.routine import Routine, spec_for
 
 
@@ -38,6 +39,7 @@ class Step:
 
     kernel: Code
     fields: dict[str, Any]
+    by_each: bool = False  #: whether every thread does all tasks for itself
 
     @property
     def tasks(self) -> int:
@@ -49,6 +51,7 @@ class Step:
         fields = {name: value.address() if isinstance(value, Code) else value for name, value in self.fields.items()}
         words = self.kernel.routine.layout.block(**fields)
         words[0] = self.kernel.address()
+        words[WHO] = EACH if self.by_each else ANY
         return words
 
 

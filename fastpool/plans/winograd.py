@@ -9,7 +9,7 @@ from typing import Any
 from fastpool.arrays import address
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, padding_source
-from fastpool.machine.processor import TARGET
+from fastpool.machine.processor import TARGET, THREADS
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.routine import lanes as lanes_for
@@ -57,6 +57,8 @@ _PART_BYTES = LEVEL_2_BYTES * 5 // 16
 #: two threads by F(4, 3), and 0.13 by F(2, 3). As the level-1 cache keeps none of them until they are read, fewer
 #: operations or lines fetched for writing did not help.
 _FLY_CYCLES = 3.5
+#: Threads that estimates are for, however many there are: the form decides how sums are rounded.
+_THREADS = 2
 #: More than what the ends of products, tiles and strips add to scratch.
 _ENDS_BYTES = 256 * 1024
 #: Points along an axis by bytes of an element: with nine, the error in float32 is 2e-5 of the largest result.
@@ -261,8 +263,11 @@ class Tiling:
     @property
     def shared_bytes(self) -> int:
         """Scratch for one thread, where the transformed input is shared: with products and strips of a row of tiles."""
+        return self.shared_bytes_of(_shared_rows(self))
+
+    def shared_bytes_of(self, rows: int) -> int:
+        """The same in tasks of so many rows of tiles."""
         size = self.problem.element.size
-        rows = _shared_rows(self)
         tasks = ceil_div(self.problem.images * self.tile_rows, rows)
         tiles = _in_panels(rows * self.tile_columns)
         products = self.form.products * tiles * 2 * self.lanes * size
@@ -379,7 +384,7 @@ def _least_tasks(problem: Convolution) -> int:
     return 4 if problem.images * problem.groups < 8 else 1
 
 
-def _fused_group(tiling: Tiling) -> tuple[int, int]:
+def _fused_group(tiling: Tiling, threads: int = _THREADS) -> tuple[int, int]:
     """Rows and columns of tiles of a fused task: near the wanted number, near a multiple of the register tile."""
     wanted = max(1, _group_tiles(tiling))
     wanted = min(wanted, max(1, tiling.tile_rows * tiling.tile_columns // _least_tasks(tiling.problem)))
@@ -395,7 +400,7 @@ def _fused_group(tiling: Tiling) -> tuple[int, int]:
         halo = 1 + 0.02 * (1 / rows + 1 / columns)
         cost = groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1) * halo
         # All threads should end together.
-        cost *= even_shares(groups * tiling.problem.images * tiling.problem.groups)
+        cost *= even_shares(groups * tiling.problem.images * tiling.problem.groups, threads)
         # Fewer, larger groups read the weights less often.
         cost *= 1 + 4 / (rows * columns)
         if cost < best_cost:
@@ -403,7 +408,7 @@ def _fused_group(tiling: Tiling) -> tuple[int, int]:
     return best
 
 
-def _shared_rows(tiling: Tiling) -> int:
+def _shared_rows(tiling: Tiling, threads: int = _THREADS) -> int:
     """Rows of tiles of a task that takes one out block: products fit the cache, and register tiles are well filled."""
     problem, columns = tiling.problem, tiling.tile_columns
     most = problem.images * tiling.tile_rows
@@ -417,7 +422,7 @@ def _shared_rows(tiling: Tiling) -> int:
         # Threads end the more closely together the more tasks there are: 256 channels on 4x4 take 183 us in 16 tasks of
         # 2 tiles, which fill register tiles as 4 do, and 99 in 8.
         # But each reads the weights: 192 channels on 32 images of 16x16 take 10 % more in tasks of 8 tiles than of 128.
-        return work * even_shares(tasks) * (1 + 0.5 / tasks) * (1 + 1 / (rows * columns))
+        return work * even_shares(tasks, threads) * (1 + 0.5 / tasks) * (1 + 1 / (rows * columns))
 
     return min(range(1, max(1, min(most, budget // columns)) + 1), key=cost)
 
@@ -432,11 +437,13 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     rows_of_tiles = problem.images * tiling.tile_rows
     if shared:
         columns = tiling.tile_columns
-        rows = _shared_rows(tiling)
+        rows = _shared_rows(tiling, THREADS)
+        if tiling.shared_bytes_of(rows) > problem.workspace_limit:
+            rows = _shared_rows(tiling)
         row_groups, column_groups = ceil_div(rows_of_tiles, rows), 1
         rows = ceil_div(rows_of_tiles, row_groups)
     else:
-        rows, columns = _fused_group(tiling)
+        rows, columns = _fused_group(tiling, THREADS)
         row_groups, column_groups = ceil_div(tiling.tile_rows, rows), ceil_div(tiling.tile_columns, columns)
     group = rows * columns
     tile = product_tile(group)

@@ -8,7 +8,8 @@ from fastpool.routines.pack import PACKING
 from fastpool.routines.panels import PANELS
 from fastpool.routines.routine import kernel, routine
 
-IN_PLACE, SHARED, PRIVATE = 0, 1, 2
+#: Where pixels are read: in x, or in a packed copy of all threads, of a task, or of a thread for all of its tasks.
+IN_PLACE, SHARED, PRIVATE, OWN = range(4)
 #: Channels of a 1x1 filter that are one step. With 16 registers a channel's 12 multiply-adds take no longer than the
 #: loop around them, and one thread of a Zen 3 runs at 0.67 to 0.78 of its peak instead of 0.45 to 0.73, all in its
 #: level-2 cache; beside the 28 of 32 registers the loop goes unnoticed.
@@ -57,7 +58,7 @@ DIRECT = Layout(
         "panel": "integer",  # elements of the source from one tile to the next where it is packed in panels, else 0
         "panel_channels": "integer",  # of x in one group, that are packed in panels
         "lines": "integer",  # elements of a thread's scratch before the lines in which pixels are gathered for panels
-        "source": "integer",  # IN_PLACE, SHARED or PRIVATE
+        "source": "integer",  # IN_PLACE, SHARED, PRIVATE or OWN
         "images": "integer",
         "groups": "integer",
         "channels": "integer",  # of x in one group, that are summed

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-#: First words of every call block. `alone` says that the caller does all tasks, too little to be shared; `x` ... are
-#: filled in by the launchers.
+#: First words of every call block. `who` says who does the tasks; `x` ... are filled in by the launchers.
 HEAD = {
     "function": "integer",
     "tasks": "integer",
-    "alone": "integer",
+    "who": "integer",
     "x": "source",
     "weights": "elements",
     "bias": "elements",
@@ -26,7 +25,10 @@ HEAD = {
     "indices": "integers",
     "filters": "elements",
 }
-TASKS, ALONE, FIRST_ADDRESS = 1, 2, 3
+TASKS, WHO, FIRST_ADDRESS = 1, 2, 3
+#: Threads take tasks from one another; or the caller does all, too little to be shared; or every thread does all for
+#: itself, in its own scratch, and waits for nobody.
+ANY, ALONE, EACH = 0, 1, 2
 ADDRESSES = len(HEAD) - FIRST_ADDRESS
 #: Which of the addresses is that of the scratch memory.
 SCRATCH = list(HEAD).index("scratch") - FIRST_ADDRESS

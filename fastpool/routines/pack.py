@@ -49,6 +49,7 @@ PACK_INPUT = Layout(
         "x_batch": "integer",
         "x_channel": "integer",
         "packed_channel": "integer",
+        "own": "integer",  # elements from one thread's copy to the next's, 0 if all threads share one
         "pack_channel": "routine",
         "packing": PACKING,
     },

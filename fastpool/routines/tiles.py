@@ -97,6 +97,6 @@ CACHED_INPUT_BYTES = 16 * 1024 * 1024
 DIRECT_TASKS = max(8, 4 * THREADS)
 
 
-def even_shares(tasks: int) -> float:
+def even_shares(tasks: int, threads: int = THREADS) -> float:
     """Factor by which the time grows because equal tasks cannot be shared evenly among the threads."""
-    return -(-tasks // THREADS) * THREADS / tasks
+    return -(-tasks // threads) * threads / tasks
