@@ -76,6 +76,16 @@ def field_ir(context: Any, builder: Any, call: Call, value: Any, name: str) -> A
     return builder.load(builder.bitcast(word, kind.as_pointer()), align=8)
 
 
+@intrinsic
+def exists(typingctx, code):
+    """Whether there is a routine."""
+
+    def codegen(context, builder, sig, args):
+        return builder.icmp_unsigned("!=", builder.ptrtoint(args[0], I64), I64(0))
+
+    return types.boolean(code), codegen
+
+
 @lower_getattr_generic(Call)
 def _call_field(context: Any, builder: Any, call: Call, value: Any, name: str) -> Any:
     return context.get_dummy_value() if name == "spec" else field_ir(context, builder, call, value, name)

@@ -36,7 +36,7 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd, transforms
 from fastpool.kernels._jit import device
-from fastpool.kernels.calls import invoke
+from fastpool.kernels.calls import exists, invoke
 from fastpool.kernels.channels import fold_in, is_folded, masked_vector, store_tile, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, keep_small, known, lanes_of, scalar, splat, store, width_of
 from fastpool.routines.direct import CHANNELS_AT_ONCE
@@ -450,20 +450,23 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
                 if phase == dilation:
                     begin, phase = begin + outputs * dilation, 0
             if _has_nan(check):
-                invoke(
-                    call.repair_rows,
-                    call,
-                    pixels,
-                    pitch,
-                    image,
-                    group,
-                    channel,
-                    channels,
-                    first_row,
-                    rows_here,
-                    first_tile * outputs,
-                    columns_here,
-                )
+                if exists(call.repair_rows):
+                    invoke(
+                        call.repair_rows,
+                        call,
+                        pixels,
+                        pitch,
+                        image,
+                        group,
+                        channel,
+                        channels,
+                        first_row,
+                        rows_here,
+                        first_tile * outputs,
+                        columns_here,
+                    )
+                else:
+                    call.missed[0] = 1
             for i in range(rows_here):
                 place = channel * plane + (first_row + i * row_step) * call.out_columns + first_tile * outputs
                 for j in range(0, columns_here, lanes):

@@ -25,7 +25,7 @@ from fastpool.plans.direct import (
     pieces,
 )
 from fastpool.plans.packing import Source, pack_block, packed_source, packing_shape, pays_alone
-from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.plan import Block, Code, Plan, Step, table
 from fastpool.plans.private import Part
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.direct import OWN, PRIVATE, SHARED, direct, row_of_tiles
@@ -129,25 +129,25 @@ class Panels:
         channel = self.packed.channel + lanes_for(self.problem.element)
         return apart(TOGETHER * self.line + channel, self.problem.element.size)
 
-    def block(self, tables: list[Any]) -> int:
-        """Address of the block that says how they are packed; `tables` keep it alive."""
+    def block(self, tables: list[Any]) -> Block:
+        """Block that says how they are packed; `tables` keep alive what it points to."""
         problem, packed = self.problem, self.packed
         offsets = table(packed.offsets)
-        block = PANELS.block(
-            pack_channel=0 if self.is_row else Code(pack_channel, problem.element, packing_shape(problem)).address(),
-            packing=pack_block(problem, packed, tables),
-            is_packed=int(not self.is_row),
-            x_channel=problem.x_strides[1],
-            taps=problem.taps,
-            offsets=address(offsets),
-            source_row=packed.row,
-            row_pixels=problem.axes[2].out,
-            pixels=problem.pixels,
-            panel=self.elements,
-            line=self.line,
-        )
-        tables.extend((offsets, block))
-        return address(block)
+        tables.append(offsets)
+        fields = {
+            "pack_channel": 0 if self.is_row else Code(pack_channel, problem.element, packing_shape(problem)),
+            "packing": pack_block(problem, packed, tables),
+            "is_packed": int(not self.is_row),
+            "x_channel": problem.x_strides[1],
+            "taps": problem.taps,
+            "offsets": address(offsets),
+            "source_row": packed.row,
+            "row_pixels": problem.axes[2].out,
+            "pixels": problem.pixels,
+            "panel": self.elements,
+            "line": self.line,
+        }
+        return Block(PANELS, fields)
 
 
 def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from fastpool import runtime
 from fastpool.arrays import ALIGNMENT
 from fastpool.dtypes import ElementType
-from fastpool.routines.layout import ANY, EACH, WHO
+from fastpool.routines.layout import ANY, EACH, WHO, Layout
 from fastpool.routines.routine import Routine, spec_for
 
 
@@ -22,6 +22,7 @@ class Code:
     routine: Routine
     element: ElementType
     shape: tuple[str, int, int] = ("", 1, 1)  #: variant, vectors and width of the spec
+    is_rare: bool = False  #: whether it is only compiled once a kernel has missed it
 
     @property
     def spec(self) -> Any:
@@ -31,6 +32,31 @@ class Code:
     def address(self) -> int:
         """Address of the machine code (compiled or loaded here)."""
         return self.routine.address(self.spec)
+
+
+def _words(layout: Layout, fields: dict[str, Any], complete: bool = True) -> np.ndarray:
+    """Call block of these fields, whose code is compiled or loaded here: all of it, or what is not rare."""
+    resolved = {}
+    for name, value in fields.items():
+        is_left_out = isinstance(value, Code) and value.is_rare and not complete
+        resolved[name] = 0 if is_left_out else value.address() if isinstance(value, Code | Block) else value
+    return layout.block(**resolved)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A call block to which a field of another one points."""
+
+    layout: Layout
+    fields: dict[str, Any]
+
+    @cached_property
+    def _made(self) -> np.ndarray:
+        return _words(self.layout, self.fields)
+
+    def address(self) -> int:
+        """Address of its words (its code is compiled or loaded here)."""
+        return self._made.ctypes.data
 
 
 @dataclass(frozen=True)
@@ -46,13 +72,21 @@ class Step:
         """Number of tasks."""
         return int(self.fields["tasks"])
 
-    def block(self) -> np.ndarray:
-        """Call block."""
-        fields = {name: value.address() if isinstance(value, Code) else value for name, value in self.fields.items()}
-        words = self.kernel.routine.layout.block(**fields)
+    def block(self, complete: bool = True) -> np.ndarray:
+        """Call block, complete or without addresses of rare routines."""
+        words = _words(self.kernel.routine.layout, self.fields, complete)
         words[0] = self.kernel.address()
         words[WHO] = EACH if self.by_each else ANY
         return words
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Call blocks of a plan's steps, a row each."""
+
+    words: np.ndarray
+    place: tuple[int, int, int]  #: address, rows, words of a row
+    is_complete: bool  #: whether they have the addresses of rare routines
 
 
 @dataclass(frozen=True)
@@ -66,8 +100,9 @@ class Plan:
     cycles: float  #: rough cycles of one core; decides whether calling the workers pays
     tables: tuple[Any, ...] = field(default=(), repr=False)  #: keeps alive the arrays whose addresses are in the fields
     omitted: float = 0.0  #: share of the multiplications that are left out, as they meet padding
-    #: Call blocks, and where they are: address, rows, words of a row.
-    _blocks: list[tuple[np.ndarray, tuple[int, int, int]]] = field(default_factory=list, compare=False, repr=False)
+    #: A word that is not zero once a kernel has missed a rare routine, and left something wrong.
+    missed: np.ndarray | None = field(default=None, compare=False, repr=False)
+    _blocks: list[_Blocks] = field(default_factory=list, compare=False, repr=False)  #: none before the first run
 
     @cached_property
     def scratch(self) -> tuple[int, int]:
@@ -82,16 +117,20 @@ class Plan:
         return shared + threads * private
 
     def blocks(self) -> np.ndarray:
-        """Call blocks of the steps, a row each; their code is compiled or loaded here."""
-        return (self._blocks or self._compile())[0][0]
+        """Call blocks of the steps, a row each; all of their code is compiled or loaded here."""
+        return self._compile(True).words
 
-    def _compile(self) -> list[tuple[np.ndarray, tuple[int, int, int]]]:
-        blocks = [step.block() for step in self.steps]
+    def _compile(self, complete: bool) -> _Blocks:
+        if self._blocks and (self._blocks[-1].is_complete or not complete):
+            return self._blocks[-1]
+        blocks = [step.block(complete) for step in self.steps]
         together = np.zeros((len(blocks), max(map(len, blocks))), np.int64)
         for row, block in zip(together, blocks, strict=True):
             row[: len(block)] = block
-        self._blocks.append((together, (together.ctypes.data, *together.shape)))
-        return self._blocks
+        # Blocks that others are running are kept.
+        place = together.ctypes.data, *together.shape
+        self._blocks.append(_Blocks(together, place, complete or self.missed is None))
+        return self._blocks[-1]
 
     def run(
         self,
@@ -105,8 +144,12 @@ class Plan:
     ) -> None:
         """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
         shared, private = self.scratch
-        steps = (self._blocks or self._compile())[0][1]
-        runtime.launch(self.cycles, steps, shared, private, x, weights, bias, residual, out, indices, filters)
+        blocks = self._blocks[-1] if self._blocks else self._compile(False)
+        arrays = x, weights, bias, residual, out, indices, filters
+        runtime.launch(self.cycles, blocks.place, shared, private, *arrays)
+        if not blocks.is_complete and self.missed is not None and self.missed[0]:
+            # `out` overlaps nothing that is read, and is written anew.
+            runtime.launch(self.cycles, self._compile(True).place, shared, private, *arrays)
 
 
 def table(values: Any) -> np.ndarray:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from fastpool.arrays import address
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, padding_source
@@ -469,6 +471,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         for i in range(form.stride * (tiling.row_starts[-1] + height.dilation * (form.outputs + form.taps)))
     ]
     tables: list[Any] = [table(source_rows), table(form.segments()), table(tiling.row_starts)]
+    missed = np.zeros(1, np.int64)
     shape = form.shape
     of_columns = (shape[0] + (" dilated" if width.dilation > 1 else ""), *shape[1:])
     fields: dict[str, Any] = {
@@ -476,7 +479,8 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "multiply": Code(multiply, element, ("product", 2, tile.width)),
         "transform_filters": Code(transform_filters, element, shape) if form.on_the_fly else 0,
         "finish_rows": Code(finish_rows, element, of_columns),
-        "repair_rows": Code(repair_rows, element),
+        "repair_rows": Code(repair_rows, element, is_rare=True),
+        "missed": address(missed),
         "kernel_size": form.kernel,
         "stride": form.stride,
         "products": form.products,
@@ -548,7 +552,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         tasks = problem.images * problem.groups * row_groups * column_groups
         steps = (Step(Code(winograd_fused, element), {"tasks": tasks} | fields),)
     cycles = winograd_cycles(problem, form)
-    return Plan(steps, fields["shared"], private, element, cycles, tuple(tables))
+    return Plan(steps, fields["shared"], private, element, cycles, tuple(tables), missed=missed)
 
 
 def u_product(form: WinogradForm, channel_blocks: int, size: int, lanes: int) -> int:

@@ -12,7 +12,8 @@ WINOGRAD = Layout(
         "multiply": "routine",
         "transform_filters": "routine",
         "finish_rows": "routine",
-        "repair_rows": "routine",
+        "repair_rows": "routine",  # or none, where `missed` is set if it is needed
+        "missed": "integers",
         "kernel_size": "integer",
         "stride": "integer",
         "products": "integer",  # of a tile
