@@ -178,6 +178,12 @@ def _tells_whole(spec):
 
 
 @known
+def _runs_over(spec):
+    """Whether the vector of a row that is shorter may be stored whole: where masks cost something."""
+    return not (simd.HAS_MASKS or is_dilated(spec))
+
+
+@known
 def _reach_of(spec):
     """Elements of a row that a vector of outputs may load."""
     return reach_of(spec)
@@ -196,10 +202,12 @@ def _strip(spec, filters, taps, at, rows, out, left, low, high, ahead):
     source, offsets, zeros, first, width, dilation = at
     begin, end, stride, pitch = rows
     state = _begin(spec, filters, at, taps)
-    for _ in range(begin, end):
+    for row in range(begin, end):
         ahead = _fetch(spec, ahead)
         at = (source, offsets, zeros, first, width, dilation)
-        state = _complete(spec, state, filters, at, taps, out, left, low, high)
+        # A whole vector where what it has beyond the row is written after it.
+        count = lanes_of(spec) if _runs_over(spec) and (end - row) * pitch >= lanes_of(spec) else left
+        state = _complete(spec, state, filters, at, taps, out, count, low, high)
         offsets, out = offsets + stride, out + pitch
     return ahead
 
@@ -222,6 +230,8 @@ def depthwise(call, task, thread):
         lowest, highest = scalar(spec, -np.inf), scalar(spec, np.inf)
     zeros, width, pad, block_rows = call.zeros, call.width, call.pad_left, call.block_rows
     offsets, phase_rows = call.row_offsets, call.phase_rows
+    # It begins early enough to be whole, as storing part of a vector takes long where there are no masks.
+    last_strip = max(0, columns - lanes)
     # Counted on from plane to plane: a division costs as much as a row of outputs.
     channels, multiplier = call.channels, call.multiplier
     image, channel = first_plane // channels, first_plane % channels
@@ -241,7 +251,8 @@ def depthwise(call, task, thread):
                     (block, end, stride, row_dilation * columns),
                     out + (block * row_dilation + phase) * columns,
                 )
-                for q in range(0, _one_strip_or(spec, columns), lanes):
+                for begin in range(0, _one_strip_or(spec, columns), lanes):
+                    q = min(begin, last_strip)
                     left, first = columns - q, q * stride - pad
                     at = (source, offsets + (phase * phase_rows + block * stride), zeros, first, width, column_dilation)
                     if _tells_whole(spec) and left >= lanes and first >= 0 and first + _reach_of(spec) <= width:
