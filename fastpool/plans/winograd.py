@@ -35,21 +35,22 @@ from fastpool.routines.winograd import (
     winograd_output,
 )
 
-_IS_WIDE = TARGET.registers == 32
+# Estimates are fitted to times of all forms and schedules over layers of 3x3 filters, in float32 and float64, on Zen 4
+# with and without AVX-512. Where the level-2 cache is small, on a Zen 3, whose last-level cache other machines used as
+# well.
 
-# Estimates are fitted to times of all forms and schedules over layers of 3x3 filters, in float32 and float64.
-
-# With 16 registers those on two threads of a Zen 3, whose last-level cache other machines use as well.
-
-#: Cycles of a byte of a shared V, which one core writes and another reads; up to how many bytes it stays in the
-#: last-level cache; and else bytes a cycle at which it passes once more for each out block.
-_SHARED_CYCLES, _SHARED_KEPT, _AGAIN_RATE = (0.6, CACHED_INPUT_BYTES, 4) if _IS_WIDE else (0.15, 8 * 1024**2, 4)
+_HAS_LARGE_CACHE = LEVEL_2_BYTES >= 1024**2
+#: Cycles of a byte of a shared V, which one core writes and another reads.
+_SHARED_CYCLES = 0.6 if TARGET.registers == 32 else 0.15
+#: Up to how many bytes it stays in the last-level cache, and else bytes a cycle at which it passes once more for each
+#: out block.
+_SHARED_KEPT, _AGAIN_RATE = CACHED_INPUT_BYTES if _HAS_LARGE_CACHE else 8 * 1024**2, 4
 #: Weights of up to so many bytes are kept by the level-2 cache.
 _CACHED_BYTES = 512 * 1024
 #: Bytes of weights, and bytes a cycle by which they delay the multiplications, behind most of which they are fetched.
 _WEIGHT_RATES = (
     ((8 * 1024**2, 80), (CACHED_INPUT_BYTES * 7 // 4, 30), (float("inf"), 10))
-    if _IS_WIDE
+    if _HAS_LARGE_CACHE
     else ((8 * 1024**2, 40), (24 * 1024**2, 14), (float("inf"), 5))
 )
 #: Bytes of the weights that a task transforms on the fly and multiplies at once: beside the tiles of their channels and
