@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastpool.arrays import address
-from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.routine import lanes as lanes_for
@@ -88,7 +88,8 @@ class Channelwise:
     @property
     def thread_elements(self) -> int:
         """Scratch of a thread."""
-        return self.padded_elements + self.filter_elements + self.stage_elements
+        needed = self.padded_elements + self.filter_elements + self.stage_elements
+        return thread_scratch(needed, self.problem.element)
 
 
 def is_channelwise(problem: Convolution) -> bool:

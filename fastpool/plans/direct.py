@@ -23,7 +23,7 @@ from fastpool.plans.packing import (
     packing_shape,
     pays_alone,
 )
-from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.private import Part, cut, slack, thread_elements
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.direct import (
@@ -386,7 +386,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     copy = apart(problem.images * problem.channels * channel + slack(problem, tile), element.size)
     shared = copy if packing == SHARED else 0
     private = thread_elements(parts[0].problem, tile, channel) if packing == PRIVATE else 0
-    private = copy if packing == OWN else private
+    private = thread_scratch(copy if packing == OWN else private, element)
     steps = []
     for part, ends in zip(parts, ends_of(problem, len(parts), tables), strict=True):
         source, reading = sources[part.problem.axes]

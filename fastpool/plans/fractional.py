@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import prod
 
 from fastpool.dtypes import ElementType
-from fastpool.plans.plan import Code, Plan, Step
+from fastpool.plans.plan import Code, Plan, Step, thread_scratch
 from fastpool.routines.fractional import fractional, fractional_indices
 from fastpool.routines.routine import lanes as lanes_for
 
@@ -32,7 +32,7 @@ def plan_fractional(problem: Fractional) -> Plan:
     element = problem.element
     planes = problem.images * problem.channels
     buffer = -(-problem.sizes[2] // 16) * 16
-    scratch = buffer + -(-problem.outs[2] * 8 // element.size // 16) * 16
+    scratch = thread_scratch(buffer + -(-problem.outs[2] * 8 // element.size // 16) * 16, element)
     fields = {
         "tasks": planes,
         **dict(zip(("x_batch", "x_channel", "x_depth", "x_row", "x_column"), problem.x_strides, strict=True)),

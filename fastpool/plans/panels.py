@@ -25,7 +25,7 @@ from fastpool.plans.direct import (
     pieces,
 )
 from fastpool.plans.packing import Source, pack_block, packed_source, packing_shape, pays_alone
-from fastpool.plans.plan import Block, Code, Plan, Step, table
+from fastpool.plans.plan import Block, Code, Plan, Step, table, thread_scratch
 from fastpool.plans.private import Part
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.direct import OWN, PRIVATE, SHARED, direct, row_of_tiles
@@ -215,7 +215,7 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
         "source_depth": 0,
         "source_row": 0,
         "last_start": ANYWHERE,
-        "scratch_thread": beside if source == SHARED else kept + beside,
+        "scratch_thread": thread_scratch(beside if source == SHARED else kept + beside, element),
     }
     steps = []
     for part, panels, ends in zip(parts, of_parts, ends_of(problem, len(parts), tables), strict=True):

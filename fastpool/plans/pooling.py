@@ -9,7 +9,7 @@ from typing import Any
 from fastpool.geometry import Axis
 from fastpool.plans.flatpool import is_flat, plan_flat
 from fastpool.plans.largepool import is_large, plan_large
-from fastpool.plans.plan import Code, Plan, Step
+from fastpool.plans.plan import Code, Plan, Step, thread_scratch
 from fastpool.plans.shares import TASK_WORK, USUAL_BYTES
 from fastpool.plans.shortpool import is_short, plan_short
 from fastpool.plans.smallpool import is_small, plan_small
@@ -62,7 +62,7 @@ def plan_pooling(problem: Pooling) -> Plan:
         "stride": width.stride if isinstance(width, Axis) else 0,
         "pad_left": pad_left,
         "buffer": buffer,
-        "scratch_thread": -(-scratch // 16) * 16,
+        "scratch_thread": thread_scratch(scratch, element),
         **finishing(problem, tables),
     }
     cycles = planes * rows * (max(h.count) * max(d.count) + max(w.count)) * width.size / lanes

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
+from fastpool.plans.plan import thread_scratch
 from fastpool.plans.windows import window_fields, windows_of
 from fastpool.routines.routine import lanes as lanes_for
 
@@ -41,7 +42,7 @@ class Tapped:
     @property
     def scratch_elements(self) -> int:
         """Scratch of a thread: the taps of one vector of outputs."""
-        return -(-self.taps * lanes_for(self.element) // 16) * 16
+        return thread_scratch(self.taps * lanes_for(self.element), self.element)
 
 
 def tapped_fields(problem: Tapped, tables: list[Any], scratch: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fastpool.arrays import address
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, padding_source
 from fastpool.machine.processor import TARGET, THREADS
-from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import (
@@ -460,7 +460,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     m_elements = form.products * m_product
     strip = tiling.strip_elements(columns)
     u_elements = apart(form.products * tiling.u_product, size) if form.on_the_fly else 0
-    private = m_elements + apart(strip, size) + u_elements + (0 if shared else v_elements)
+    private = thread_scratch(m_elements + apart(strip, size) + u_elements + (0 if shared else v_elements), element)
     filter_elements = form.kernel**2 * block  # of a channel
     fetched = ceil_div(filter_elements, form.products) if form.on_the_fly else block
     group_channels = problem.channels // problem.groups
