@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from fastpool.arrays import ALIGNMENT, address
+from fastpool.arrays import address
 from fastpool.geometry import Axis
-from fastpool.plans.plan import BETWEEN_THREADS, Code, Plan, Step, table, thread_scratch
+from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.shares import shares
 from fastpool.plans.smallpool import mask_words, outside_row
 from fastpool.plans.windows import Pooling, finishing, windows_of
@@ -149,7 +149,7 @@ def plan_large(problem: Pooling) -> Plan | None:
     marks = line_start + together * len(widths) * line_pitch
     found = marks + seen * pitch
     scratch = found + (rows * pitch if seen else 0) + 2 * lanes
-    if scratch * element.size > SCRATCH_LIMIT - BETWEEN_THREADS - ALIGNMENT:
+    if scratch * element.size > SCRATCH_LIMIT:
         return None
 
     tables: list[Any] = [outside_row(problem, code.spec, width.size)]

@@ -155,13 +155,13 @@ class Plan:
 #: Bytes that nobody uses between the scratch memory of two threads. The hardware fetches some lines ahead of those that
 #: a thread goes through: without the gap they are the next thread's, which has to wait for them. Packing 64 channels of
 #: 3x3 at stride 2 on 14x14 takes 12 us instead of 20.
-BETWEEN_THREADS = 2048
+_BETWEEN_THREADS = 2048
 
 
 def thread_scratch(elements: int, element: ElementType) -> int:
     """Elements from the scratch memory of a thread that needs so many to that of the next."""
     line = ALIGNMENT // element.size
-    return -(-(elements + BETWEEN_THREADS // element.size) // line) * line if elements else 0
+    return -(-(elements + _BETWEEN_THREADS // element.size) // line) * line if elements else 0
 
 
 def table(values: Any) -> np.ndarray:

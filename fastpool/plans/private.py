@@ -15,7 +15,6 @@ from itertools import product
 
 from fastpool.arrays import ALIGNMENT
 from fastpool.plans.packing import channel_elements, lay_out
-from fastpool.plans.plan import BETWEEN_THREADS
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.direct import PRIVATE
 from fastpool.routines.routine import lanes as lanes_for
@@ -61,8 +60,8 @@ def _elements(problem: Convolution, rows: int, columns: int) -> int:
 
 
 def _room(problem: Convolution, tile: TileShape) -> int:
-    """Elements that the channels of a task may have together: `apart` may add almost two cache lines, the gap one."""
-    return (SCRATCH_LIMIT - BETWEEN_THREADS - 4 * ALIGNMENT) // problem.element.size - slack(problem, tile)
+    """Elements that the channels of a task may have together: `apart` may add almost two cache lines."""
+    return (SCRATCH_LIMIT - 3 * ALIGNMENT) // problem.element.size - slack(problem, tile)
 
 
 def cut(problem: Convolution, tile: TileShape) -> Cut:

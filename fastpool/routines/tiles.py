@@ -86,7 +86,8 @@ PRIVATE_ROW_BYTES = 3 * 1024 * 1024
 #: Bytes of packed input up to which all threads share one copy: it stays in the last-level cache.
 SHARED_BYTES = 2 * 1024 * 1024
 #: Bytes of scratch that no plan exceeds, for each thread: whatever the shape, a call needs little more than its arrays.
-SCRATCH_LIMIT = 16 * 1024 * 1024
+#: With what lies between two threads (`plans.plan`) that is 16 MiB.
+SCRATCH_LIMIT = 16 * 1024 * 1024 - 4096
 #: More than this is never taken for the shared copy: tiles may read a little beyond its end.
 SHARED_LIMIT = SCRATCH_LIMIT - 4096
 #: Tasks that a plan aims at: enough that eight threads end together (the last task of one costs 1/8 of its share).
