@@ -3,6 +3,7 @@
 import itertools
 import sys
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -189,23 +190,28 @@ def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule
     forms.assert_chosen(form, schedule)
 
 
+@cache
+def layer_and_result(shape, kernel, stride, padding, mode, dtype):
+    """Image, weights and bias of a layer, normally distributed, and what the oracle makes of them."""
+    x, weight, bias = noise(8, shape, dtype), noise(6, (70, shape[1], kernel, kernel), dtype), noise(7, (70,), dtype)
+    return x, weight, bias, oracle.conv2d(x, weight, bias, stride, padding, padding_mode=mode)
+
+
 @every_filtering
 @pytest.mark.parametrize("shape", [(1, 40, 30, 33), (3, 20, 9, 17)])
 def test_winograd_layers(forms, form, schedule, shape, dtype):
-    """Many tiles, images and blocks of channels; normally distributed numbers."""
+    """Many tiles, images and blocks of channels."""
     forms.choose(form, schedule)
-    weight, bias = noise(6, (70, shape[1], form.kernel, form.kernel), dtype), noise(7, (70,), dtype)
-    x = noise(8, shape, dtype)
     for padding in (1, "same_lower", ((0, 4), (3, 0))):
-        options = {"stride": form.stride, "padding": padding}
-        conv = fastpool.Conv2d(weight, bias, **options)
-        expected = oracle.conv2d(x, weight, bias, **options)
+        x, weight, bias, expected = layer_and_result(shape, form.kernel, form.stride, padding, "zeros", dtype)
+        conv = fastpool.Conv2d(weight, bias, form.stride, padding)
         assert_close(conv(x), expected)
-        assert_close(fastpool.conv2d(x, weight, bias, **options), expected)
-    for mode in DATA_PADDING_MODES:  # the columns have no padding
-        options = {"stride": form.stride, "padding": ((11, 75), (0, 0)), "padding_mode": mode}
+        assert_close(fastpool.conv2d(x, weight, bias, form.stride, padding), expected)
+    for mode in DATA_PADDING_MODES:
+        padding = (11, 75), (0, 0)  # the columns have none
         if shape[3] >= form.kernel:
-            assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
+            x, weight, bias, expected = layer_and_result(shape, form.kernel, form.stride, padding, mode, dtype)
+            assert_close(fastpool.conv2d(x, weight, bias, form.stride, padding, padding_mode=mode), expected)
     forms.assert_chosen(form, schedule)
 
 

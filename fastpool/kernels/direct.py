@@ -10,9 +10,9 @@ vectors with `width` broadcast scalars. It plays one of two roles (the spec's va
   pixels that a tap does not find in x are left out.
 - ``pixels``: lanes are output pixels, scalars are weights. Stores are contiguous. For short reductions.
 
-Input is read in place, or packed by `pack` into scratch that all threads share (few pixels,
-much weight: each thread then streams only its part of the weights), or packed by each task for its own rows (large
-maps). Where registers are few it is packed by `panels`, for all threads or for a task.
+Input is read in place, or packed by `pack` into scratch that all threads share (few pixels, much weight: each thread
+then streams only its part of the weights), by each thread for itself where it is little, or by each task for its own
+rows (large maps). Where registers are few it is packed by `panels`, for all threads, for one or for a task.
 
 A tap is an offset into the channel, so kernels of any shape, dilation and rank are one loop. Rows of taps that meet
 nothing but a padding of zeros are left out: a tenth of the work on 7x7 outputs.
