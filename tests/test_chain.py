@@ -4,12 +4,14 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import OF_PANELS
 
 import fastpool
 from fastpool import runtime
+from fastpool.machine.processor import TARGET
 from fastpool.onnx.ops.prepared import Prepared
 from fastpool.plans.chain import Chain
-from fastpool.routines.layout import ALONE, HEAD, WHO
+from fastpool.routines.layout import ALONE, EACH, HEAD, WHO
 
 
 def noise(seed, *shape):
@@ -83,3 +85,27 @@ def test_chains_of_several_callers():
     for caller in callers:
         caller.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("sources", [("own", "shared"), ("panels, own", "panels, shared")])
+def test_scratch_of_late_threads(planner, sources):
+    """A thread that is late to pack for itself must not do so when others use the scratch memory for what follows."""
+    if sources[0] in OF_PANELS and TARGET.registers > 16:
+        pytest.skip("reads x in place")
+    arrays, runs = [noise(0, 1, 20, 9, 11)], []
+    for seed in range(1, 13):
+        planner.force(source=sources[seed % 2])
+        weight = noise(seed, 20 + 4 * (seed % 5), arrays[-1].shape[1], 1, 1) / 20
+        made = Prepared(weight, noise(-seed % 100, len(weight)), 1, seed % 3, 1, 1, "zeros", (0.0, None), "auto")
+        sizes = [size + 2 * (seed % 3) for size in arrays[-1].shape[2:]]
+        arrays.append(np.zeros((1, len(weight), *sizes), np.float32))
+        runs.append(made.task(arrays[-2], None, arrays[-1]))
+    for run in runs:
+        run()
+    wanted = arrays[-1].copy()
+    chain = Chain(runs)
+    chain._steps[:, WHO] *= chain._steps[:, WHO] != ALONE  # all are shared, however small
+    assert {0, EACH} == set(chain._steps[:, WHO])
+    for _ in range(2_000):
+        chain()
+        np.testing.assert_array_equal(arrays[-1], wanted)

@@ -286,7 +286,7 @@ def test_first_calls_of_several_threads(algorithm):
     weight = noise(15, (48, 1 if "groups" in options else 48, 3, 3), np.float32)
     options = options | ({"groups": 48} if "groups" in options else {})
     arrays = [noise(16 + n, (1 + n % 2, 48, 20 + n % 3, 22), np.float32) for n in range(8)]
-    expected = [fastpool.conv2d(x, weight, **options).tobytes() for x in arrays]
+    expected = [fastpool.Conv2d(weight, **options)(x).tobytes() for x in arrays]
     for _ in range(10):
         conv, begin, wrong = fastpool.Conv2d(weight, **options), threading.Barrier(len(arrays)), []
 

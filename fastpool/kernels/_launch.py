@@ -100,15 +100,30 @@ def _whole_lines(words):
 
 
 @device
+def _for_itself(block, tasks, thread, inside, next_finished, next_tasks):
+    """Do all tasks of a step that each thread does for itself, unless all of the next one is done.
+
+    Others do not wait for it before the next step, but after that: what comes then may use the same scratch memory. Who
+    is `inside` is counted before it looks whether the next step is done, and the others look in the other order.
+    """
+    _workers.add(inside, 0, 1)
+    if _workers.look(next_finished, 0) < next_tasks:
+        for task in range(tasks):
+            _invoke(block, task, thread)
+    _workers.add(inside, 0, -1)
+
+
+@device
 def _take_part(steps, width, count, counters, threads, thread, control):
     """Take tasks of each step, from the thread's own share first; a step begins when all of the one before is done."""
+    of_step = (threads + 1) * LINE
     for step in range(count):
-        block, shares = steps + step * width, counters + step * (threads + 1) * LINE
+        block, shares = steps + step * width, counters + step * of_step
+        finished = shares + threads * LINE
         tasks = block[TASKS]
         done = 0
         if block[WHO] == EACH:
-            for task in range(tasks):
-                _invoke(block, task, thread)
+            _for_itself(block, tasks, thread, finished, finished + of_step, (block + width)[TASKS])
             continue
         if block[WHO] == ALONE:
             if thread == 0:
@@ -126,7 +141,6 @@ def _take_part(steps, width, count, counters, threads, thread, control):
                 _invoke(block, task, thread)
                 done += 1
                 task = first + _workers.take(shares, owner * LINE)
-        finished = shares + threads * LINE
         if done:
             _workers.add(finished, 0, done)
         if thread and step == count - 1:
@@ -135,6 +149,10 @@ def _take_part(steps, width, count, counters, threads, thread, control):
         while _workers.look(finished, 0) < tasks:
             _workers.stand_by(control, turn)
             turn += 1
+        if step > 0 and (block + -width)[WHO] == EACH:
+            while _workers.look(finished + -of_step, 0) > 0:
+                _workers.stand_by(control, turn)
+                turn += 1
 
 
 def work(control, thread):
