@@ -40,8 +40,8 @@ FUSED = {
 #: Turning tiles takes them more instructions than the sums, which are in a loop of their own.
 TURNING = {"channelwise"}
 HAS_FEW_REGISTERS = TARGET.registers < 32
-#: More vectors are alive at once than there are registers: 6x6 elements of a transformed tile. Few registers hold no 3x3
-#: filter beside its columns and sums: taking its elements from memory one by one instead takes 15 to 20 % longer.
+#: More vectors are alive at once than there are registers: 6x6 elements of a transformed tile. Few registers hold no
+#: 3x3 filter beside its columns and sums: taking its elements from memory one by one instead takes 15 to 20 % longer.
 CROWDED = {"transform_rows", "finish_rows", "winograd_weights", "transform_filters"}
 CROWDED |= {"depthwise"} if HAS_FEW_REGISTERS else set()
 #: Constants of a finish that few ask for stay in memory; of few registers one is used for more than the loop.
