@@ -35,7 +35,6 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd, transforms
-from fastpool.kernels._jit import device
 from fastpool.kernels.calls import exists, invoke
 from fastpool.kernels.channels import fold_in, is_folded, masked_vector, store_tile, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, keep_small, known, lanes_of, scalar, splat, store, width_of
@@ -201,20 +200,6 @@ def _has_nan(typingctx, value):
     return types.boolean(value), codegen
 
 
-@device
-def _place_of(call, lanes, tile):
-    """Where a tile of a task is in V, and which one of its panel it is."""
-    return tile // call.v_tiles * call.v_panel + tile % call.v_tiles * lanes, tile % call.v_tiles
-
-
-@device
-def _next_place(call, lanes, place, tile):
-    """The same of the next tile: counted on, as divisions would cost a tenth of the transform."""
-    if tile + 1 < call.v_tiles:
-        return place + lanes, tile + 1
-    return place + (call.v_panel - tile * lanes), 0
-
-
 def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, tiles, first_of_task):
     """Transform one row of `tiles` tiles of one block of `channels` channels, from its tile `first_tile` on.
 
@@ -249,13 +234,19 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
                     transpose_in(spec, row + w, call.x_channel, channels, -w, call.width - w, line + p * lanes)
     phase_pitch = call.channel_blocks * call.v_tiles * lanes
     begin, phase = 0, 0  # of the tile: tiles of all phases of a dilation stand beside each other
-    here, tile = _place_of(call, lanes, first_of_task)
-    later, later_tile = _place_of(call, lanes, first_of_task + _AHEAD)
+    # Where the tile is in V, and a later one; which of their panels they are. Counted on, as divisions for each tile
+    # would cost a tenth of the transform.
+    v_tiles, to_next_panel = call.v_tiles, call.v_panel - call.v_tiles * lanes
+    tile, later_tile = first_of_task % v_tiles, (first_of_task + _AHEAD) % v_tiles
+    here = target + (first_of_task // v_tiles * call.v_panel + tile * lanes)
+    later = target + ((first_of_task + _AHEAD) // v_tiles * call.v_panel + later_tile * lanes)
     for _ in range(tiles):
-        source = strip + (begin + phase) * lanes
-        _transform_in(spec, source, pitch, dilation, target + here, target + later, call.v_product, phase_pitch)
-        here, tile = _next_place(call, lanes, here, tile)
-        later, later_tile = _next_place(call, lanes, later, later_tile)
+        _transform_in(spec, strip + (begin + phase) * lanes, pitch, dilation, here, later, call.v_product, phase_pitch)
+        here, later, tile, later_tile = here + lanes, later + lanes, tile + 1, later_tile + 1
+        if tile == v_tiles:
+            here, tile = here + to_next_panel, 0
+        if later_tile == v_tiles:
+            later, later_tile = later + to_next_panel, 0
         phase += 1
         if phase == dilation:
             begin, phase = begin + step * dilation, 0
@@ -484,12 +475,6 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
                     )
 
 
-@device
-def _task_of_v(call, group, task):
-    """Elements of V before those of a group and a task."""
-    return (group * call.row_groups + task) * call.v_task
-
-
 def winograd_input(call, task, thread):
     """First half of `shared`: transform one row of tiles of one channel block into the common V."""
     spec = call.spec
@@ -501,7 +486,8 @@ def winograd_input(call, task, thread):
     first_channel, channels = group * call.channels + before, call.channels - before
     plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
     strip = call.scratch + (call.shared + thread * call.scratch_thread + call.strip_offset)
-    target = call.scratch + (_task_of_v(call, group, row // call.group_rows) + block * call.v_tiles * lanes)
+    of_task = (group * call.row_groups + row // call.group_rows) * call.v_task
+    target = call.scratch + (of_task + block * call.v_tiles * lanes)
     first = row % call.group_rows * call.tile_columns
     invoke(call.transform_rows, call, plane, strip, target, channels, tile_row, 0, call.tile_columns, first)
 
@@ -520,7 +506,7 @@ def winograd_output(call, task, thread):
     first = rows * call.group_rows
     end = min(first + call.group_rows, call.images * call.tile_rows)
     columns = call.tile_columns
-    v, tiles = call.scratch + _task_of_v(call, group, rows), (end - first) * columns
+    v, tiles = call.scratch + (group * call.row_groups + rows) * call.v_task, (end - first) * columns
     weights = call.weights + (group * call.out_blocks + out_block) * call.weights_block
     if call.on_the_fly:
         u, part = own + call.u_offset, call.part_blocks * call.weights_channels
