@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,12 +80,11 @@ class Step:
         return words
 
 
-@dataclass(frozen=True)
-class _Blocks:
+class _Blocks(NamedTuple):
     """Call blocks of a plan's steps, a row each."""
 
-    words: np.ndarray
     place: tuple[int, int, int]  #: address, rows, words of a row
+    words: np.ndarray
     is_complete: bool  #: whether they have the addresses of rare routines
 
 
@@ -129,7 +128,7 @@ class Plan:
             row[: len(block)] = block
         # Blocks that others are running are kept.
         place = together.ctypes.data, *together.shape
-        self._blocks.append(_Blocks(together, place, complete or self.missed is None))
+        self._blocks.append(_Blocks(place, together, complete or self.missed is None))
         return self._blocks[-1]
 
     def run(
@@ -145,11 +144,11 @@ class Plan:
         """Carry out the steps on arrays given by address; all sizes were checked when the plan was made."""
         shared, private = self.scratch
         blocks = self._blocks[-1] if self._blocks else self._compile(False)
-        arrays = x, weights, bias, residual, out, indices, filters
-        runtime.launch(self.cycles, blocks.place, shared, private, *arrays)
-        if not blocks.is_complete and self.missed is not None and self.missed[0]:
+        runtime.launch(self.cycles, blocks[0], shared, private, x, weights, bias, residual, out, indices, filters)
+        if self.missed is not None and not blocks.is_complete and self.missed[0]:
             # `out` overlaps nothing that is read, and is written anew.
-            runtime.launch(self.cycles, self._compile(True).place, shared, private, *arrays)
+            blocks = self._compile(True)
+            runtime.launch(self.cycles, blocks[0], shared, private, x, weights, bias, residual, out, indices, filters)
 
 
 #: Bytes that nobody uses between the scratch memory of two threads. The hardware fetches some lines ahead of those that
