@@ -73,8 +73,12 @@ def _parts(problem: Convolution) -> list[Part]:
 
 
 def _keeps_weights(problem: Convolution) -> bool:
-    """Whether a task better keeps weights, as there are more of them than pixels."""
-    return problem.groups == 1 and problem.out_channels > problem.pixels
+    """Whether a task better keeps weights, as there are more of them than pixels, of all images.
+
+    3x3 at stride 2 over 192 channels of 16x16 takes 22 % less for 8 images if each task keeps pixels, 1x1 from 960 to
+    320 channels of 7x7 11 % for 16.
+    """
+    return problem.groups == 1 and problem.out_channels > problem.images * problem.pixels
 
 
 @dataclass(frozen=True)
