@@ -399,6 +399,7 @@ class Planner:
             elif source == "in place":
                 self._patch.setattr(direct, "_suits_in_place", may_be_in_place)
         if source in OF_PANELS:
+            self._patch.setattr(panels, "_stays_in_place", lambda problem: False)
             self._patch.setattr(panels, "_LEAST_STEPS", 1)
             self._patch.setattr(panels, "_LEAST_OUT", 1)
             for name, value in OF_PANELS[source].items():
