@@ -44,8 +44,8 @@ _LEAST_STEPS, _LEAST_OUT = 16, 8
 #: Bytes of a plane, and these times output channels, up to which 1x1 filters read planes of so many pixels in place:
 #: packing takes a share of the time that falls with the output channels, reading in place one that grows with the
 #: planes. 480 to 16 channels of 14x14 take 28 us instead of 43, 1024 to 64 167 instead of 226, 576 to 96 161 instead of
-#: 169, 64 to 384 68 instead of 71. 192 to 64 of 28x28 take 13 % less in one hour and 10 % more in the next, 256 to 64 of
-#: 56x56 20 % more; and 576 to 160 of 7x7 7 % more, whose rows end amid a tile too often.
+#: 169, 64 to 384 68 instead of 71. 192 to 64 of 28x28 take 13 % less in one hour and 10 % more in the next, 256 to 64
+#: of 56x56 20 % more; and 576 to 160 of 7x7 7 % more, whose rows end amid a tile too often.
 _IN_PLACE_PLANE, _IN_PLACE_BYTES, _IN_PLACE_PIXELS = 1024, LEVEL_2_BYTES // 5, 100
 #: Cycles to pack a vector of pixels: first, and for each tap.
 _PACK_CYCLES, _TAP_CYCLES = 4.0, 5.0
