@@ -23,11 +23,12 @@ MODULE = Path(__file__).stem
 
 
 def pool():
-    """Compute global poolings, of few elements and on several threads: little to compile."""
-    for shape in ((1, 3, 9, 11), (16, 64, 64, 64)):
-        x = np.ones(shape, np.float32)
-        x[..., 5, 7] = 3
-        np.testing.assert_array_equal(fastpool.global_max_pool2d(x), np.full((*shape[:2], 1, 1), 3, np.float32))
+    """Compute global poolings of both dtypes, of few elements and on several threads: little to compile."""
+    for dtype in (np.float32, np.float64):
+        for shape in ((1, 3, 9, 11), (16, 64, 64, 64)):
+            x = np.ones(shape, dtype)
+            x[..., 5, 7] = 3
+            np.testing.assert_array_equal(fastpool.global_max_pool2d(x), np.full((*shape[:2], 1, 1), 3, dtype))
 
 
 def convolve_and_pool():
