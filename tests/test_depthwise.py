@@ -1,0 +1,254 @@
+"""Depthwise convolution: at every remainder, in watched memory, through NaN and infinities."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+from conftest import (
+    DTYPES,
+    FILLED_MEMORY,
+    Frame,
+    Planner,
+    Prefixes,
+    assert_close,
+    between,
+    integers,
+    noise,
+    run_apart,
+)
+
+import fastpool
+from fastpool import oracle, runtime
+from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.geometry import DATA_PADDING_MODES
+from fastpool.plans import convolution as plans
+from fastpool.routines.channelwise import channelwise
+from fastpool.routines.depthwise import depthwise
+from fastpool.routines.direct import direct
+from fastpool.routines.routine import lanes as lanes_for
+
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+
+
+def lanes_of(dtype):
+    """Elements of a vector."""
+    return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+
+
+#: Few and many taps, even and odd numbers of them; each size is compiled.
+FILTERS = [(1, 7), (3, 3), (6, 4), (7, 7)]
+every_filter = pytest.mark.parametrize("kernel", FILTERS, ids=lambda kernel: f"{kernel[0]}x{kernel[1]}")
+every_stride = pytest.mark.parametrize("stride", [1, 2])
+ROUTINES = {"columns": depthwise, "channels": channelwise}
+every_routine = pytest.mark.parametrize("lanes_on", ROUTINES)
+
+
+def depthwise_parts(kernel, stride, dtype, lanes_on):
+    """Give problems, and parts (channels, rows, columns) of them: every width up to two vectors and two, all rows.
+
+    With lanes on columns, channels have up to three outputs; with lanes on channels, there is a vector and some more.
+    """
+    lanes = lanes_of(dtype)
+    widths, last_tap = 2 * lanes + 2, (kernel[0] - 1, kernel[1] - 1)
+    problems = [(3, 1, (0, 0)), (3, 3, last_tap)] if lanes_on == "columns" else [(lanes + 3, 1, last_tap)]
+    for groups, multiplier, begin in problems:
+        problem = Prefixes(dtype, groups, 1, multiplier, (9, widths), kernel, (stride, stride), begin)
+        for columns in range(1, widths + 1):
+            yield problem, (1 + columns % multiplier, 1 + columns % 9, columns)
+
+
+def assert_depthwise(planner, lanes_on):
+    """Require that this routine carries out all plans."""
+    assert planner.plans
+    assert all(plan.steps[-1].kernel.routine is ROUTINES[lanes_on] for plan in planner.plans)
+
+
+@every_dtype
+@every_stride
+@every_filter
+@every_routine
+def test_depthwise_at_every_remainder(planner, lanes_on, kernel, stride, dtype):
+    planner.take_depthwise(ROUTINES[lanes_on])
+    frames = []
+
+    def place_out(shape):
+        frames.append(Frame(shape, dtype, contiguous=len(frames) % 4 != 3))
+        return frames[-1].array
+
+    for problem, part in depthwise_parts(kernel, stride, dtype, lanes_on):
+        problem.check(*part, lambda a: between(a, np.nan), place_out)
+    assert_depthwise(planner, lanes_on)
+    assert len(frames) >= 2 * lanes_of(dtype) + 2
+    for frame in frames:
+        frame.assert_kept()
+
+
+#: Filters, and dilations of rows and columns.
+DILATED = [((1, 3), (1, 5)), ((3, 3), (2, 3)), ((3, 3), (11, 1)), ((5, 5), (3, 2))]
+
+
+def dilated_parts(kernel, dilation, dtype):
+    """Give problems, and parts of them, as `depthwise_parts` does, of dilated filters with lanes on columns."""
+    widths = 2 * lanes_of(dtype) + 2
+    for multiplier, begin in [(1, (0, 0)), (2, ((kernel[0] - 1) * dilation[0] // 2, (kernel[1] - 1) * dilation[1]))]:
+        size = (9, widths)
+        problem = Prefixes(dtype, 3, 1, multiplier, size, kernel, begin=begin, dilation=dilation)
+        for columns in range(1, widths + 1):
+            # There must be an element, or padding takes all.
+            if (columns - 1) + (kernel[1] - 1) * dilation[1] + 1 > begin[1]:
+                yield problem, (1 + columns % multiplier, 1 + columns % 9, columns)
+
+
+@every_dtype
+@pytest.mark.parametrize(("kernel", "dilation"), DILATED, ids=str)
+def test_dilated_depthwise_at_every_remainder(planner, kernel, dilation, dtype):
+    planner.take_depthwise(depthwise)
+    frames = []
+
+    def place_out(shape):
+        frames.append(Frame(shape, dtype, contiguous=len(frames) % 4 != 3))
+        return frames[-1].array
+
+    for problem, part in dilated_parts(kernel, dilation, dtype):
+        problem.check(*part, lambda a: between(a, np.nan), place_out)
+    assert_depthwise(planner, "columns")
+    assert "dilated" in planner.plans[-1].steps[-1].kernel.shape[0]
+    for frame in frames:
+        frame.assert_kept()
+
+
+@every_dtype
+def test_dilated_depthwise_layers(planner, dtype):
+    """Many planes and few, rows in several tasks, paddings of every form; a dilation that exceeds the rows."""
+    planner.take_depthwise(depthwise)
+    for shape, dilation in [((1, 3, 130, 70), (2, 2)), ((3, 200, 5, 6), (3, 2)), ((1, 2, 90, 20), (31, 4))]:
+        x, weight = integers(27, shape, dtype), integers(28, (2 * shape[1], 1, 3, 3), dtype)
+        for padding in ("same", ((0, 70), (9, 0)), (62, 5)):
+            options = {"padding": padding, "groups": shape[1], "dilation": dilation}
+            expected = oracle.conv2d(x, weight, **options)
+            residual, bias = integers(29, expected.shape, dtype), integers(30, 2 * shape[1], dtype)
+            found = fastpool.conv2d(x, weight, bias, residual=residual, activation="relu", **options)
+            assert_close(found, oracle.conv2d(x, weight, bias, residual=residual, activation="relu", **options))
+            assert_close(fastpool.conv2d(x, weight, **options), expected)
+    assert_depthwise(planner, "columns")
+
+
+def check_depthwise_memory(dtype_name):
+    """Every filter, with forbidden pages right after or right before each array."""
+    for kernel, dilation in DILATED:
+        with pytest.MonkeyPatch.context() as patch:
+            planner = Planner(patch)
+            planner.take_depthwise(depthwise)
+            for index, (problem, part) in enumerate(dilated_parts(kernel, dilation, np.dtype(dtype_name).type)):
+                problem.check_guarded(*part, at_end=index % 2 == 0)
+            assert_depthwise(planner, "columns")
+    for lanes_on, kernel, stride in itertools.product(ROUTINES, FILTERS, (1, 2)):
+        with pytest.MonkeyPatch.context() as patch:
+            planner = Planner(patch)
+            planner.take_depthwise(ROUTINES[lanes_on])
+            parts = depthwise_parts(kernel, stride, np.dtype(dtype_name).type, lanes_on)
+            for index, (problem, part) in enumerate(parts):
+                problem.check_guarded(*part, at_end=index % 2 == 0)
+            assert_depthwise(planner, lanes_on)
+
+
+@needs_mprotect
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_depthwise_touches_not_a_byte_beyond_any_array(dtype):
+    run_apart("test_depthwise", "check_depthwise_memory", dtype, environment=FILLED_MEMORY)
+
+
+@every_dtype
+@every_stride
+@every_routine
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 5, 4, 37), (1, 3, 130, 130), (3, 200, 5, 6), (1, 70, 61, 40)])
+def test_depthwise_layers(planner, lanes_on, shape, stride, dtype):
+    """Paddings of every form; one large plane, many small ones, and their division into tasks."""
+    planner.take_depthwise(ROUTINES[lanes_on])
+    outputs = 2 * shape[1] if lanes_on == "columns" else shape[1]
+    x, weight, bias = (
+        integers(14, shape, dtype),
+        integers(15, (outputs, 1, 3, 3), dtype),
+        noise(16, outputs, dtype),
+    )
+    for padding in (1, (3, 20), ((0, 2), (2, 0)), ((9, 1), (0, 40)), "same", "same_lower"):
+        options = {"stride": stride, "padding": padding, "groups": shape[1], "activation": (-30, None)}
+        if padding == ((0, 2), (2, 0)) or shape[2] * shape[3] < 10_000:
+            assert_close(fastpool.conv2d(x, weight, bias, **options), oracle.conv2d(x, weight, bias, **options))
+    for mode in DATA_PADDING_MODES if shape[3] > 2 and lanes_on == "columns" else ():  # which have no padding
+        options = {"stride": stride, "padding": ((7, 9), (0, 0)), "groups": shape[1], "padding_mode": mode}
+        assert_close(fastpool.conv2d(x[:, :, :20], weight, **options), oracle.conv2d(x[:, :, :20], weight, **options))
+    assert_depthwise(planner, lanes_on)
+
+
+@every_dtype
+def test_one_channel_is_summed_directly_where_that_is_faster(planner, dtype):
+    """Many large filters of one channel; one that is too large for lanes on columns, on a channel alone."""
+    for shape, filters, size in [((1, 1, 64, 70), 32, 7), ((1, 1, 60, 80), 1, 9)]:
+        x, weight = integers(25, shape, dtype), integers(26, (filters, 1, size, size), dtype)
+        assert_close(fastpool.conv2d(x, weight, None, 1, 3), oracle.conv2d(x, weight, None, 1, 3))
+    assert all(plan.steps[-1].kernel.routine is direct for plan in planner.plans)
+
+
+@every_dtype
+@every_routine
+def test_the_faster_depthwise_routine_is_taken(planner, monkeypatch, lanes_on, dtype):
+    """Lanes are on columns where maps are large, on channels where they are small and see many taps, or are dilated."""
+    monkeypatch.setattr(plans, "_most_of_depthwise", lambda problem: 0.0)  # not directly
+    cases = {
+        "columns": [((1, 6, 60, 64), 3, 1), ((2, 40, 30, 32), 3, 1)],
+        "channels": [
+            ((1, 40, 7, 7), 5 if lanes_of(dtype) > 8 else 9, 1),
+            ((1, 20, 40, 44), (3, 2), 2),
+            ((1, 9, 30, 31), (2, 5), (3, 1)),
+            ((1, 5, 20, 9), 9, 1),
+        ],
+    }
+    for shape, size, dilation in cases[lanes_on]:
+        kernel = (size, size) if isinstance(size, int) else size
+        x, weight = integers(23, shape, dtype), integers(24, (shape[1], 1, *kernel), dtype)
+        options = {"padding": 2, "dilation": dilation, "groups": shape[1]}
+        assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
+    assert_depthwise(planner, lanes_on)
+
+
+@every_dtype
+@every_stride
+@every_routine
+def test_depthwise_with_nan_and_infinities(planner, lanes_on, stride, dtype):
+    """In x, weight, bias and residual; a padding of zeros times an infinite weight is NaN."""
+    planner.take_depthwise(ROUTINES[lanes_on])
+    outputs = {"columns": 6, "channels": 3}[lanes_on]
+    options = {"stride": stride, "padding": 1, "groups": 3}
+    clean = {
+        "x": integers(17, (2, 3, 9, 35), dtype, 3),
+        "weight": integers(18, (outputs, 1, 3, 3), dtype, 3),
+        "bias": integers(19, (outputs,), dtype),
+    }
+    clean["residual"] = integers(20, oracle.conv2d(**clean, **options).shape, dtype)
+    for name, value, activation in itertools.product(clean, [np.nan, np.inf, -np.inf], [None, "relu6"]):
+        arrays = {key: a.copy() for key, a in clean.items()}
+        arrays[name].reshape(-1)[[arrays[name].size // 3, -1]] = value
+        expected = oracle.conv2d(**arrays, **options, activation=activation)
+        assert_close(fastpool.conv2d(**arrays, **options, activation=activation), expected)
+    assert_depthwise(planner, lanes_on)
+
+
+@needs_threads
+@pytest.mark.usefixtures("always_parallel")
+@every_dtype
+@every_routine
+def test_depthwise_is_bit_identical_for_any_number_of_threads(planner, lanes_on, dtype):
+    planner.take_depthwise(ROUTINES[lanes_on])
+    for shape in [(1, 2, 140, 150), (2, 90, 7, 6)]:
+        x, weight = noise(21, shape, dtype), noise(22, (shape[1], 1, 3, 3), dtype)
+        for dilation in (1, 2):
+            conv, results = fastpool.Conv2d(weight, None, 1, dilation, dilation, groups=shape[1]), set()
+            for threads in (1, 2, 2, 1):
+                with fastpool.threads(threads):
+                    results.add(conv(x).tobytes())
+            assert len(results) == 1
+    assert_depthwise(planner, lanes_on)

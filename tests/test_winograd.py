@@ -1,0 +1,355 @@
+"""Winograd convolution: at every remainder, in watched memory, through NaN and infinities, and its rounding."""
+
+import itertools
+import sys
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from conftest import (
+    DTYPES,
+    FILLED_MEMORY,
+    Frame,
+    Planner,
+    Prefixes,
+    assert_close,
+    between,
+    integers,
+    noise,
+    run_apart,
+)
+
+import fastpool
+from fastpool import oracle, runtime
+from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.geometry import DATA_PADDING_MODES
+from fastpool.plans import winograd
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.winograd import winograd_fused, winograd_output
+
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+
+FORMS = [form for forms in winograd.FORMS.values() for form in forms if not form.on_the_fly]
+SCHEDULES = {"shared": winograd_output, "fused": winograd_fused, "on the fly": winograd_output}
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
+#: Each form with each schedule that it has.
+WAYS = [(form, schedule) for form in FORMS for schedule in SCHEDULES if not (form.folded and schedule == "on the fly")]
+
+
+def name_of(form, schedule):
+    """Name of a test."""
+    return f"{' '.join(map(str, form.shape))} {schedule}"
+
+
+every_form = pytest.mark.parametrize(
+    ("form", "schedule"), [pytest.param(form, schedule, id=name_of(form, schedule)) for form, schedule in WAYS]
+)
+#: With each dtype that the form is meant for.
+every_filtering = pytest.mark.parametrize(
+    ("form", "schedule", "dtype"),
+    [
+        pytest.param(form, schedule, dtype, id=f"{name_of(form, schedule)}-{dtype.__name__}")
+        for form, schedule in WAYS
+        for dtype in DTYPES
+        if form.suits(ELEMENT_TYPES[np.dtype(dtype)])
+    ],
+)
+
+#: A wrong value that is finite: Winograd computes tiles with NaN again, and would hide that it had read one.
+WRONG = 1e6
+
+
+def lanes_of(dtype):
+    """Elements of a vector."""
+    return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+
+
+class WinogradPlanner(Planner):
+    """Makes plans take a form and a schedule of Winograd."""
+
+    algorithm = "winograd"
+
+    def choose(self, form, schedule):
+        """Let all further plans take this form and schedule."""
+        form = replace(form, on_the_fly=schedule == "on the fly")
+        self._patch.setattr(winograd, "FORMS", {(form.kernel, form.stride): (form,)})
+        self._patch.setattr(winograd, "_is_shared", lambda tiling: schedule != "fused")
+        self._patch.setattr(winograd, "_PART_BYTES", 1)  # each block of channels by itself
+        self.forget()
+
+    def assert_chosen(self, form, schedule):
+        """Require that every plan since the last call took them."""
+        assert self.plans
+        for plan in self.plans:
+            step = plan.steps[-1]
+            assert step.kernel.routine is SCHEDULES[schedule]
+            assert step.fields["on_the_fly"] == (schedule == "on the fly")
+            variant, *shape = step.fields["finish_rows"].shape
+            assert (variant.removesuffix(" dilated"), *shape) == form.shape
+        self.plans.clear()
+
+
+@pytest.fixture
+def forms(monkeypatch):
+    """Give a `WinogradPlanner`; plans made under it are forgotten afterwards."""
+    yield WinogradPlanner(monkeypatch)
+    Planner.forget()
+
+
+def winograd_parts(form, dtype):
+    """Give problems, and parts (channels, rows, columns) of them with every remainder of tiles, lanes and blocks."""
+    lanes = lanes_of(dtype)
+    kernel, stride = (form.kernel, form.kernel), (form.stride, form.stride)
+    for group_in, begin in [(1, (0, 0)), (lanes - 1, (1, 2)), (lanes + 1, (form.kernel - 1, 1)), (2 * lanes, (0, 1))]:
+        most = 2 * lanes + 1
+        size = 2 * form.outputs + 1, 5 * form.outputs + 1
+        problem = Prefixes(dtype, 1, group_in, most, size, kernel, stride, begin)
+        for rows in range(1, size[0] + 1):
+            yield problem, (max(1, most - rows), rows, 1 + rows % size[1])
+        for columns in range(1, size[1] + 1):
+            yield problem, (1 + columns % most, 1 + columns % size[0], columns)
+        for channels in range(1, most + 1):
+            yield problem, (channels, size[0] - channels % 2, size[1] - channels % 3)
+
+
+@every_filtering
+def test_winograd_at_every_remainder(forms, form, schedule, dtype):
+    forms.choose(form, schedule)
+    frames = []
+
+    def place_out(shape):
+        frames.append(Frame(shape, dtype, contiguous=len(frames) % 4 != 3))
+        return frames[-1].array
+
+    # float64 is the same code on half the lanes.
+    for problem, part in itertools.islice(winograd_parts(form, dtype), 0, None, 1 if dtype == np.float32 else 3):
+        problem.check(*part, lambda a: between(a, WRONG), place_out)
+    forms.assert_chosen(form, schedule)
+    assert len(frames) > 2 * lanes_of(dtype)
+    for frame in frames:
+        frame.assert_kept()
+
+
+def check_winograd_memory(dtype_name):
+    """Every form and schedule, with forbidden pages right after or right before each array."""
+    dtype = np.dtype(dtype_name).type
+    for form, schedule in WAYS:
+        if not form.suits(ELEMENT_TYPES[np.dtype(dtype)]):
+            continue
+        with pytest.MonkeyPatch.context() as patch:
+            forms = WinogradPlanner(patch)
+            forms.choose(form, schedule)
+            for index, (problem, part) in enumerate(winograd_parts(form, dtype)):
+                if index % 3 == 0:
+                    problem.check_guarded(*part, at_end=index % 2 == 0)
+            forms.assert_chosen(form, schedule)
+
+
+@needs_mprotect
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_winograd_touches_not_a_byte_beyond_any_array(dtype):
+    run_apart("test_winograd", "check_winograd_memory", dtype, environment=FILLED_MEMORY)
+
+
+@every_filtering
+@pytest.mark.parametrize("activation", [None, "relu", (-20, 20)], ids=repr)
+def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dtype):
+    """Exactly the outputs that see a non-finite number are not finite, although it spreads over whole tiles."""
+    forms.choose(form, schedule)
+    options = {"stride": form.stride, "padding": (form.kernel - 1) // 2, "activation": activation}
+    clean = {
+        "x": noise(1, (2, 3, 9 * form.stride, 14 * form.stride), dtype),
+        "weight": noise(2, (5, 3, form.kernel, form.kernel), dtype),
+        "bias": noise(3, (5,), dtype),
+        "residual": noise(4, (2, 5, 9, 14), dtype),
+    }
+    for name, value in itertools.product(clean, [np.nan, np.inf, -np.inf]):
+        arrays = {key: a.copy() for key, a in clean.items()}
+        arrays[name].reshape(-1)[[arrays[name].size // 3, -1]] = value
+        assert_close(fastpool.conv2d(**arrays, **options), oracle.conv2d(**arrays, **options))
+    forms.assert_chosen(form, schedule)
+
+
+@every_filtering
+def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule, dtype):
+    forms.choose(form, schedule)
+    x = noise(5, (1, 2, 7, 8), dtype)
+    x[0, 0, 2, 4] = x[0, 1, 0, 0] = np.finfo(dtype).max
+    weight = np.zeros((1, 2, form.kernel, form.kernel), dtype)
+    weight[..., form.kernel // 2, form.kernel // 2] = 0.5
+    expected = oracle.conv2d(x, weight, None, form.stride, form.kernel // 2)
+    assert_close(fastpool.conv2d(x, weight, None, form.stride, form.kernel // 2), expected)
+    forms.assert_chosen(form, schedule)
+
+
+@cache
+def layer_and_result(shape, kernel, stride, padding, mode, dtype):
+    """Image, weights and bias of a layer, normally distributed, and what the oracle makes of them."""
+    x, weight, bias = noise(8, shape, dtype), noise(6, (70, shape[1], kernel, kernel), dtype), noise(7, (70,), dtype)
+    return x, weight, bias, oracle.conv2d(x, weight, bias, stride, padding, padding_mode=mode)
+
+
+@every_filtering
+@pytest.mark.parametrize("shape", [(1, 40, 30, 33), (3, 20, 9, 17)])
+def test_winograd_layers(forms, form, schedule, shape, dtype):
+    """Many tiles, images and blocks of channels."""
+    forms.choose(form, schedule)
+    for padding in (1, "same_lower", ((0, 4), (3, 0))):
+        x, weight, bias, expected = layer_and_result(shape, form.kernel, form.stride, padding, "zeros", dtype)
+        conv = fastpool.Conv2d(weight, bias, form.stride, padding)
+        assert_close(conv(x), expected)
+        assert_close(fastpool.conv2d(x, weight, bias, form.stride, padding), expected)
+    for mode in DATA_PADDING_MODES:
+        padding = (11, 75), (0, 0)  # the columns have none
+        if shape[3] >= form.kernel:
+            x, weight, bias, expected = layer_and_result(shape, form.kernel, form.stride, padding, mode, dtype)
+            assert_close(fastpool.conv2d(x, weight, bias, form.stride, padding, padding_mode=mode), expected)
+    forms.assert_chosen(form, schedule)
+
+
+@needs_threads
+@pytest.mark.usefixtures("always_parallel")
+@every_filtering
+def test_winograd_is_bit_identical_for_any_number_of_threads(forms, form, schedule, dtype):
+    forms.choose(form, schedule)
+    x, weight = noise(10, (2, 20, 31, 29), dtype), noise(11, (80, 20, form.kernel, form.kernel), dtype)
+    conv, results = fastpool.Conv2d(weight, None, form.stride, 1), set()
+    for threads in (1, 2, 2, 1):
+        with fastpool.threads(threads):
+            results |= {conv(x).tobytes(), fastpool.conv2d(x, weight, None, form.stride, 1).tobytes()}
+    assert len(results) == 1
+    forms.assert_chosen(form, schedule)
+
+
+def test_weights_that_are_kept_are_transformed_ahead_and_others_on_the_fly(forms):
+    """By size: where few tiles meet much weight, writing it transformed takes longer than the sums."""
+    forms.forget()
+    for size, channels, on_the_fly in [(14, 512, 1), (224, 16, 0)]:
+        x, weight = noise(12, (1, channels, size, size), np.float32), noise(13, (channels, channels, 3, 3), np.float32)
+        results = [fastpool.Conv2d(weight, None, 1, 1)(x), fastpool.conv2d(x, weight, None, 1, 1)]
+        assert_close(*results)
+        assert [plan.steps[-1].fields["on_the_fly"] for plan in forms.plans] == [0, on_the_fly]
+        forms.plans.clear()
+
+
+def test_weights_on_the_fly_are_explained(forms):
+    forms.choose(FORMS[0], "on the fly")
+    found = fastpool.Conv2d(noise(14, (64, 48, 3, 3), np.float32), padding=1).explain((1, 48, 20, 20))
+    assert "transformed on the fly" in found.why.source
+    assert found.schedule == "shared"
+    assert found.prepared_weight_bytes == found.weight_bytes  # 64 are whole blocks of channels
+
+
+#: Groups, channels of each, and dilation of filters at stride 1.
+PARTED = [(2, 20, (1, 1)), (1, 5, (2, 3)), (2, 16, (4, 1))]
+
+
+@every_form
+def test_winograd_in_groups_and_dilated(forms, form, schedule):
+    """Some widths with every remainder of a dilation, and an infinity in one of the groups."""
+    forms.choose(form, schedule)
+    suited = [dtype for dtype in DTYPES if form.suits(ELEMENT_TYPES[np.dtype(dtype)])]
+    if not suited:
+        pytest.skip("no vector has room for the phases of a channel")
+    dtype = suited[-1] if schedule == "fused" else suited[0]
+    for groups, channels, dilation in PARTED:
+        channels = max(channels, lanes_of(dtype)) if groups > 1 else channels
+        weight = integers(30, (groups * 19, channels, form.kernel, form.kernel), dtype, 2) + 3
+        bias = noise(31, groups * 19, dtype)
+        step = dilation if form.stride == 1 else (1, 1)
+        options = {"stride": form.stride, "padding": (form.kernel - 1, 3), "dilation": step, "groups": groups}
+        least = (form.kernel - 1) * step[1] + 1 - 6
+        for index in range(4):
+            shape = (
+                1 + index % 2,
+                groups * channels,
+                7 + 3 * index % 8 + step[0] * form.kernel,
+                max(1, least) + 5 * index,
+            )
+            x = between(integers(32 + index, shape, dtype, 4) + 5, WRONG)
+            expected = oracle.conv2d(x, weight, bias, **options)
+            residual = integers(33, expected.shape, dtype)
+            assert_close(fastpool.conv2d(x, weight, bias, residual=residual, **options), expected + residual)
+        x[0, channels - 1, shape[2] // 2, shape[3] // 3] = np.inf
+        assert_close(fastpool.conv2d(x, weight, bias, **options), oracle.conv2d(x, weight, bias, **options))
+    forms.assert_chosen(form, schedule)
+
+
+@needs_threads
+@pytest.mark.usefixtures("always_parallel")
+@every_schedule
+def test_winograd_in_groups_and_dilated_is_bit_identical_for_any_number_of_threads(forms, schedule):
+    forms.choose(FORMS[0], schedule)
+    x, weight, results = noise(34, (2, 40, 31, 29), np.float32), noise(35, (80, 20, 3, 3), np.float32), set()
+    for threads in (1, 2, 2, 1):
+        with fastpool.threads(threads):
+            results.add(fastpool.conv2d(x, weight, None, 1, 2, 2, 2).tobytes())
+    assert len(results) == 1
+    forms.assert_chosen(FORMS[0], schedule)
+
+
+@every_dtype
+def test_winograd_is_asked_for_where_it_is_impossible(dtype):
+    """Other strides, dilations, small groups, shapes and paddings are computed all the same."""
+    x, weight = integers(12, (2, 4, 9, 20), dtype), integers(13, (6, 4, 3, 3), dtype, 4)
+    for options in (
+        {"stride": 3},
+        {"stride": (1, 2)},
+        {"dilation": 2, "stride": 2},
+        {"padding": 1, "padding_mode": "reflect"},
+        {"groups": 2, "weight": weight[:, :2]},
+        {"groups": 4, "weight": weight[:4, :1]},
+        {"weight": weight[:, :, :2]},
+        {"weight": weight[:, :, :1, :1]},
+        {"x": x[..., ::2]},
+        {"x": x[..., ::-1]},
+    ):
+        arguments = {"x": x, "weight": weight} | options
+        expected = oracle.conv2d(**arguments)
+        for algorithm in ("auto", "direct", "winograd"):
+            assert_close(fastpool.conv2d(**arguments, algorithm=algorithm), expected)
+            layer = {key: value for key, value in arguments.items() if key != "x"}
+            assert_close(fastpool.Conv2d(**layer, algorithm=algorithm)(arguments["x"]), expected)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "taps", "stride"),
+    [
+        (512, 14, 3, 1),
+        (512, 7, 3, 1),
+        (1100, 10, 3, 1),
+        (128, 20, 7, 2),
+        (200, 16, 5, 2),
+        (512, 16, 4, 2),
+        (512, 16, 3, 2),
+    ],
+    ids=str,
+)
+def test_the_error_stays_small_with_many_channels(channels, size, taps, stride):
+    """Below 1e-5 of the largest result, whichever form is taken; the largest tiles err most, and more the more sums."""
+    x, weight = noise(15, (2, channels, size, size), np.float32), noise(16, (64, channels, taps, taps), np.float32)
+    conv = fastpool.Conv2d(weight, None, stride, taps // 2)
+    expected = oracle.conv2d(x.astype(np.float64), weight.astype(np.float64), None, stride, taps // 2)
+    assert np.abs(conv(x) - expected).max() < 1e-5 * np.abs(expected).max()
+    form = conv._layer.bind(x, False).form
+    assert channels <= getattr(form, "most_channels", channels)
+
+
+def test_forms_err_little_up_to_their_most_channels(forms):
+    """The limits are those of float32: with as many channels, the error is below 1e-5 of the largest result."""
+    for form in FORMS:
+        if form.most_channels > 400 or not form.suits(ELEMENT_TYPES[np.dtype(np.float32)]):
+            continue
+        forms.choose(form, "shared")
+        channels, size = form.most_channels, 10 * form.stride
+        x, weight = (
+            noise(17, (1, channels, size, size), np.float32),
+            noise(18, (64, channels, form.kernel, form.kernel), np.float32),
+        )
+        expected = oracle.conv2d(x.astype(np.float64), weight.astype(np.float64), None, form.stride, form.kernel // 2)
+        found = fastpool.conv2d(x, weight, None, form.stride, form.kernel // 2)
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max(), form
+        forms.assert_chosen(form, "shared")
