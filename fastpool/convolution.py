@@ -201,8 +201,7 @@ def conv2d(
         3x3 and 5x5 at stride 1 or 2, 4x4 and 7x7 at stride 2 and 11x11 at stride 4, with a rounding error of up to 1e-5
         (float32) or 1e-13 (float64) of the largest result, where the direct sum has 2e-6. ``"auto"`` takes it where it
         is expected to be faster and the error to stay below that; ``"winograd"`` where it is possible at all, with an
-        error of 3e-5 for 512 channels of 7x7. Winograd's takes fractions: of integers it
-        is refused.
+        error of 3e-5 for 512 channels of 7x7. Winograd's takes fractions: of integers it is refused.
     residual : ndarray, shape of the result, optional
         Added before the activation, of the result's dtype.
     out : ndarray, shape of the result, optional

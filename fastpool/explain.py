@@ -74,7 +74,8 @@ class Explanation:
         channels (with Winograd, tiles) and channels where they hold pixels. A depthwise convolution has a vector of
         columns of each row whose sum is under way.
     source : {"in place", "packed shared", "packed by each thread", "packed per task"}
-        Where the sums read x: as it is, from a copy packed once for all threads, or from one that each task packs.
+        Where the sums read x: as it is, from a copy packed once for all threads, or from one that each thread or each
+        task packs.
         Winograd's filtering reads x in place and transforms it.
     schedule : {"shared", "fused"} or None
         Winograd: the input is transformed once for all threads, or by each task for itself.
@@ -385,7 +386,7 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     if fields["source"] == SHARED:
         return f"{cause}; all of x takes {needed}, within {allowed}"
     if fields["source"] == OWN:
-        return f"{cause}; all of x takes {needed}, which take each thread less time than what another one has packed"
+        return f"{cause}; each thread packs {needed} sooner than another one's copy comes"
     return f"{cause}; all of x would take {needed}, above {allowed}; {_private_text(problem, plan)}"
 
 

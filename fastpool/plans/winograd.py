@@ -145,7 +145,8 @@ def _form(outputs: int, kernel: int, stride: int, most_channels: int, folded: bo
 
 
 #: Errors grow with the root of the channels: F(5, 3) has 9.0e-6 with 256 and 1.3e-5 with 512, F(4, 3) 7.6e-6 with 512;
-#: at stride 2, 7x7 folded has 6.7e-6 with 64 and 1.3e-5 with 128, 3x3 7.3e-6 with 256 and 1.1e-5 with 512.
+#: at stride 2, 7x7 folded has 6.7e-6 with 64 and 1.3e-5 with 128, 3x3 7.3e-6 with 256 and 1.1e-5 with 512. Limits above
+#: 512 follow from that root.
 _AHEAD = {
     (3, 1): (_form(4, 3, 1, 768), _form(2, 3, 1, 8192), _form(5, 3, 1, 256), _form(7, 3, 1, 0)),
     (5, 1): (_form(2, 5, 1, 2048), _form(3, 5, 1, 384), _form(5, 5, 1, 0)),

@@ -27,7 +27,7 @@ HEAD = {
 }
 TASKS, WHO, FIRST_ADDRESS = 1, 2, 3
 #: Threads take tasks from one another; or the caller does all, too little to be shared; or every thread does all for
-#: itself, in its own scratch, and waits for nobody.
+#: itself, in its own scratch, and goes on to the next step at once.
 ANY, ALONE, EACH = 0, 1, 2
 ADDRESSES = len(HEAD) - FIRST_ADDRESS
 #: Which of the addresses is that of the scratch memory.

@@ -44,7 +44,7 @@ PANEL_INPUT = Layout(
         "x_batch": "integer",
         "x_channel": "integer",
         "packed_batch": "integer",
-        "own": "integer",  # elements from one thread's panels to the next's, 0 if all threads share some
+        "own": "integer",  # elements from one thread's panels to the next's, 0 if all threads share them
         "lines": "integer",  # elements of the scratch before the threads' own
         "scratch_thread": "integer",
     },
