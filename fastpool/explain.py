@@ -20,7 +20,7 @@ from fastpool.layer import Layer
 from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import expected_cycles, plan_directly, plan_weights
 from fastpool.plans.depthwise import depthwise_cycles, is_depthwise
-from fastpool.plans.direct import shared_bytes, tile_cycles
+from fastpool.plans.direct import Grid, is_aliased, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_cycles
@@ -374,14 +374,14 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
         return "with neither stride nor padding, every tap finds its row in x"
     if problem.widened_from:
         cause = f"packing widens {problem.widened_from.removeprefix('from ')} to {problem.element.dtype}"
+    elif is_aliased(problem, Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"]), tile):
+        cause = "in place, channels would fall into the same cache sets"
     elif any(axis.stride > 1 for axis in problem.axes):
         cause = "packing takes the stride out"
     elif problem.is_padded:
         cause = "packing adds the padding"
-    elif fields["out_columns"] < tile.pixels(lanes_for(problem.element)):
-        cause = "rows are shorter than a tile"
     else:
-        cause = "in place, channels would fall into the same cache sets"
+        cause = "rows are shorter than a tile"
     needed, allowed = map(bytes_text, shared_bytes(problem))
     if fields["source"] == SHARED:
         return f"{cause}; all of x takes {needed}, within {allowed}"

@@ -32,8 +32,8 @@ CASES = {
     ("direct", "in place", None): ((2, 64, 56, 56), (130, 64, 1, 1), {}),
     ("direct", "packed shared", None): (
         (2, 48, 44, 45),
-        (40, 24, 3, 3),
-        {"padding": "same", "groups": 2, "algorithm": "direct"},
+        (40, 24, 3, 2),
+        {"padding": 1, "groups": 2, "algorithm": "direct"},
     ),
     ("direct", "packed per task", None): ((3, 64, 120, 131), (10, 64, 3, 2), {"padding": 1, "stride": (1, 2)}),
     ("depthwise", "in place", None): ((2, 20, 33, 35), (40, 1, 3, 3), {"groups": 20, "stride": 2, "padding": 1}),
@@ -419,7 +419,8 @@ def test_the_reason_follows_the_choice():
     strided = prepared((64, 256, 1, 1), stride=2).explain((1, 256, 56, 56))
     assert strided.source == "in place"
     assert "2 apart" in strided.why.source
-    aliased = prepared((64, 16, 1, 1)).explain((1, 16, 32, 32))
+    assert prepared((64, 64, 1, 1)).explain((1, 64, 32, 32)).source == "in place"
+    aliased = prepared((512, 64, 1, 1), stride=2).explain((1, 64, 64, 64))
     assert aliased.source in ("packed shared", "packed by each thread")
     assert "cache sets" in aliased.why.source
     heavy, light = prepared((512, 256, 2, 2)).explain((1, 256, 6, 6)), prepared((8, 8, 2, 2)).explain((1, 8, 60, 60))

@@ -41,6 +41,7 @@ from fastpool.routines.pack import pack_channel, pack_input
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import (
     DIRECT_TASKS,
+    LEVEL_1_BYTES,
     LEVEL_2_BYTES,
     SHARED_BYTES,
     SHARED_LIMIT,
@@ -49,8 +50,12 @@ from fastpool.routines.tiles import (
     even_shares,
 )
 
-#: Bytes after which addresses fall into the same set of a level-1 cache.
-_ALIAS = 4096
+#: Bytes after which addresses fall into the same set of a level-1 cache; and the share of the multiplications that
+#: packing may take where that speaks for it: pixels that lie apart are loaded one by one, several times a line. 1x1 at
+#: stride 2 on 64x64 takes 2 to 8 % less packed from 128 to 256 and from 256 to 512 channels, 30 to 60 % more from 64 to
+#: 64. At stride 1 a tile loads a line once, and takes no longer: 256 to 64 channels of 32x32 150 us instead of 170,
+#: 64 to 64 55 instead of 100.
+_ALIAS, _ALIAS_SHARE = 4096, 1 / 6
 #: Bytes of the weights of a block that are passed row by row in parts, and of such a part: half of a level-2 cache is
 #: left to the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7
 #: over 512 of 7x7 (3.2 MB) 6 % less in four. A part is a step more, and reads and writes the results once more.
@@ -121,8 +126,11 @@ def _tile_count(problem: Convolution, tile: TileShape, grid: Grid) -> int:
 
 def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid) -> float:
     """Estimated cycles of one core for the multiplications and stores."""
-    reduction = problem.channels // problem.groups * problem.taps
-    of_tile = reduction * tile.step_cycles() + tile.store_cycles(lanes_for(problem.element))
+    lanes, reduction = lanes_for(problem.element), problem.channels // problem.groups * problem.taps
+    # A tile's pixels stay in the level-1 cache from one block of channels to the next, if there are not too many.
+    pixel_bytes = reduction * tile.vectors * TARGET.vector_bytes if tile.role == "pixels" and problem.taps == 1 else 0
+    step = max(tile.step_cycles(), tile.far_cycles() if pixel_bytes > LEVEL_1_BYTES else 0.0)
+    of_tile = reduction * step + tile.store_cycles(lanes)
     return _tile_count(problem, tile, grid) * of_tile
 
 
@@ -225,18 +233,26 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     return cycles(tile, grid, edges) + begins <= cycles(choose_tile(problem, packed), packed, NO_EDGES) + packing
 
 
+def is_aliased(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
+    """Whether channels fall into the same cache sets, and packing costs less than that.
+
+    One tap sees a line of each channel. Several see it again while it still is there: 3x3 filters on planes of 4 to 64
+    KiB take 3 to 6 % less in place than packed, at strides of 2 to 4 7 to 40 %.
+    """
+    many = problem.taps == 1 and _lie_apart(problem) and problem.channels // problem.groups >= 16
+    if not many or problem.x_strides[1] * problem.element.size % _ALIAS:
+        return False
+    return _pack_cycles(problem, _SHARED_PACK_CYCLES) <= _ALIAS_SHARE * direct_cycles(problem, tile, grid)
+
+
 def _common_source(problem: Convolution) -> Source | None:
     """Where all tasks read; None where each packs for itself."""
     source = _in_place(problem)
     if source is not None:
         grid = _join_rows(problem, source)
         tile = _tile_in_place(problem, grid)
-        # One tap sees a line of each channel. Several see it again while it still is there: 3x3 filters on planes of 4
-        # to 64 KiB take 3 to 6 % less in place than packed, at strides of 2 to 4 7 to 40 %.
-        many = problem.taps == 1 and problem.channels // problem.groups >= 16
-        aliased = many and source.channel * problem.element.size % _ALIAS == 0
         is_wide = grid.columns >= tile.pixels(lanes_for(problem.element))
-        if is_wide and not aliased and _suits_in_place(problem, grid, tile):
+        if is_wide and not is_aliased(problem, grid, tile) and _suits_in_place(problem, grid, tile):
             return source
     if not _is_packed_for_all(problem):
         return None
