@@ -19,7 +19,7 @@ from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.layer import Layer
 from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import expected_cycles, plan_directly, plan_weights
-from fastpool.plans.depthwise import depthwise_cycles, is_depthwise
+from fastpool.plans.depthwise import depthwise_cycles, ends_in_half, is_depthwise
 from fastpool.plans.direct import Grid, is_aliased, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
@@ -434,7 +434,8 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
     step = plan.steps[-1]
     fields, lanes = step.fields, spec_for(problem.element, *step.kernel.shape).lanes
     _, height, width = problem.axes
-    columns = ceil_div(width.out, lanes)
+    columns, halved = ceil_div(width.out, lanes), ends_in_half(problem)
+    lanes_of_row = (columns - 0.5 if halved else columns) * lanes
     # Rows of taps added to a sum: those of every output, and at the begin of a strip those of the sums under way.
     begin = sum(i // height.stride + 1 for i in range(height.kernel - height.stride))
     dilation, per_task = fields["row_dilation"], fields["rows_per_task"]
@@ -442,7 +443,7 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
     runs = [min(per_task, of_phase - row) for row in range(0, of_phase, per_task)]
     strips = min(dilation, height.out) * sum(ceil_div(rows, fields["block_rows"]) for rows in runs)
     per_task = min(per_task * dilation, height.out)
-    done = fields["planes"] * columns * (height.out * height.kernel + strips * begin) * width.kernel * lanes
+    done = round(fields["planes"] * lanes_of_row * (height.out * height.kernel + strips * begin) * width.kernel)
     planes = _counted(fields["planes"], "plane")
     cut = f"{planes} would be too few tasks"
     whole = f"{planes} are enough tasks, or too little work for more"
@@ -465,7 +466,8 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
         "waste": 1 - problem.multiply_adds / done,
         "why": {
             "algorithm": "a group has one input channel: nothing is summed over channels",
-            "tile": "a row of input is read once, for the sums of all rows of output that see it",
+            "tile": "a row of input is read once, for the sums of all rows of output that see it"
+            + ("; the last columns take half a vector" if halved else ""),
             "source": "masked loads give zeros for padding",
             "blocking": cut if fields["row_tasks"] > 1 else whole,
         },

@@ -24,7 +24,7 @@ from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.plans import convolution as plans
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.depthwise import depthwise
+from fastpool.routines.depthwise import HALVES_PAY, depthwise
 from fastpool.routines.direct import direct
 from fastpool.routines.routine import lanes as lanes_for
 
@@ -252,3 +252,32 @@ def test_depthwise_is_bit_identical_for_any_number_of_threads(planner, lanes_on,
                     results.add(conv(x).tobytes())
             assert len(results) == 1
     assert_depthwise(planner, lanes_on)
+
+
+@every_dtype
+def test_rows_end_in_half_a_vector_where_that_takes_half_the_time(planner, dtype):
+    """Up to half a vector of columns beyond whole ones; elsewhere, and on other processors, a whole one."""
+    lanes = lanes_of(dtype)
+    for columns in (lanes, lanes + 1, lanes + lanes // 2, lanes + lanes // 2 + 1, 3 * lanes + 1):
+        x, weight = noise(71, (1, 3, 9, columns), dtype), noise(72, (3, 1, 3, 3), dtype)
+        residual = noise(73, (1, 3, 9, columns), dtype)
+        options = {"padding": 1, "groups": 3, "residual": residual, "activation": "relu"}
+        planner.take_depthwise(depthwise)
+        assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
+        ends = columns > lanes and 0 < columns % lanes <= lanes // 2
+        assert planner.plans.pop().steps[0].kernel.shape[0].startswith("halved ") == (ends and HALVES_PAY)
+
+
+@every_dtype
+def test_rows_of_taps_that_meet_padding_are_left_out(planner, dtype):
+    """Where lanes are channels, and all weights are finite: at 7x7 on 7 rows a quarter of the sums."""
+    planner.take_depthwise(channelwise)
+    x, weight = noise(74, (1, 20, 7, 7), dtype), noise(75, (20, 1, 7, 7), dtype)
+    layer = fastpool.Conv2d(weight, padding=3, groups=20)
+    assert_close(layer(x), oracle.conv2d(x, weight, padding=3, groups=20))
+    assert planner.plans.pop().omitted == pytest.approx(1 - 37 / 49)
+    weight[4, 0, 0, 3] = np.inf
+    result = fastpool.Conv2d(weight, padding=3, groups=20)(x)
+    assert_close(result, oracle.conv2d(x, weight, padding=3, groups=20))
+    assert np.isnan(result[0, 4, 0]).all()  # zero times infinity
+    assert planner.plans.pop().omitted == 0

@@ -135,11 +135,12 @@ def channelwise(call, task, thread):
     for row in range(first_row, end_row):
         line = scratch + (row - first_row) * call.stride_row * pitch * lanes
         done = stage + (row - first_row) * columns * lanes
+        first_tap, end_tap = call.row_taps[2 * row], call.row_taps[2 * row + 1]
         # The last run begins earlier; where a row is shorter than a run, the next row overwrites what is beyond.
         for first in range(0, columns, group):
             column = min(first, last)
-            total, at, weight = _all_equal(spec, bias), line + column * step, filters
-            for tap in range(taps):
+            total, at, weight = _all_equal(spec, bias), line + column * step, filters + first_tap * lanes
+            for tap in range(first_tap, end_tap):
                 total = _add_tap(total, at + call.offsets[tap], weight)
                 weight = weight + lanes
             store_tile(total, done + column * lanes)

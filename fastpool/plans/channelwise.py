@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastpool.arrays import address
+from fastpool.plans.edges import NO_EDGES, omitted_share, row_taps
 from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.channelwise import channelwise
@@ -119,8 +120,9 @@ def channelwise_cycles(problem: Convolution) -> float:
     seen = min(sizes.padded_rows(sizes.rows), height.size) * width.size
     moved = row_tasks * (ceil_div(seen, lanes) + ceil_div(problem.taps, lanes)) + 1.9 * ceil_div(problem.pixels, lanes)
     # A run loads a vector more than it multiplies; beside it stand borders of zeros, and what a task costs.
+    summed = 1 - omitted_share(problem, height.out, NO_EDGES, width.out)
     runs = height.out * ceil_div(width.out, sizes.run)
-    sums = runs * (problem.taps * (sizes.run + 1) + 20) + 250 * row_tasks
+    sums = runs * (summed * problem.taps * (sizes.run + 1) + 20) + 250 * row_tasks
     return 1.15 * problem.images * sizes.blocks * (sums + moved * transposed)
 
 
@@ -136,7 +138,8 @@ def plan_channelwise(problem: Convolution) -> Plan:
         for i in range(height.kernel)
         for j in range(width.kernel)
     ]
-    tables: list[Any] = [table(places), table(offsets), table(np.arange(lanes) * lanes)]
+    taps_of_rows = row_taps(problem, height.out)
+    tables: list[Any] = [table(places), table(offsets), table(np.arange(lanes) * lanes), table(taps_of_rows)]
     row_tasks = ceil_div(height.out, rows)
     fields: dict[str, Any] = {
         "tasks": problem.images * sizes.blocks * row_tasks,
@@ -155,6 +158,7 @@ def plan_channelwise(problem: Convolution) -> Plan:
         "reach_rows": sizes.reach[0],
         "taps": problem.taps,
         "offsets": address(tables[1]),
+        "row_taps": address(tables[3]),
         "out_rows": height.out,
         "out_columns": width.out,
         "out_batch": problem.out_batch,
@@ -170,5 +174,6 @@ def plan_channelwise(problem: Convolution) -> Plan:
         "high": problem.high,
     }
     code = Code(channelwise, element, (f"stride {width.stride}", 1, sizes.run))
+    omitted = omitted_share(problem, height.out, NO_EDGES, width.out)
     cycles = channelwise_cycles(problem)
-    return Plan((Step(code, fields),), 0, sizes.thread_elements, element, cycles, tuple(tables))
+    return Plan((Step(code, fields),), 0, sizes.thread_elements, element, cycles, tuple(tables), omitted)

@@ -12,7 +12,7 @@ from fastpool.geometry import padding_source
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.shares import shares
-from fastpool.routines.depthwise import DILATED_FILTERS, LARGEST_FILTER, NO_ROW, depthwise
+from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, NO_ROW, depthwise
 from fastpool.routines.routine import lanes as lanes_for
 
 #: Bytes of the input rows of a strip: the next strip finds them in the level-1 cache.
@@ -96,10 +96,28 @@ def plan_depthwise(problem: Convolution) -> Plan:
         "high": problem.high,
     }
     # Half a vector at a time costs as much as a whole one on some processors and half as much on others.
-    narrow = "narrow " if 1 < lanes_for(element) // 2 >= width.out else ""
-    dilated = "dilated " if dilation > 1 or width.dilation > 1 else ""
+    narrow = "narrow " if 1 < lanes_for(element) // 2 >= width.out else "halved " if ends_in_half(problem) else ""
+    dilated = "dilated " if is_dilated(problem) else ""
     code = Code(depthwise, element, (f"{narrow}{dilated}stride {height.stride}", height.kernel, width.kernel))
     return Plan((Step(code, fields),), 0, 0, element, depthwise_cycles(problem), tuple(tables))
+
+
+def is_dilated(problem: Convolution) -> bool:
+    """Whether there are gaps between the taps."""
+    _, height, width = problem.axes
+    return (height.kernel > 1 and height.dilation > 1) or width.dilation > 1
+
+
+def ends_in_half(problem: Convolution) -> bool:
+    """Whether half a vector takes the last columns of each row."""
+    lanes, columns = lanes_for(problem.element), problem.axes[2].out
+    return HALVES_PAY and not is_dilated(problem) and columns > lanes and 0 < columns % lanes <= lanes // 2
+
+
+def vectors_of_row(problem: Convolution) -> float:
+    """Vectors that the columns of a row take, of which the last may be half of one."""
+    whole = ceil_div(problem.axes[2].out, lanes_for(problem.element))
+    return whole - 0.5 if ends_in_half(problem) else whole
 
 
 def depthwise_cycles(problem: Convolution) -> float:
@@ -111,7 +129,7 @@ def depthwise_cycles(problem: Convolution) -> float:
     14x14 takes 425,000 cycles, and over 96 of 56x56 1.27 M.
     """
     _, height, width = problem.axes
-    strips = problem.images * problem.out_channels * ceil_div(width.out, lanes_for(problem.element))
+    strips = problem.images * problem.out_channels * vectors_of_row(problem)
     if problem.taps <= 25:
         masks = 16 if height.out < _FEW_ROWS else 0
         return strips * (height.out * (problem.taps * 1.25 + 7 * height.stride) + masks)

@@ -23,6 +23,7 @@ CHANNELWISE = Layout(
         "reach_rows": "integer",  # padded rows from the first tap to the last
         "taps": "integer",
         "offsets": "integers",  # of the taps, in elements
+        "row_taps": "integers",  # first and end tap of each output row: the others meet nothing but padding
         "out_rows": "integer",
         "out_columns": "integer",
         "out_batch": "integer",
