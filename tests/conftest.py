@@ -393,7 +393,7 @@ class Planner:
             self._patch.setattr(plans, "is_channelwise", lambda problem: False)
         if tile is not None:
             for module in (direct, panels):
-                self._patch.setattr(module, "choose_tile", lambda problem, grid: tile)
+                self._patch.setattr(module, "choose_tile", lambda *_: tile)
             if tile.role == "pixels":
                 self._patch.setattr(direct, "_suits_in_place", is_without_gaps)
             elif source == "in place":

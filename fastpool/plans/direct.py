@@ -71,6 +71,9 @@ ANYWHERE = 2**62
 #: Cycles to pack an element for all threads, which read much of it from another core's cache: 1.0 to 3.6, and 4 more in
 #: hours in which that cache is far; for a task: 0.6 to 1.7; and one by one, not vector by vector: 2.2 to 6.1.
 _SHARED_PACK_CYCLES, _PACK_CYCLES, _PACK_ONE_CYCLES = 2.5, 1.2, 4.0
+#: Cycles that a step of a single tap takes longer where pixels lie apart, each channel on a page of its own: 224 to 176
+#: channels of 80x80 take 11.6 a step by 1x8, 18.3 by 2x8, 23.1 by 2x10.
+_APART_CYCLES = 3.0
 #: Cycles by which a tile of pixels that lie apart, or at an edge, takes longer to begin than one of packed pixels: seen
 #: where sums are short, at stems of 3 channels.
 _BEGIN_CYCLES = 130.0
@@ -136,15 +139,22 @@ def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid) -> float:
     return _tile_count(problem, tile, grid) * of_tile
 
 
-def choose_tile(problem: Convolution, grid: Grid) -> TileShape:
-    """Tile with the fewest cycles, waste at ragged edges included."""
-    return min(TILE_SHAPES[TARGET.registers], key=lambda tile: direct_cycles(problem, tile, grid))
+def choose_tile(problem: Convolution, grid: Grid, apart: bool = False) -> TileShape:
+    """Tile with the fewest cycles, waste at ragged edges included; or of those for pixels that lie `apart`."""
+    return min(compared(problem, grid, apart).items(), key=lambda found: found[1])[0]
 
 
-def _by_channels(problem: Convolution, grid: Grid) -> TileShape:
-    """The same of tiles with lanes on channels."""
-    tiles = [tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels"]
-    return min(tiles, key=lambda tile: direct_cycles(problem, tile, grid))
+def compared(problem: Convolution, grid: Grid, apart: bool) -> dict[TileShape, float]:
+    """Estimated cycles of each tile; pixels that lie apart are single numbers, beside channels as lanes."""
+    tiles = TILE_SHAPES[TARGET.registers]
+    if not apart:
+        return {tile: direct_cycles(problem, tile, grid) for tile in tiles}
+    longer = _APART_CYCLES * (problem.channels // problem.groups) if problem.taps == 1 else 0.0
+    return {
+        tile: direct_cycles(problem, tile, grid) + longer * _tile_count(problem, tile, grid)
+        for tile in tiles
+        if tile.role == "channels"
+    }
 
 
 def _lie_apart(problem: Convolution) -> bool:
@@ -152,21 +162,11 @@ def _lie_apart(problem: Convolution) -> bool:
     return problem.axes[2].stride > 1 or problem.axes[2].is_padded
 
 
-def _tile_in_place(problem: Convolution, grid: Grid) -> TileShape:
-    """Tile for x read in place: pixels that lie apart, or that a tap does not find, are single numbers."""
-    tile = choose_tile(problem, grid)
-    if tile.role == "channels" or not _lie_apart(problem):
-        return tile
-    return _by_channels(problem, grid)
-
-
 def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
     """What `choose_tile` has compared: estimated cycles of each tile, on the rows and columns of a plan."""
     fields = plan.steps[-1].fields
     grid = Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"])
-    apart = fields["row_of_tiles"].shape[0] not in ("channels", "pixels")
-    tiles = (tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels" or not apart)
-    return {tile: direct_cycles(problem, tile, grid) for tile in tiles}
+    return compared(problem, grid, fields["row_of_tiles"].shape[0] not in ("channels", "pixels"))
 
 
 def shared_bytes(problem: Convolution) -> tuple[int, int]:
@@ -252,7 +252,7 @@ def _common_source(problem: Convolution) -> Source | None:
     source = _in_place(problem)
     if source is not None:
         grid = _join_rows(problem, source)
-        tile = _tile_in_place(problem, grid)
+        tile = choose_tile(problem, grid, _lie_apart(problem))
         is_wide = grid.columns >= tile.pixels(lanes_for(problem.element))
         if is_wide and not is_aliased(problem, grid, tile) and _suits_in_place(problem, grid, tile):
             return source
@@ -291,8 +291,8 @@ _PARTED_CYCLES, _READ_BYTES = 400, 16
 def _parts_planes(problem: Convolution, blocks: int) -> bool:
     """Whether threads would share planes of one image, and better share out the channels: each then reads all input.
 
-    1x1 at stride 2 from 112 to 128 channels of 14x14 takes XX us instead of 25, from 50 to 112 of 15x15 XX instead of
-    20.
+    1x1 at stride 2 from 112 to 128 channels of 14x14 takes 11 us instead of 13.5, from 50 to 112 of 15x15 16 instead
+    of 20, from 32 to 192 of 28x28 53 instead of 59.
     """
     input_bytes = problem.channels * prod(a.size for a in problem.axes) * problem.element.size
     return (
@@ -359,7 +359,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     common = _common_source(problem)
     grid = _join_rows(problem, common) if common else Grid(*(a.out for a in problem.axes))
     in_place = common is not None and common.packing == IN_PLACE
-    tile = _tile_in_place(problem, grid) if in_place else choose_tile(problem, grid)
+    tile = choose_tile(problem, grid, in_place and _lie_apart(problem))
     pixels = tile.pixels(lanes)
     group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
     blocks = ceil_div(group_out, tile.block(lanes))
