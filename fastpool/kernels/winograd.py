@@ -36,10 +36,10 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd, transforms
 from fastpool.kernels.calls import exists, invoke
-from fastpool.kernels.channels import fold_in, is_folded, masked_vector, store_tile, transpose_in, transpose_out
+from fastpool.kernels.channels import fold_in, is_folded, masked_vector, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, keep_small, known, lanes_of, scalar, splat, store, width_of
 from fastpool.routines.direct import CHANNELS_AT_ONCE
-from fastpool.routines.winograd import PHASES
+from fastpool.routines.winograd import PHASES, SUMMED_AT_ONCE
 
 
 def filter_of(spec):
@@ -253,28 +253,44 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
 
 
 @intrinsic
-def _begin(typingctx, spec, results, first):
-    """Sums before the blocks of channels from the `first` on: zeros, or what `store_tile` has written of others."""
+def _nothing(typingctx, spec):
+    """A tile of zeros."""
     tile = Tile(spec)
+    return tile(spec), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
+
+
+@intrinsic
+def _add_up(typingctx, total, results, earlier):
+    """Write sums as [column][vector][lane], added to those that are there if there are `earlier` ones."""
+    spec = total.spec
 
     def codegen(context, builder, sig, args):
-        _, results, first = args
-        vector, kind = simd.vector_ir(spec), context.get_value_type(tile)
-        begin, zeros = builder.block, ir.Constant(kind, None)
-        with builder.if_then(builder.icmp_signed(">", first, I64(0)), likely=False):
-            loaded = zeros
+        total, results, earlier = args
+        vector = simd.vector_ir(spec)
+
+        def write(is_added):
             for t in range(spec.width):
                 for i in range(spec.vectors):
                     place = builder.gep(results, [I64((t * spec.vectors + i) * spec.lanes)])
-                    value = simd.load_ir(builder, place, vector, spec.size)
-                    loaded = builder.insert_value(loaded, value, i * spec.width + t)
-            added = builder.block
-        total = builder.phi(kind)
-        total.add_incoming(zeros, begin)
-        total.add_incoming(loaded, added)
-        return total
+                    value = builder.extract_value(total, i * spec.width + t)
+                    if is_added:
+                        value = builder.fadd(simd.load_ir(builder, place, vector, spec.size), value)
+                    simd.store_ir(builder, value, place, spec.size)
 
-    return tile(spec, results, types.intp), codegen
+        with builder.if_else(builder.icmp_signed(">", earlier, I64(0))) as (more, first):
+            with more:
+                write(True)
+            with first:
+                write(False)
+        return context.get_dummy_value()
+
+    return types.void(total, results, types.intp), codegen
+
+
+@known
+def _blocks_at_once(spec):
+    """Blocks of channels that are summed before their sum is added to others."""
+    return max(1, SUMMED_AT_ONCE // spec.lanes) if spec.size == 4 else 2**40
 
 
 def _multiply_add_ir(builder, spec, tile, v, u):
@@ -360,15 +376,15 @@ def multiply(call, v, u, m, tiles, first, next_weights):
         ahead = next_weights + product * call.fetched_product
         for panel in range(panels):
             results = m + (product * call.m_product + panel * call.v_tiles * block)
-            total = _begin(spec, results, first)
             x = v + (
                 product * call.v_product + panel * call.v_panel + (skipped * call.channel_blocks + first) * v_block
             )
             weights = u + (product * call.u_product + skipped * blocks * lanes * block)
-            for _ in range(phases):
-                left = multiplied  # the lanes of a block beyond the channels are left out
-                for _ in range(blocks):
-                    here = min(left, lanes)
+            earlier, in_phase, left = first, blocks, multiplied
+            for begin in range(0, phases * blocks, _blocks_at_once(spec)):
+                total = _nothing(spec)
+                for _ in range(min(_blocks_at_once(spec), phases * blocks - begin)):
+                    here = min(left, lanes)  # the lanes of a block beyond the channels are left out
                     together = here // CHANNELS_AT_ONCE * CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 else 0
                     for c in range(0, together, CHANNELS_AT_ONCE):
                         total = _multiply_channels(total, x + c, weights + c * block, ahead, share)
@@ -379,10 +395,14 @@ def multiply(call, v, u, m, tiles, first, next_weights):
                         total = _multiply_add(total, x + c, weights + c * block)
                         ahead = ahead + share
                     left -= lanes
+                    in_phase -= 1
                     weights = weights + lanes * block
                     x = x + v_block
-                x = x + (call.channel_blocks - blocks) * v_block
-            store_tile(total, results)
+                    if in_phase == 0:
+                        in_phase, left = blocks, multiplied
+                        x = x + (call.channel_blocks - blocks) * v_block
+                _add_up(total, results, earlier)
+                earlier = 1
 
 
 def repair_rows(call, pixels, pitch, image, group, channel, channels, first_row, rows, first_column, columns):

@@ -71,6 +71,8 @@ WINOGRAD = Layout(
     },
 )
 
+#: Channels whose products are summed in float32 before their sum is added to that of others.
+SUMMED_AT_ONCE = 64
 #: Row and column phase, in the order of U and V: the phases of any product are neighbours.
 PHASES = {1: ((0, 0),), 2: ((1, 0), (0, 0), (0, 1), (1, 1))}
 
