@@ -342,8 +342,7 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
         )
         return (
             f"Winograd needs a filter of {', '.join(most)} or {last}, no dilation but at stride 1, groups of a vector "
-            f"of channels, zeros for padding, no tile of all channels above {bytes_text(problem.workspace_limit)}, and "
-            "unless it is asked for, so few channels that its error in float32 stays below 1e-5 of the largest result"
+            f"of channels, zeros for padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
         )
     cycles, best = min(((expected_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
     winograd = _filtering_text((best.outputs, best.taps), best.stride**2)

@@ -315,41 +315,18 @@ def test_winograd_is_asked_for_where_it_is_impossible(dtype):
             assert_close(fastpool.Conv2d(**layer, algorithm=algorithm)(arguments["x"]), expected)
 
 
-@pytest.mark.parametrize(
-    ("channels", "size", "taps", "stride"),
-    [
-        (512, 14, 3, 1),
-        (512, 7, 3, 1),
-        (1100, 10, 3, 1),
-        (128, 20, 7, 2),
-        (200, 16, 5, 2),
-        (512, 16, 4, 2),
-        (512, 16, 3, 2),
-    ],
-    ids=str,
-)
-def test_the_error_stays_small_with_many_channels(channels, size, taps, stride):
-    """Below 1e-5 of the largest result, whichever form is taken; the largest tiles err most, and more the more sums."""
-    x, weight = noise(15, (2, channels, size, size), np.float32), noise(16, (64, channels, taps, taps), np.float32)
-    conv = fastpool.Conv2d(weight, None, stride, taps // 2)
-    expected = oracle.conv2d(x.astype(np.float64), weight.astype(np.float64), None, stride, taps // 2)
-    assert np.abs(conv(x) - expected).max() < 1e-5 * np.abs(expected).max()
-    form = conv._layer.bind(x, False).form
-    assert channels <= getattr(form, "most_channels", channels)
-
-
-def test_forms_err_little_up_to_their_most_channels(forms):
-    """The limits are those of float32: with as many channels, the error is below 1e-5 of the largest result."""
+def test_errors_do_not_grow_with_the_channels(forms):
+    """Below 1e-5 of the largest result, with room for what is rare; summed in one go, F(5, 3) of 512 has 1.3e-5."""
     for form in FORMS:
-        if form.most_channels > 400 or not form.suits(ELEMENT_TYPES[np.dtype(np.float32)]):
+        if not form.suits(ELEMENT_TYPES[np.dtype(np.float32)]):
             continue
         forms.choose(form, "shared")
-        channels, size = form.most_channels, 10 * form.stride
+        size = 10 * form.stride
         x, weight = (
-            noise(17, (1, channels, size, size), np.float32),
-            noise(18, (64, channels, form.kernel, form.kernel), np.float32),
+            noise(17, (1, 520, size, size), np.float32),
+            noise(18, (64, 520, form.kernel, form.kernel), np.float32),
         )
         expected = oracle.conv2d(x.astype(np.float64), weight.astype(np.float64), None, form.stride, form.kernel // 2)
         found = fastpool.conv2d(x, weight, None, form.stride, form.kernel // 2)
-        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max(), form
+        assert np.abs(found - expected).max() < 5e-6 * np.abs(expected).max(), form
         forms.assert_chosen(form, "shared")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -77,8 +77,6 @@ class WinogradForm:
     stride: int
     folded: bool = False  #: whether the phases of a channel are channels
     on_the_fly: bool = False  #: whether weights are only packed ahead, and transformed by each call
-    #: Input channels of a group up to which the error in float32 is below 1e-5 of the largest result.
-    most_channels: int = field(default=2**40, compare=False)
 
     @property
     def taps(self) -> int:
@@ -140,31 +138,25 @@ class WinogradForm:
         return sum(count for _, count in self.segments())
 
 
-def _form(outputs: int, kernel: int, stride: int, most_channels: int, folded: bool = False) -> WinogradForm:
-    return WinogradForm(outputs, kernel, stride, folded, most_channels=most_channels)
-
-
-#: Errors grow with the root of the channels: F(5, 3) has 9.0e-6 with 256 and 1.3e-5 with 512, F(4, 3) 7.6e-6 with 512;
-#: at stride 2, 7x7 folded has 6.7e-6 with 64 and 1.3e-5 with 128, 3x3 7.3e-6 with 256 and 1.1e-5 with 512. Limits above
-#: 512 follow from that root.
 _AHEAD = {
-    (3, 1): (_form(4, 3, 1, 768), _form(2, 3, 1, 8192), _form(5, 3, 1, 256), _form(7, 3, 1, 0)),
-    (5, 1): (_form(2, 5, 1, 2048), _form(3, 5, 1, 384), _form(5, 5, 1, 0)),
-    (3, 2): (_form(4, 3, 2, 320), _form(2, 3, 2, 2048)),
-    (5, 2): (_form(4, 5, 2, 160), _form(2, 5, 2, 2048), _form(4, 5, 2, 96, True)),
-    (4, 2): (_form(4, 4, 2, 320),),
-    (7, 2): (_form(4, 7, 2, 64, True),),
-    (11, 4): (_form(4, 11, 4, 64, True),),
+    (3, 1): ((4, 3, 1), (2, 3, 1), (5, 3, 1), (7, 3, 1)),
+    (5, 1): ((2, 5, 1), (3, 5, 1), (5, 5, 1)),
+    (3, 2): ((4, 3, 2), (2, 3, 2)),
+    (5, 2): ((4, 5, 2), (2, 5, 2), (4, 5, 2, True)),
+    (4, 2): ((4, 4, 2),),
+    (7, 2): ((4, 7, 2, True),),
+    (11, 4): ((4, 11, 4, True),),
 }
 #: By size of the filter, and stride.
 FORMS = {
-    filter_: forms + tuple(replace(form, on_the_fly=True) for form in forms if not form.folded)
+    filter_: tuple(WinogradForm(*form) for form in forms)
+    + tuple(WinogradForm(*form, on_the_fly=True) for form in forms if len(form) < 4)
     for filter_, forms in _AHEAD.items()
 }
 
 
 def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
-    """Forms that can compute it: square filters at stride 1 or 2, plain rows; few enough channels, unless asked for.
+    """Forms that can compute it: square filters at stride 1 or 2, plain rows.
 
     Dilation needs stride 1. Groups are taken if they have a vector of channels at least: else most lanes are idle.
     """
@@ -175,12 +167,10 @@ def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
     wide = problem.groups == 1 or problem.channels // problem.groups >= lanes_for(problem.element)
     if not unit or not square or not wide or problem.x_strides[4] != 1 or padded:
         return ()
-    forms, channels = FORMS.get((width.kernel, width.stride), ()), problem.channels // problem.groups
     return tuple(
         form
-        for form in forms
+        for form in FORMS.get((width.kernel, width.stride), ())
         if form.suits(problem.element) and Tiling(problem, form).least_bytes <= problem.workspace_limit
-        if problem.algorithm != "auto" or problem.element.size > 4 or form.most_channels >= channels
     )
 
 
