@@ -299,9 +299,10 @@ def _filtering_text(filtering: tuple[int, int], phases: int) -> str:
 
 def _direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, Any]:
     fields, lanes = plan.steps[-1].fields, lanes_for(problem.element)
+    last = tile.last(problem.out_channels // problem.groups, lanes)
     rows = ceil_div(fields["out_rows"], fields["row_tasks"])
     tiles = fields["out_depths"] * fields["out_rows"] * fields["tiles"]
-    channels = problem.groups * fields["blocks"] * tile.block(lanes)
+    channels = problem.groups * ((fields["blocks"] - 1) * tile.block(lanes) + last.block(lanes))
     done = problem.images * tiles * tile.pixels(lanes) * channels * (problem.channels // problem.groups) * problem.taps
     return {
         "algorithm": "direct",

@@ -283,6 +283,18 @@ FILLED_MEMORY = {"MALLOC_PERTURB_": "1"}
 # ---------------------------------------------------------------------------------------------------- convolutions
 
 
+def telling_tiles(tiles):
+    """Of each role and number of vectors the widest tile, the narrowest, and every third between: their code is one."""
+    groups = {}
+    for tile in tiles:
+        groups.setdefault((tile.role, tile.vectors), []).append(tile)
+    found = []
+    for group in groups.values():
+        by_width = sorted(group, key=lambda tile: -tile.width)
+        found += dict.fromkeys([*by_width[::3], by_width[-1]])
+    return found
+
+
 class Prefixes:
     """Convolutions of all smaller sizes from one result: without padding at the end, parts of x give parts of it.
 

@@ -17,6 +17,7 @@ from conftest import (
     between,
     noise,
     run_apart,
+    telling_tiles,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,8 @@ from fastpool.routines.direct import EDGED_ROWS, IN_PLACE, has_edged, left_out
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TILE_SHAPES
 
-TILES = [tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels"]
+EVERY_TILE = telling_tiles(TILE_SHAPES[TARGET.registers])
+TILES = [tile for tile in EVERY_TILE if tile.role == "channels"]
 FLOAT32 = ELEMENT_TYPES[np.dtype(np.float32)]
 FLAT = Axis(1, 1, 1, 1, 0, 0, 1)
 
@@ -191,7 +193,7 @@ def test_every_edged_tile_at_every_width(planner, dtype, row, tile):
 
 @pytest.mark.parametrize(
     ("dtype", "tile"),
-    [(dtype, tile) for dtype in DTYPES for tile in TILE_SHAPES[TARGET.registers]],
+    [(dtype, tile) for dtype in DTYPES for tile in EVERY_TILE],
     ids=lambda value: f"{value.role}{value.vectors}x{value.width}" if hasattr(value, "role") else value.__name__,
 )
 @pytest.mark.usefixtures("without_panels")

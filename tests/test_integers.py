@@ -24,6 +24,7 @@ from conftest import (
     run_apart,
     scattered,
     sums_of,
+    telling_tiles,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -289,7 +290,7 @@ def test_anything(seed, dtypes, shape, out_channels, kernel, stride, padding, ac
 
 @pytest.mark.parametrize("source", LIMITS)
 @pytest.mark.parametrize(
-    "tile", TILE_SHAPES[TARGET.registers], ids=lambda tile: f"{tile.role}{tile.vectors}x{tile.width}"
+    "tile", telling_tiles(TILE_SHAPES[TARGET.registers]), ids=lambda tile: f"{tile.role}{tile.vectors}x{tile.width}"
 )
 @some_pairs
 def test_every_tile(planner, dtype, weight_dtype, tile, source):
@@ -368,7 +369,7 @@ def check_vectors(bits):
     assert fastpool.info()["vector_bits"] == bits
     for pair in SOME_PAIRS:
         test_every_pair_of_dtypes(*pair)
-        for tile, source in itertools.product(TILE_SHAPES[TARGET.registers], LIMITS):
+        for tile, source in itertools.product(telling_tiles(TILE_SHAPES[TARGET.registers]), LIMITS):
             with pytest.MonkeyPatch.context() as patch:
                 test_every_tile(Planner(patch), *pair, tile, source)
 

@@ -4,14 +4,28 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import DTYPES, FILLED_MEMORY, LAYOUTS, Frame, Planner, Prefixes, between, run_apart
+from conftest import (
+    DTYPES,
+    FILLED_MEMORY,
+    LAYOUTS,
+    Frame,
+    Planner,
+    Prefixes,
+    assert_close,
+    between,
+    integers,
+    run_apart,
+    telling_tiles,
+)
 
+import fastpool
+from fastpool import oracle
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.machine.processor import TARGET
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TILE_SHAPES
 
-TILES = TILE_SHAPES[TARGET.registers]
+TILES = telling_tiles(TILE_SHAPES[TARGET.registers])
 JOINED, AS_THEY_ARE = ", rows joined", ", of rows as they are"
 
 SOURCES = {
@@ -55,13 +69,13 @@ def kind_of(source):
 
 
 def remainders(tile, dtype, source):
-    """Give all output channels up to one more than a block, and all widths up to one more than two tiles.
+    """Give all output channels up to one and a half blocks and one, and all widths up to two tiles and one.
 
     Each comes as a problem and its part: (channels, rows, columns).
     """
     lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
     pixels, rows = tile.pixels(lanes), 2
-    most_channels, most_columns = tile.block(lanes) + 1, 2 * pixels + 1
+    most_channels, most_columns = tile.block(lanes) * 3 // 2 + 1, 2 * pixels + 1
     problem = Prefixes(dtype, group_in=2, group_out=most_channels, size=(rows, most_columns), **SOURCES[source])
     parts = [(1 + columns % most_channels, columns) for columns in range(1, most_columns + 1)]
     parts += [(channels, most_columns - channels % (pixels + 1)) for channels in range(1, most_channels + 1)]
@@ -125,6 +139,23 @@ def test_not_a_byte_beyond_any_array_is_touched(dtype):
 
 def test_every_tile_of_this_processor_is_known():
     """The tests above iterate the table that plans choose from; it may not be empty or hold a tile twice."""
-    assert len(set(TILES)) == len(TILES) > 5
-    assert {tile.role for tile in TILES} == {"channels", "pixels"}
-    assert all(tile.vectors * tile.width + tile.vectors < TARGET.registers for tile in TILES)
+    every = TILE_SHAPES[TARGET.registers]
+    assert len(set(every)) == len(every) > 5
+    assert {tile.role for tile in every} == {"channels", "pixels"}
+    assert all(tile.vectors * tile.width + tile.vectors < TARGET.registers for tile in every)
+
+
+@pytest.mark.skipif(TARGET.registers == 16, reason="a vector is half of a block, whose tiles are too narrow for one")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_last_block_takes_one_vector_if_that_holds_it(planner, dtype):
+    lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+    planner.force(next(tile for tile in TILES if tile.role == "channels" and tile.vectors == 2))
+    for channels in (lanes, 2 * lanes, 2 * lanes + 1, 3 * lanes, 3 * lanes + 1):
+        x, weight = integers(1, (1, 3, 6, 30), dtype), integers(2, (channels, 3, 3, 3), dtype)
+        residual = integers(3, (1, channels, 6, 30), dtype)
+        found = fastpool.conv2d(x, weight, padding=1, residual=residual, activation="relu")
+        assert_close(found, oracle.conv2d(x, weight, padding=1, residual=residual, activation="relu"))
+        fields = planner.plans.pop().steps[-1].fields
+        is_half = channels > lanes and 0 < channels % (2 * lanes) <= lanes
+        assert (fields["row_of_last"].shape[1], fields["row_of_tiles"].shape[1]) == (1 if is_half else 2, 2)
+        assert fields["row_of_last"].shape[2] == fields["row_of_tiles"].shape[2]

@@ -175,27 +175,29 @@ def _step_ir(builder, spec, apart, t):
 
 
 @intrinsic
-def _add_row(typingctx, accumulators, x, weights, dilation, edges):
-    """All taps of a row of the filter. `edges` is None where all pixels find each tap.
+def _add_row(typingctx, accumulators, x, weights, block, dilation, edges):
+    """All taps of a row of the filter, `block` weights each. `edges` is None where all pixels find each tap.
 
     Else it says whether taps leave out first pixels, and whether last ones: how many is known ahead.
     """
     spec = accumulators.spec
 
     def codegen(context, builder, sig, args):
-        tile, x, weights, dilation, edges = args
+        tile, x, weights, block, dilation, edges = args
         cells, (taps, apart) = _cells_ir(builder, spec, tile), _row_of(spec)
+        if spec.vectors > 1:  # else it may be the last tile beside others of two
+            block = I64(spec.vectors * spec.lanes)
         for tap, (first, last) in enumerate(zip(*left_out(taps, apart), strict=True)):
             if taps > 4 and tap:  # else what so many taps load is loaded ahead, and does not find registers
                 builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
-            of_tap = builder.gep(weights, [I64(tap * spec.vectors * spec.lanes)])
+            of_tap = builder.gep(weights, [builder.mul(block, I64(tap))])
             start = builder.gep(x, [builder.mul(dilation, I64(tap))])
             places = [builder.gep(start, [I64(t * apart)]) for t in range(spec.width)]
 
             def step(places, of_tap=of_tap, cells=cells):
                 return _multiply_add_ir(builder, spec, cells, None, of_tap, places)
 
-            if sig.args[4] == types.none or not first + last:
+            if sig.args[5] == types.none or not first + last:
                 cells = step(places)
                 continue
             assert not (first and last)
@@ -204,7 +206,7 @@ def _add_row(typingctx, accumulators, x, weights, dilation, edges):
             cells = simd.either_ir(builder, is_complete, partial(step, places), partial(step, fewer))
         return _tile_ir(builder, cells)
 
-    return accumulators(accumulators, x, weights, types.intp, edges), codegen
+    return accumulators(accumulators, x, weights, types.intp, types.intp, edges), codegen
 
 
 @intrinsic
@@ -343,7 +345,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                         keep_small()
                         ahead = _fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
-                        total = _add_row(total, at + offsets[first], w, dilation, None)
+                        total = _add_row(total, at + offsets[first], w, block, dilation, None)
                         w = w + row
                     at, w = at + pitch_in, w + omitted
             else:
@@ -352,7 +354,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                         keep_small()
                         ahead = _fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
-                        total = _add_row(total, at + offsets[first], w, dilation, (first_edge, last_edge))
+                        total = _add_row(total, at + offsets[first], w, block, dilation, (first_edge, last_edge))
                         w = w + row
                     at, w = at + pitch_in, w + omitted
         elif _is_strided(spec):
@@ -428,11 +430,12 @@ def direct(call, task, thread):
         weights = call.weights + ((group * blocks + block) * call.weights_block + call.first_weight)
         channel = group * call.group_channels + in_group
         ahead = weights + call.weights_block
+        row_of_tiles = call.row_of_last if block == blocks - 1 else call.row_of_tiles
         for row in range(first_row, end_row):
             place = channel * call.out_channel + (depth * call.out_rows + row) * call.out_columns
             taps = call.row_taps + 2 * row
             invoke(
-                call.row_of_tiles,
+                row_of_tiles,
                 call,
                 source + (row - first_row) * call.source_row,
                 weights,

@@ -39,7 +39,7 @@ from fastpool.kernels.calls import exists, invoke
 from fastpool.kernels.channels import fold_in, is_folded, masked_vector, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, keep_small, known, lanes_of, scalar, splat, store, width_of
 from fastpool.routines.direct import CHANNELS_AT_ONCE
-from fastpool.routines.winograd import PHASES, SUMMED_AT_ONCE
+from fastpool.routines.winograd import PHASES
 
 
 def filter_of(spec):
@@ -287,12 +287,6 @@ def _add_up(typingctx, total, results, earlier):
     return types.void(total, results, types.intp), codegen
 
 
-@known
-def _blocks_at_once(spec):
-    """Blocks of channels that are summed before their sum is added to others."""
-    return max(1, SUMMED_AT_ONCE // spec.lanes) if spec.size == 4 else 2**40
-
-
 def _multiply_add_ir(builder, spec, tile, v, u):
     """Add vector i of `u` * element t * lanes of `v` to accumulator [i, t]."""
     vector, lanes = simd.vector_ir(spec), spec.lanes
@@ -381,9 +375,9 @@ def multiply(call, v, u, m, tiles, first, next_weights):
             )
             weights = u + (product * call.u_product + skipped * blocks * lanes * block)
             earlier, in_phase, left = first, blocks, multiplied
-            for begin in range(0, phases * blocks, _blocks_at_once(spec)):
+            for begin in range(0, phases * blocks, call.summed_blocks):
                 total = _nothing(spec)
-                for _ in range(min(_blocks_at_once(spec), phases * blocks - begin)):
+                for _ in range(min(call.summed_blocks, phases * blocks - begin)):
                     here = min(left, lanes)  # the lanes of a block beyond the channels are left out
                     together = here // CHANNELS_AT_ONCE * CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 else 0
                     for c in range(0, together, CHANNELS_AT_ONCE):

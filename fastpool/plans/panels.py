@@ -217,6 +217,7 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     tables.extend((nowhere, used))
     work = Shares(grid, 1, tile_tasks, blocks_per_task, is_shared).fields(problem, tile) | {
         "row_of_tiles": Code(row_of_tiles, element, shape),
+        "row_of_last": Code(row_of_tiles, element, shape),
         "pack_channel": 0,
         "packing": 0,
         "pack_panels": Code(pack_panels, element, shape),

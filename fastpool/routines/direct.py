@@ -51,6 +51,7 @@ DIRECT = Layout(
     "direct",
     {
         "row_of_tiles": "routine",
+        "row_of_last": "routine",  # the same for the last block of channels: if it fills one vector at most, by one
         "pack_channel": "routine",
         "packing": PACKING,
         "pack_panels": "routine",

@@ -53,6 +53,7 @@ WINOGRAD = Layout(
         "v_task": "integer",  # of all panels of a task
         "v_product": "integer",
         "on_the_fly": "integer",
+        "summed_blocks": "integer",  # of channels: their sum is added to that of others
         "part_blocks": "integer",  # blocks of channels that are multiplied at once
         "weights_block": "integer",  # elements of the weights of an out block
         "weights_channels": "integer",  # of a block of its channels, where they are transformed on the fly
@@ -71,8 +72,6 @@ WINOGRAD = Layout(
     },
 )
 
-#: Channels whose products are summed in float32 before their sum is added to that of others.
-SUMMED_AT_ONCE = 64
 #: Row and column phase, in the order of U and V: the phases of any product are neighbours.
 PHASES = {1: ((0, 0),), 2: ((1, 0), (0, 0), (0, 1), (1, 1))}
 
