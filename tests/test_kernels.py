@@ -153,14 +153,9 @@ TILES += [
 )
 def test_tiles_stay_in_registers(dtype, name, shape):
     check_tile(name, shape, dtype)
-
-
-@on_x86
-@pytest.mark.parametrize("shape", ends_of(KERNELS["row_of_tiles"][1]), ids=str)
-def test_a_tile_does_not_go_through_memory_between_reduction_and_store(shape):
     # A reduction that is a function of its own returns the tile through memory, which is cleared before each call:
     # for short reductions that costs as much as the reduction.
-    assembly = assembly_of("row_of_tiles", shape, np.float32)
+    assembly = assembly_of(name, shape, dtype)
     assert "$memset" not in assembly
     called = re.findall(r"\$(_ZN8fastpool\w+)", assembly)
     assert len(called) <= 1, "more than the call from the entry to the body"

@@ -135,7 +135,8 @@ def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid) -> float:
 
     def of_tile(tile: TileShape) -> float:
         # A tile's pixels stay in the level-1 cache from one block of channels to the next, if there are not too many.
-        pixel_bytes = reduction * tile.vectors * TARGET.vector_bytes
+        # Where registers are few they are packed in panels, which are read in order.
+        pixel_bytes = reduction * tile.vectors * TARGET.vector_bytes if TARGET.registers == 32 else 0
         is_far = tile.role == "pixels" and problem.taps == 1 and pixel_bytes > LEVEL_1_BYTES
         step = max(tile.step_cycles(), tile.far_cycles() if is_far else 0.0)
         return reduction * step + tile.store_cycles(lanes)
@@ -199,8 +200,6 @@ def _edges(problem: Convolution, grid: Grid, tile: TileShape) -> Edges | None:
 #: Channels that are enough to be shared out, however many threads there are: sums are split by this, and shall not
 #: depend on them.
 _ENOUGH = 8
-
-
 #: Cycles that a plane takes longer where two threads write to parts of it, as they wait for one another's cache lines;
 #: and bytes of input that a thread reads meanwhile.
 _PARTED_CYCLES, _READ_BYTES = 400, 16
@@ -220,11 +219,10 @@ def _is_little(problem: Convolution) -> bool:
 
     3x3 from 3 to 224 channels of 15x15 takes 25 us instead of 43, to 64 of 32x32 27 instead of 34.
     """
+    # How many threads there are is not asked, as sums might be cut into other parts.
     packing = _pack_cycles(problem, _PACK_CYCLES)
     multiplying = problem.multiply_adds / lanes_for(problem.element)
-    return packing <= problem.out_channels * _PARTED_CYCLES and pays_alone(
-        packing, multiplying, shared_bytes(problem)[0]
-    )
+    return packing <= min(problem.out_channels * _PARTED_CYCLES, multiplying / 8)
 
 
 def _pack_cycles(problem: Convolution, each: float) -> float:
