@@ -137,7 +137,7 @@ def ends_of(shapes):
 TILES = [("row_of_tiles", shape) for shape in ends_of(KERNELS["row_of_tiles"][1])]
 TILES += [
     ("multiply", shape)
-    for shape in ends_of(shape for shape in KERNELS["multiply"][1] if shape[2] > TARGET.registers // 6)
+    for shape in ends_of(shape for shape in KERNELS["multiply"][1] if shape[2] > TARGET.registers // 5)
 ]
 
 
