@@ -347,7 +347,8 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
         )
     cycles, best = min(((expected_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
     winograd = _filtering_text((best.outputs, best.taps), best.stride**2)
-    return f"{_cycles_text(plan.cycles)} of one core estimated, by {winograd} {count_text(round(cycles))}"
+    little = ", too little less for so many more weights" if cycles < plan.cycles else ""
+    return f"{_cycles_text(plan.cycles)} of one core estimated, by {winograd} {count_text(round(cycles))}{little}"
 
 
 def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:

@@ -5,13 +5,14 @@ from math import prod
 
 import numpy as np
 import pytest
-from conftest import DTYPES, noise
+from conftest import DTYPES, Planner, noise
 
 import fastpool
 from bench.cases import conv_cases
 from fastpool import explain, layer, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.machine.processor import TARGET
+from fastpool.plans import convolution as plans
 from fastpool.plans import direct as direct_plans
 from fastpool.plans import winograd
 from fastpool.plans.convolution import expected_cycles
@@ -406,11 +407,16 @@ def test_a_part_of_a_row_that_is_one_tile(planner, monkeypatch):
 
 
 @pytest.mark.usefixtures("without_panels")
-def test_the_reason_follows_the_choice():
+def test_the_reason_follows_the_choice(monkeypatch):
     plain = prepared((64, 64, 3, 3), padding=1, algorithm="direct")
     assert 'algorithm="direct"' in plain.explain((1, 64, 56, 56)).why.algorithm
     asked = prepared((64, 64, 3, 3), padding=1, algorithm="winograd")
     assert 'algorithm="winograd"' in asked.explain((1, 64, 56, 56)).why.algorithm
+    with monkeypatch.context() as patch:
+        patch.setattr(plans, "_LEAST_GAIN", 1e-3)
+        Planner.forget()
+        assert "too little less" in prepared((64, 64, 3, 3), padding=1).explain((1, 64, 56, 56)).why.algorithm
+    Planner.forget()
     options = {"padding": 1, "stride": 2, "dilation": 2, "algorithm": "winograd"}
     impossible = prepared((64, 64, 3, 3), **options).explain((1, 64, 56, 56))
     assert impossible.algorithm == "direct"
