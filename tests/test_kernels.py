@@ -133,12 +133,9 @@ def ends_of(shapes):
     return list(dict.fromkeys(end for group in groups.values() for end in (max(group), min(group))))
 
 
-#: The loop over the 8 lanes of float64 of the narrowest of 32 registers is unrolled as a whole, and none is left.
+#: Of narrow products the loop over the lanes of a block is unrolled as a whole, and none is left to be looked at.
 TILES = [("row_of_tiles", shape) for shape in ends_of(KERNELS["row_of_tiles"][1])]
-TILES += [
-    ("multiply", shape)
-    for shape in ends_of(shape for shape in KERNELS["multiply"][1] if shape[2] > TARGET.registers // 5)
-]
+TILES += [("multiply", max(KERNELS["multiply"][1]))]
 
 
 @on_x86
