@@ -55,8 +55,8 @@ _ENOUGH_BLOCKS = 4
 #: Bytes after which addresses fall into the same set of a level-1 cache; and the share of the multiplications that
 #: packing may take where that speaks for it: pixels that lie apart are loaded one by one, several times a line. 1x1 at
 #: stride 2 on 64x64 takes 2 to 8 % less packed from 128 to 256 and from 256 to 512 channels, on 32x32 from 64 to 64 40
-#: to 80 % more. At stride 1 a tile loads a line once, and takes no longer: 256 to 48 channels of 32x32 119 us instead of
-#: 161, 64 to 64 55 instead of 99.
+#: to 80 % more. At stride 1 a tile loads a line once, and takes no longer: 256 to 48 channels of 32x32 119 us, and not
+#: 161; 64 to 64 55, and not 99.
 _ALIAS, _ALIAS_SHARE = 4096, 1 / 6
 #: Bytes of the weights of a block that are passed row by row in parts, and of such a part: half of a level-2 cache is
 #: left to the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7
