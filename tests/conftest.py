@@ -19,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import fastpool
 from fastpool import layer, oracle, runtime
+from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct, flatpool, panels, private, shortpool, smallpool
 from fastpool.routines import direct as routines
@@ -40,6 +41,10 @@ except ImportError:
 else:
     HALVES = (np.float16, bfloat16)
     TOLERANCE[np.dtype(bfloat16)] = 2.0**-7  # one unit in the last place, as for float16
+
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
 #: What stands around a watched array; no computation gives it.
 SENTINEL = -123.456
@@ -75,6 +80,11 @@ def assert_close(ours, reference):
 def native(a):
     """Give `a` in the byte order of the processor, as the oracle wants it."""
     return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
+
+
+def lanes_of(dtype):
+    """Elements of a vector."""
+    return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
 
 
 def integers(seed, shape, dtype, limit=9):

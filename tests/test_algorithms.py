@@ -1,23 +1,12 @@
 """Algorithms of a convolution agree, whatever it is like."""
 
-import sys
-
 import numpy as np
-import pytest
-from conftest import (
-    DTYPES,
-    assert_close,
-    noise,
-)
+from conftest import DTYPES, assert_close, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastpool
-from fastpool import oracle, runtime
-
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
-needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+from fastpool import oracle
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,7 +1,6 @@
 """Blur pooling against the oracle: every filter, stride, padding mode and remainder, and in watched memory."""
 
 import itertools
-import sys
 from math import comb
 
 import numpy as np
@@ -14,8 +13,11 @@ from conftest import (
     GuardedMemory,
     assert_close,
     between,
+    every_dtype,
     integers,
     native,
+    needs_mprotect,
+    needs_threads,
     noise,
     run_apart,
     with_ties_and_nan,
@@ -24,11 +26,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastpool
-from fastpool import oracle_extras, runtime
+from fastpool import oracle_extras
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.routines.routine import lanes as lanes_for
 
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 MODES = ("reflect", "zeros", "symmetric", "replicate", "circular")
 
 
@@ -69,7 +70,7 @@ def check_guarded_memory(dtype_name):
         assert_close(fastpool.blur_pool2d(memory.array(x, at_end), size, stride, out=out), expected)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_not_a_byte_beyond_any_array_is_touched(dtype):
     run_apart("test_blur", "check_guarded_memory", dtype, environment=FILLED_MEMORY)
@@ -150,7 +151,7 @@ def test_batches_and_tasks():
         check(noise(13, shape, np.float32), 3, 2)
 
 
-@pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+@needs_threads
 @pytest.mark.usefixtures("always_parallel")
 @every_dtype
 def test_results_are_bit_identical_for_any_number_of_threads(dtype):

@@ -7,7 +7,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import DTYPES, LAYOUTS, LIMITS, TAKEN, Frame, Planner, assert_close, integers, native, noise, run_apart
+from conftest import (
+    DTYPES,
+    LAYOUTS,
+    LIMITS,
+    TAKEN,
+    Frame,
+    Planner,
+    assert_close,
+    integers,
+    native,
+    needs_threads,
+    noise,
+    run_apart,
+)
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -386,7 +399,7 @@ def test_conv2d_serves_any_input():
 # ---------------------------------------------------------------------------------------------- the same every time
 
 
-@pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+@needs_threads
 @pytest.mark.usefixtures("always_parallel")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("source", [None, *LIMITS])

@@ -5,27 +5,19 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import DTYPES, LAYOUTS, Frame, assert_close, between, integers, noise, sums_of
+from conftest import LAYOUTS, Frame, assert_close, between, every_dtype, integers, lanes_of, noise, sums_of
 
 import fastpool
 from fastpool import oracle
 from fastpool.arrays import ALIGNMENT
-from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.machine.processor import TARGET
 from fastpool.plans import private
-from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TILE_SHAPES
 
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 #: A wide tile of each role.
 TILES = [next(tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == role) for role in ("channels", "pixels")]
 every_tile = pytest.mark.parametrize("tile", TILES, ids=lambda tile: tile.role)
-
-
-def lanes_of(dtype):
-    """Elements of a vector."""
-    return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
 
 
 def pixels_of(tile, dtype):

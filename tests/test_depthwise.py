@@ -1,42 +1,32 @@
 """Depthwise convolution: at every remainder, in watched memory, through NaN and infinities."""
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
 from conftest import (
-    DTYPES,
     FILLED_MEMORY,
     Frame,
     Planner,
     Prefixes,
     assert_close,
     between,
+    every_dtype,
     integers,
+    lanes_of,
+    needs_mprotect,
+    needs_threads,
     noise,
     run_apart,
 )
 
 import fastpool
-from fastpool import oracle, runtime
-from fastpool.dtypes import ELEMENT_TYPES
+from fastpool import oracle
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.plans import convolution as plans
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import HALVES_PAY, depthwise
 from fastpool.routines.direct import direct
-from fastpool.routines.routine import lanes as lanes_for
-
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
-needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
-
-
-def lanes_of(dtype):
-    """Elements of a vector."""
-    return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
-
 
 #: Few and many taps, even and odd numbers of them; each size is compiled.
 FILTERS = [(1, 7), (3, 3), (6, 4), (7, 7)]

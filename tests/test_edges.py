@@ -1,6 +1,5 @@
 """What meets padding is left out: taps of rows, pixels of tiles that read x in place."""
 
-import sys
 from copy import deepcopy
 from itertools import product
 
@@ -15,6 +14,7 @@ from conftest import (
     Planner,
     assert_close,
     between,
+    needs_mprotect,
     noise,
     run_apart,
     telling_tiles,
@@ -386,7 +386,7 @@ def check_guarded_memory(dtype_name):
                 planner.assert_taken(tile, "in place")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_not_a_byte_beyond_any_array_is_touched(dtype):
     run_apart("test_edges", "check_guarded_memory", dtype, environment=FILLED_MEMORY)

@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 import pytest
-from conftest import DTYPES, Planner, noise
+from conftest import DTYPES, Planner, every_dtype, lanes_of, noise
 
 import fastpool
 from bench.cases import conv_cases
@@ -21,12 +21,9 @@ from fastpool.plans.problem import ceil_div
 from fastpool.plans.winograd import FORMS, forms_for
 from fastpool.routines.depthwise import depthwise
 from fastpool.routines.direct import direct
-from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.routine import spec_for
 from fastpool.routines.tiles import TILE_SHAPES
 from fastpool.routines.winograd import winograd_fused, winograd_output
-
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 #: (algorithm, source, schedule) -> shape of x, weight, options that lead there on any machine.
 CASES = {
@@ -47,11 +44,6 @@ CASES = {
 }
 every_case = pytest.mark.parametrize("decided", CASES, ids=lambda decided: ", ".join(filter(None, decided)))
 ROUTINES = {"direct": direct, "depthwise": depthwise, "shared": winograd_output, "fused": winograd_fused}
-
-
-def lanes_of(dtype):
-    """Elements of a vector."""
-    return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
 
 
 def prepared(weight_shape, dtype=np.float32, **options):

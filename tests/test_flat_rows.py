@@ -3,12 +3,21 @@
 import ctypes
 import itertools
 import re
-import sys
 
 import numpy as np
 import pytest
 from assembly import ON_X86, blocks
-from conftest import FILLED_MEMORY, LAYOUTS, GuardedMemory, assert_close, between, draw, filler, run_apart
+from conftest import (
+    FILLED_MEMORY,
+    LAYOUTS,
+    GuardedMemory,
+    assert_close,
+    between,
+    draw,
+    filler,
+    needs_mprotect,
+    run_apart,
+)
 
 import fastpool
 from fastpool import oracle
@@ -194,7 +203,7 @@ def check_guarded_memory():
         assert_close(fastpool.max_pool2d(memory.array(x, at_end), *windows, out=out), expected)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 def test_not_a_byte_beyond_any_array_is_touched():
     run_apart("test_flat_rows", "check_guarded_memory", environment=FILLED_MEMORY)
 

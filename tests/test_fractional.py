@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sys
 from fractions import Fraction
 
 import numpy as np
@@ -14,8 +13,11 @@ from conftest import (
     GuardedMemory,
     assert_close,
     between,
+    every_dtype,
     integers,
     native,
+    needs_mprotect,
+    needs_threads,
     noise,
     run_apart,
     with_ties_and_nan,
@@ -24,9 +26,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastpool
-from fastpool import fractional, oracle_extras, runtime
+from fastpool import fractional, oracle_extras
 
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_rank = pytest.mark.parametrize("axes", [2, 3])
 
 
@@ -141,7 +142,7 @@ def test_batches_and_tasks():
     check(2, noise(13, (1, 500, 5, 6), np.float32), 2, 3, seed=1)
 
 
-@pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+@needs_threads
 @pytest.mark.usefixtures("always_parallel")
 def test_results_are_bit_identical_for_any_number_of_threads():
     x, results = noise(14, (2, 90, 20, 21), np.float32), set()
@@ -159,7 +160,7 @@ def check_guarded_memory():
         check(2, memory.array(x, at_end), 2, (2, width - 2), random_samples=memory.array(samples(1, x, 2), at_end))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 def test_not_a_byte_beyond_any_array_is_touched():
     run_apart("test_fractional", "check_guarded_memory", environment=FILLED_MEMORY)
 

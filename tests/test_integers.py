@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import sys
 import warnings
 
 import numpy as np
@@ -21,6 +20,8 @@ from conftest import (
     draw,
     filler,
     native,
+    needs_mprotect,
+    needs_threads,
     run_apart,
     scattered,
     sums_of,
@@ -31,7 +32,7 @@ from hypothesis import strategies as st
 from test_kernels import PROCESSORS, assembly_of, host_lacks, on_x86
 
 import fastpool
-from fastpool import oracle, runtime
+from fastpool import oracle
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.layer import layer_for
@@ -332,7 +333,7 @@ def check_guarded_memory():
                 assert_close(out.copy(), expected)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 def test_not_a_byte_beyond_any_array_is_touched():
     run_apart("test_integers", "check_guarded_memory", environment=FILLED_MEMORY)
 
@@ -350,7 +351,7 @@ def test_x_is_not_widened_as_a_whole(shape, dtype, weight_dtype):
             assert plan.workspace(threads) <= threads * 16 * 2**20
 
 
-@pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+@needs_threads
 @pytest.mark.usefixtures("always_parallel")
 @some_pairs
 def test_any_number_of_threads(dtype, weight_dtype):

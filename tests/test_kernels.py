@@ -3,14 +3,13 @@
 import ctypes
 import functools
 import re
-import sys
 from fractions import Fraction
 from functools import partial
 
 import numpy as np
 import pytest
 from assembly import ON_X86, REGISTER, REGISTERS, blocks, straight_loops
-from conftest import DTYPES, GuardedMemory, assert_close, integers, noise, run_apart
+from conftest import DTYPES, GuardedMemory, assert_close, integers, needs_mprotect, noise, run_apart
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -468,7 +467,7 @@ def copy_beside_forbidden_memory():
             np.testing.assert_array_equal(out[:count], x[:count])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pages are protected by POSIX calls")
+@needs_mprotect
 def test_memory_outside_a_mask_is_not_touched():
     run_apart("test_kernels", "copy_beside_forbidden_memory")
 

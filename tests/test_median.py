@@ -1,7 +1,6 @@
 """Median pooling against the oracle: every remainder and argument, NaN, ties, integers, windows of every size."""
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
@@ -14,8 +13,11 @@ from conftest import (
     assert_close,
     between,
     draw,
+    every_dtype,
     integers,
     native,
+    needs_mprotect,
+    needs_threads,
     noise,
     run_apart,
     with_ties_and_nan,
@@ -24,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastpool
-from fastpool import oracle_extras, runtime
+from fastpool import oracle_extras
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.plans import median as plans
 from fastpool.routines.median import LARGEST_SORTED, comparators
@@ -33,7 +35,6 @@ from fastpool.routines.table import KERNELS
 
 INF, NAN = np.inf, np.nan
 INTEGERS = tuple(np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64))
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 @pytest.fixture(params=["sorted", "counted", "in place"])
@@ -91,7 +92,7 @@ def check_guarded_memory(dtype_name):
         assert_close(out, expected)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_not_a_byte_beyond_any_array_is_touched(dtype):
     run_apart("test_median", "check_guarded_memory", dtype, environment=FILLED_MEMORY)
@@ -225,7 +226,7 @@ def test_batches_and_tasks(dtype):
         check(noise(13, shape, dtype), 3, 1, 1)
 
 
-@pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+@needs_threads
 @pytest.mark.usefixtures("always_parallel", "method")
 @every_dtype
 def test_results_are_bit_identical_for_any_number_of_threads(dtype):

@@ -13,8 +13,11 @@ from conftest import (
     GuardedMemory,
     assert_close,
     between,
+    every_dtype,
     integers,
     native,
+    needs_mprotect,
+    needs_threads,
     noise,
     run_apart,
     with_ties_and_nan,
@@ -49,7 +52,6 @@ REDUCTIONS = {
 }
 
 every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def reduce(module, reduction, x, **windows):
@@ -137,7 +139,7 @@ def check_guarded_memory(dtype_name):
             assert_close(function(fastpool, x), function(oracle, values))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_not_a_byte_beyond_any_array_is_touched(dtype):
     run_apart("test_pooling", "check_guarded_memory", dtype, environment=FILLED_MEMORY)
@@ -405,7 +407,7 @@ def test_work_is_cut_into_tasks(function, dtype, shape):
         assert_close(values, np.concatenate(pieces).reshape(values.shape))
 
 
-@pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+@needs_threads
 @pytest.mark.usefixtures("always_parallel")
 @every_dtype
 @every_function

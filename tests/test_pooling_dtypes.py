@@ -19,6 +19,7 @@ from conftest import (
     draw,
     filler,
     integers,
+    needs_mprotect,
     noise,
     run_apart,
     with_ties_and_nan,
@@ -207,7 +208,7 @@ def check_guarded_memory(name):
         assert_close(function(fastpool, 2, GuardedMemory().array(x, at_end)), function(oracle, 2, x))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 @some_dtypes
 def test_not_a_byte_beyond_any_array_is_touched(dtype):
     run_apart("test_pooling_dtypes", "check_guarded_memory", name_of(dtype), environment=FILLED_MEMORY)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import DTYPES, LAYOUTS, assert_close, integers, with_ties_and_nan
+from conftest import DTYPES, LAYOUTS, assert_close, every_dtype, integers, with_ties_and_nan
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +43,6 @@ OTHERS = {
         f"global L{p}": lambda module, n, x, p=p: getattr(module, f"global_lp_pool{n}d")(x, p) for p in (1, 2, 2.5, INF)
     },
 }
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_rank = pytest.mark.parametrize("rank", RANKS)
 
 

@@ -6,12 +6,10 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import DTYPES, LAYOUTS, Frame, assert_close, integers, noise
+from conftest import DTYPES, LAYOUTS, Frame, assert_close, every_dtype, integers, noise
 
 import fastpool
 from fastpool import layer, oracle
-
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 #: Options under which a depthwise, a Winograd and a direct plan is taken.
 OPTIONS = {

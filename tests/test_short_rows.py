@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from conftest import (
     between,
     draw,
     filler,
+    needs_mprotect,
     noise,
     run_apart,
     with_ties_and_nan,
@@ -177,7 +177,7 @@ def check_guarded_memory():
             assert_close(fastpool.max_pool2d(memory.array(x, at_end), *windows, out=out), expected)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 def test_not_a_byte_beyond_any_array_is_touched():
     run_apart("test_short_rows", "check_guarded_memory", environment=FILLED_MEMORY)
 

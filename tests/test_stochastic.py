@@ -1,7 +1,6 @@
 """Stochastic pooling against the oracle: weighted means, draws, their frequencies, and every argument."""
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +12,11 @@ from conftest import (
     GuardedMemory,
     assert_close,
     between,
+    every_dtype,
     integers,
     native,
+    needs_mprotect,
+    needs_threads,
     noise,
     run_apart,
     with_ties_and_nan,
@@ -23,12 +25,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastpool
-from fastpool import oracle_extras, runtime
+from fastpool import oracle_extras
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.routines.routine import lanes as lanes_for
 
 INF, NAN = np.inf, np.nan
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 MODES = {"mean": {}, "draw": {"training": True, "seed": 5}}
 every_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -76,7 +77,7 @@ def check_guarded_memory(dtype_name):
         assert_close(fastpool.stochastic_pool2d(memory.array(x, at_end), *windows, out=out), expected)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_not_a_byte_beyond_any_array_is_touched(dtype):
     run_apart("test_stochastic", "check_guarded_memory", dtype, environment=FILLED_MEMORY)
@@ -171,7 +172,7 @@ def test_batches_and_tasks(mode):
         check(mode, noise(13, shape, np.float32), 3, 1, 1)
 
 
-@pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+@needs_threads
 @pytest.mark.usefixtures("always_parallel")
 @every_mode
 def test_results_are_bit_identical_for_any_number_of_threads(mode):

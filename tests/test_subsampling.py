@@ -1,7 +1,6 @@
 """Subsampling against the oracle over every argument, at every remainder, and in watched memory."""
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +12,11 @@ from conftest import (
     GuardedMemory,
     assert_close,
     between,
+    every_dtype,
     integers,
     native,
+    needs_mprotect,
+    needs_threads,
     noise,
     run_apart,
     with_ties_and_nan,
@@ -23,13 +25,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastpool
-from fastpool import oracle, runtime
+from fastpool import oracle
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.routines.routine import lanes as lanes_for
 
 pytestmark = pytest.mark.usefixtures("rows_alone")
-
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def factors(seed, channels, dtype):
@@ -79,7 +79,7 @@ def check_guarded_memory(dtype_name):
         assert_close(out, expected)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_not_a_byte_beyond_any_array_is_touched(dtype):
     run_apart("test_subsampling", "check_guarded_memory", dtype, environment=FILLED_MEMORY)
@@ -175,7 +175,7 @@ def test_inputs_are_left_alone():
         np.testing.assert_array_equal(a, copy)
 
 
-@pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+@needs_threads
 @pytest.mark.usefixtures("always_parallel")
 @every_dtype
 def test_results_are_bit_identical_for_any_number_of_threads(dtype):

@@ -1,7 +1,5 @@
 """Direct convolution with every register tile and source, at every remainder, in watched memory."""
 
-import sys
-
 import numpy as np
 import pytest
 from conftest import (
@@ -14,6 +12,7 @@ from conftest import (
     assert_close,
     between,
     integers,
+    needs_mprotect,
     run_apart,
     telling_tiles,
 )
@@ -131,7 +130,7 @@ def check_guarded_memory(dtype_name):
             planner.assert_taken(tile, kind_of(source))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_not_a_byte_beyond_any_array_is_touched(dtype):
     run_apart("test_tiles", "check_guarded_memory", dtype, environment=FILLED_MEMORY)

@@ -1,17 +1,27 @@
 """Unpooling against the oracle and PyTorch: every size, stride and dtype, duplicates, bad indices, watched memory."""
 
 import itertools
-import sys
 import warnings
 
 import numpy as np
 import pytest
-from conftest import FILLED_MEMORY, LAYOUTS, GuardedMemory, integers, native, noise, run_apart, with_ties_and_nan
+from conftest import (
+    FILLED_MEMORY,
+    LAYOUTS,
+    GuardedMemory,
+    integers,
+    native,
+    needs_mprotect,
+    needs_threads,
+    noise,
+    run_apart,
+    with_ties_and_nan,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastpool
-from fastpool import oracle_extras, runtime
+from fastpool import oracle_extras
 from fastpool.plans import unpooling as plans
 from fastpool.routines.table import INTEGER_KERNELS
 
@@ -145,7 +155,7 @@ def test_batches():
     check(2, many, places(14, many.shape, 16), 2)
 
 
-@pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+@needs_threads
 @pytest.mark.usefixtures("always_parallel")
 def test_results_are_bit_identical_for_any_number_of_threads():
     x, indices = noise(15, (2, 90, 20, 30), np.float32), places(16, (2, 90, 20, 30), 2400)
@@ -164,7 +174,7 @@ def check_guarded_memory():
         check(1, memory.array(x, at_end), memory.array(indices, at_end), 2)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@needs_mprotect
 def test_not_a_byte_beyond_any_array_is_touched():
     run_apart("test_unpooling", "check_guarded_memory", environment=FILLED_MEMORY)
 

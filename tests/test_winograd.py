@@ -1,7 +1,6 @@
 """Winograd convolution: at every remainder, in watched memory, through NaN and infinities, and its rounding."""
 
 import itertools
-import sys
 from dataclasses import replace
 from functools import cache
 
@@ -15,22 +14,21 @@ from conftest import (
     Prefixes,
     assert_close,
     between,
+    every_dtype,
     integers,
+    lanes_of,
+    needs_mprotect,
+    needs_threads,
     noise,
     run_apart,
 )
 
 import fastpool
-from fastpool import oracle, runtime
+from fastpool import oracle
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.plans import winograd
-from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.winograd import winograd_fused, winograd_output
-
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
-needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
 FORMS = [form for forms in winograd.FORMS.values() for form in forms if not form.on_the_fly]
 SCHEDULES = {"shared": winograd_output, "fused": winograd_fused, "on the fly": winograd_output}
@@ -60,11 +58,6 @@ every_filtering = pytest.mark.parametrize(
 
 #: A wrong value that is finite: Winograd computes tiles with NaN again, and would hide that it had read one.
 WRONG = 1e6
-
-
-def lanes_of(dtype):
-    """Elements of a vector."""
-    return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
 
 
 class WinogradPlanner(Planner):
