@@ -25,6 +25,7 @@ from numba.core.typing import signature
 
 from fastpool import forks
 from fastpool.kernels._features import are_settings_of_environment
+from fastpool.kernels._passes import Passes
 from fastpool.kernels.calls import Call, type_of
 from fastpool.kernels.elements import I8, I64
 from fastpool.kernels.simd import Pointer, type_for
@@ -116,7 +117,7 @@ def _compile_alone(body: Any, arguments: tuple[Any, ...], result: Any, wrap: Any
     found = cache.load_overload(wanted, cpu_target.target_context) if cache else None
     is_cached = found is not None
     if found is None:
-        found = _Compiler(body, cpu_target, dict(_OPTIONS), {}, numba.core.compiler.Compiler).compile(arguments, result)
+        found = _Compiler(body, cpu_target, dict(_OPTIONS), {}, Passes).compile(arguments, result)
     library, fndesc = found.library, found.fndesc
     name = f"fastpool.{fndesc.llvm_func_name}"
     if not is_cached:
@@ -225,6 +226,7 @@ def device(function: Any) -> Any:
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
         forceinline=True,
+        pipeline_class=Passes,
     )
 
 

@@ -440,6 +440,10 @@ _lanewise(operator.mul, lambda builder, a, b: builder.fmul(a, b))
 _lanewise(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
 
 
+#: What `known` has made -> the function that it says the value of.
+KNOWN = {}
+
+
 def known(function):
     """Decorator: what ``function(spec)`` returns, an int or a bool, is a constant of the compiled code."""
 
@@ -449,6 +453,7 @@ def known(function):
         kind, found = (types.boolean, I1(int(value))) if isinstance(value, bool) else (types.intp, I64(value))
         return kind(spec), lambda context, builder, sig, args: found
 
+    KNOWN[constant] = function
     return constant
 
 
