@@ -20,6 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import fastpool
 from fastpool import layer, oracle, runtime
 from fastpool.dtypes import ELEMENT_TYPES
+from fastpool.machine.processor import THREADS
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct, flatpool, panels, private, shortpool, smallpool
 from fastpool.routines import direct as routines
@@ -43,7 +44,7 @@ else:
     TOLERANCE[np.dtype(bfloat16)] = 2.0**-7  # one unit in the last place, as for float16
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-needs_threads = pytest.mark.skipif(runtime.engine().maximum < 2, reason="one processor")
+needs_threads = pytest.mark.skipif(THREADS < 2, reason="one processor")
 needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
 #: What stands around a watched array; no computation gives it.
