@@ -294,15 +294,18 @@ FILLED_MEMORY = {"MALLOC_PERTURB_": "1"}
 # ---------------------------------------------------------------------------------------------------- convolutions
 
 
-def telling_tiles(tiles):
-    """Of each role and number of vectors the widest tile, the narrowest, and every third between: their code is one."""
+def telling_tiles(tiles, step=3):
+    """Of each role and number of vectors the widest tile, the narrowest, and some between: their code is one.
+
+    Of all between, one in every `step` of them; None stands for the two ends alone.
+    """
     groups = {}
     for tile in tiles:
         groups.setdefault((tile.role, tile.vectors), []).append(tile)
     found = []
     for group in groups.values():
         by_width = sorted(group, key=lambda tile: -tile.width)
-        found += dict.fromkeys([*by_width[::3], by_width[-1]])
+        found += dict.fromkeys([*by_width[:: step or len(by_width)], by_width[-1]])
     return found
 
 
