@@ -25,7 +25,7 @@ from numba.core.typing import signature
 
 from fastpool import forks
 from fastpool.kernels._features import are_settings_of_environment
-from fastpool.kernels._passes import Passes
+from fastpool.kernels._passes import Passes, PassesOfInlined, PassesOfInlinedFirst
 from fastpool.kernels.calls import Call, type_of
 from fastpool.kernels.elements import I8, I64
 from fastpool.kernels.simd import Pointer, type_for
@@ -213,12 +213,7 @@ def _wrap_entry(entry: Entry, context: Any, library: Any, fndesc: Any, name: str
     library.add_ir_module(module)
 
 
-def device(function: Any) -> Any:
-    """A function that routines call; compiled and inlined with them, and with no way in from Python or C.
-
-    LLVM left some calls as calls, whose tiles and tuples then went through memory: depthwise took up to 1.24 times as
-    long (576 channels of 14x14).
-    """
+def _inlined(function: Any, passes: type[Passes]) -> Any:
     return numba.njit(
         function,
         error_model="numpy",
@@ -226,8 +221,26 @@ def device(function: Any) -> Any:
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
         forceinline=True,
-        pipeline_class=Passes,
+        pipeline_class=passes,
     )
+
+
+def device(function: Any) -> Any:
+    """A function that routines call; compiled and inlined with them, and with no way in from Python or C.
+
+    LLVM left some calls as calls, whose tiles and tuples then went through memory: depthwise took up to 1.24 times as
+    long (576 channels of 14x14).
+    """
+    return _inlined(function, PassesOfInlined)
+
+
+def device_with_loops(function: Any) -> Any:
+    """The same, of which LLVM unrolls and vectorises no loop before it knows what it is called with.
+
+    Doing so twice makes three times as much code: means of 3x3x3 windows took twice as long, of 9x9 1.5 times. Strips
+    of depthwise convolutions would take up to 1.4 times as long so.
+    """
+    return _inlined(function, PassesOfInlinedFirst)
 
 
 def cache_folder() -> str | None:

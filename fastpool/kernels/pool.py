@@ -18,7 +18,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device
+from fastpool.kernels._jit import device_with_loops
 from fastpool.kernels.simd import (
     even_lanes,
     lanes_of,
@@ -143,7 +143,7 @@ def root(typingctx, spec, value, power):
     return value(spec, value, spec.dtype), codegen
 
 
-@device
+@device_with_loops
 def _combine_rows(spec, call, plane, buffer, depth, row, power, line):
     """Vertical pass: the row whose element w combines all that output (depth, row) sees of column w."""
     width, lanes = call.width, lanes_of(spec)
@@ -211,7 +211,7 @@ def _scaled(typingctx, spec, value, weight, bias):
     return value(spec, value, value, value), codegen
 
 
-@device
+@device_with_loops
 def finish(spec, call, value, row_divisor, column_divisor, weight, bias, power):
     """What an output is made of the combined value, for a vector or an element."""
     if call.finish == DIVIDE:
@@ -223,7 +223,7 @@ def finish(spec, call, value, row_divisor, column_divisor, weight, bias, power):
     return value
 
 
-@device
+@device_with_loops
 def _combine_columns(spec, call, buffer, out, row_divisor, weight, bias, power):
     """Horizontal pass: outputs of one row from the buffered row, whose first element is the leftmost padding."""
     columns, lanes, kernel_size = call.out_columns, lanes_of(spec), call.kernel

@@ -9,7 +9,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device
+from fastpool.kernels._jit import device_with_loops
 from fastpool.kernels.pool import combine, combine_ir, fold, neutral
 from fastpool.kernels.simd import lanes_of, load, masked_load, range_mask, scalar, splat, store, width_of
 from fastpool.routines.pool import neutral_of, operation_of
@@ -19,7 +19,7 @@ from fastpool.routines.pool import neutral_of, operation_of
 _CHUNK = 2048
 
 
-@device
+@device_with_loops
 def _reduce_row(spec, row, column, count, tail):
     """Combine `count` elements, `column` apart; `tail` masks what whole vectors leave."""
     lanes = lanes_of(spec)
@@ -116,7 +116,7 @@ def _fold_planes(typingctx, tile):
     return simd.Vector(spec.dtype, spec.width)(tile), codegen
 
 
-@device
+@device_with_loops
 def _reduce_evenly(spec, call, first, last):
     """Planes first..last in groups, all lanes busy to the end; return the first plane that is left."""
     lanes, planes, width = lanes_of(spec), width_of(spec), call.width
