@@ -160,6 +160,8 @@ def test_strides_kernels_dilations_groups_and_paddings(planner, source, dtype, w
     for index, (kernel, padding, stride, dilation) in enumerate(
         itertools.product(FILTERS, PADDINGS, STRIDES, [1, 2, (3, 1)])
     ):
+        if index % 2 == len(str(source)) % 2:  # sources share the cases, of which there are many
+            continue
         groups = (1, 2, 4)[index % 3]
         weight = draw(10, (8, 4 // groups, *kernel), weight_dtype)
         arguments = (x, weight, draw(11, 8, sums_of(dtype, weight_dtype)), stride, padding, dilation, groups)
@@ -171,7 +173,7 @@ def test_strides_kernels_dilations_groups_and_paddings(planner, source, dtype, w
             continue
         assert_close(fastpool.conv2d(*arguments), expected)
         count += 1
-    assert count > 500
+    assert count > 250
     if dtype != np.int64 and source is not None:  # narrow integers are never read in place
         planner.assert_taken(source=source)
 
