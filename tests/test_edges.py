@@ -28,7 +28,7 @@ from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
 from fastpool.plans.edges import NO_EDGES, edges_of, omitted_share, row_taps
 from fastpool.plans.problem import Convolution
-from fastpool.routines.direct import EDGED_ROWS, IN_PLACE, has_edged, left_out
+from fastpool.routines.direct import EDGED_ROWS, IN_PLACE, has_edged, left_out_at
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TILE_SHAPES
 
@@ -75,24 +75,31 @@ def test_edges_are_what_lies_outside(axis, pixels):
         assert found is NO_EDGES
         assert not any(of_tap for of_tile in wanted for of_tap in of_tile)
         return
-    firsts, lasts = left_out(axis.kernel, axis.stride)
-    if found is None:  # there is a tile that neither way of leaving out pixels, nor both, would do for
-        ways = [
-            [
-                sorted({*range(pixels)[: left * a], *range(pixels)[max(0, pixels - right * b) :]})
-                for a, b in zip(firsts, lasts, strict=True)
-            ]
-            for left in (0, 1)
-            for right in (0, 1)
+
+    def left_out(edge):
+        return [
+            sorted({*range(pixels)[:first], *range(pixels)[max(0, pixels - last) :]})
+            for first, last in left_out_at(axis.kernel, axis.stride, edge)
         ]
+
+    if found is None:  # there is a tile that no edge on either side would do for
+        ways = [left_out(edge) for edge in np.ndindex(4, 4)]
         assert any(of_tile not in ways for of_tile in wanted)
         return
     for tile, of_tile in enumerate(wanted):
         # As `row_of_tiles` finds the entry of a tile.
-        left, right = found.entries[min(tile, max(found.begin, tile + found.begin + 1 - found.end))]
-        for of_tap, a, b in zip(of_tile, firsts, lasts, strict=True):
-            assert of_tap == sorted({*range(pixels)[: left * a], *range(pixels)[max(0, pixels - right * b) :]})
-        assert (left, right) != (0, 0) or found.begin <= tile < found.end
+        edge = found.entries[min(tile, max(found.begin, tile + found.begin + 1 - found.end))]
+        assert of_tile == left_out(edge)
+        assert edge != (0, 0) or found.begin <= tile < found.end
+
+
+@pytest.mark.parametrize(
+    ("size", "begin", "end", "entry"),
+    [(28, 2, 2, (2, 1)), (29, 2, 2, (2, 2)), (28, 1, 2, (1, 2)), (28, 2, 0, (2, 0)), (27, 1, 1, (1, 1))],
+)
+def test_filters_of_5_at_stride_2_begin_and_end_anywhere(size, begin, end, entry):
+    axis = axis_of(size, 5, 2, 1, begin, end)
+    assert edges_of(axis, range(0, axis.out, axis.out), 0, axis.out).entries == (entry, (0, 0))
 
 
 def problem_of(height, width, mode="zeros", finite=True, depth=FLAT):
@@ -130,9 +137,10 @@ def test_all_taps_where_they_may_not_be_left_out():
 
 
 def paddings(taps, stride):
-    """Padding of rows and columns: half of the filter on both sides, or on one; none between patches."""
+    """Padding of rows and columns: half of the filter on both sides, or on one, or less; none between patches."""
     half = taps // 2 if stride < taps else 0
-    return [((1, 1), (half, half)), ((0, 2), (half, 0)), ((2, 0), (0, half))]
+    fewer = [((0, 1), (1, 2)), ((1, 0), (2, 1))] if (taps, stride) == (5, 2) else []
+    return [((1, 1), (half, half)), ((0, 2), (half, 0)), ((2, 0), (0, half)), *fewer]
 
 
 def edged_cases(dtype):

@@ -178,7 +178,7 @@ def _step_ir(builder, spec, apart, t):
 def _add_row(typingctx, accumulators, x, weights, block, dilation, edges):
     """All taps of a row of the filter, `block` weights each. `edges` is None where all pixels find each tap.
 
-    Else it says whether taps leave out first pixels, and whether last ones: how many is known ahead.
+    Else it says how far out first pixels are, and last ones: what a tap leaves out then is known ahead.
     """
     spec = accumulators.spec
 
@@ -187,7 +187,7 @@ def _add_row(typingctx, accumulators, x, weights, block, dilation, edges):
         cells, (taps, apart) = _cells_ir(builder, spec, tile), _row_of(spec)
         if spec.vectors > 1:  # else it may be the last tile beside others of two
             block = I64(spec.vectors * spec.lanes)
-        for tap, (first, last) in enumerate(zip(*left_out(taps, apart), strict=True)):
+        for tap, (first, last, level) in enumerate(left_out(taps, apart)):
             if taps > 4 and tap:  # else what so many taps load is loaded ahead, and does not find registers
                 builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
             of_tap = builder.gep(weights, [builder.mul(block, I64(tap))])
@@ -201,7 +201,7 @@ def _add_row(typingctx, accumulators, x, weights, block, dilation, edges):
                 cells = step(places)
                 continue
             assert not (first and last)
-            is_complete = builder.icmp_signed("==", builder.extract_value(edges, int(last > 0)), I64(0))
+            is_complete = builder.icmp_signed("<", builder.extract_value(edges, int(last > 0)), I64(level))
             fewer = [place if first <= t < spec.width - last else None for t, place in enumerate(places)]
             cells = simd.either_ir(builder, is_complete, partial(step, places), partial(step, fewer))
         return _tile_ir(builder, cells)

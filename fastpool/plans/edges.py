@@ -7,12 +7,13 @@ input is read in place there is nothing to read before its first and behind its 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from fastpool.geometry import Axis
 from fastpool.plans.problem import Convolution
-from fastpool.routines.direct import left_out
+from fastpool.routines.direct import left_out, left_out_at
 
 
 def row_taps(problem: Convolution, rows: int) -> np.ndarray:
@@ -28,10 +29,10 @@ def row_taps(problem: Convolution, rows: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Edges:
-    """Which tiles of a row of outputs leave out pixels: for each whether first ones, and whether last ones.
+    """Which tiles of a row of outputs leave out pixels: for each how far out its first ones are, and its last ones.
 
-    How many, `left_out` says. First and last tiles of a row have entries of their own; all tiles between them are
-    complete and share one.
+    What is left out then, `left_out` says. First and last tiles of a row have entries of their own; all tiles between
+    them are complete and share one.
     """
 
     entries: tuple[tuple[int, int], ...]
@@ -55,9 +56,9 @@ def _edge_of(axis: Axis, start: int, pixels: int) -> tuple[int, int] | None:
         {t for t in range(pixels) if not 0 <= first + t * axis.stride + tap * axis.dilation < axis.size}
         for tap in range(axis.kernel)
     ]
-    firsts, lasts = left_out(axis.kernel, axis.stride)
-    for edge in ((1, 0), (0, 1), (1, 1)):
-        counts = [(edge[0] * before, edge[1] * after) for before, after in zip(firsts, lasts, strict=True)]
+    levels = range(max((level for *counts, level in left_out(axis.kernel, axis.stride) if any(counts)), default=0) + 1)
+    for edge in product(levels, levels):
+        counts = left_out_at(axis.kernel, axis.stride, edge)
         if missing == [{*range(min(a, pixels)), *range(max(0, pixels - b), pixels)} for a, b in counts]:
             return edge
     return None
@@ -97,8 +98,5 @@ def omitted_share(problem: Convolution, rows: int, edges: Edges, pixels: int) ->
     taps = row_taps(problem, rows)
     used_rows = float((taps[:, 1] - taps[:, 0]).mean()) / problem.taps
     width = problem.axes[2]
-    missed = sum(
-        sum(is_out * sum(counts) for is_out, counts in zip(entry, left_out(width.kernel, width.stride), strict=True))
-        for entry in edges.entries
-    )
+    missed = sum(sum(map(sum, left_out_at(width.kernel, width.stride, entry))) for entry in edges.entries)
     return 1 - used_rows * (1 - missed / (width.kernel * pixels))

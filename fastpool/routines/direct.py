@@ -15,7 +15,7 @@ IN_PLACE, SHARED, PRIVATE, OWN = range(4)
 #: level-2 cache; beside the 28 of 32 registers the loop goes unnoticed.
 CHANNELS_AT_ONCE = 4 if TARGET.registers < 32 else 1
 #: Taps of a row of the filter, and stride, of which there are edged tiles.
-EDGED_ROWS = ((2, 2), (3, 1), (3, 2), (4, 4), (5, 1), (7, 1))
+EDGED_ROWS = ((2, 2), (3, 1), (3, 2), (4, 4), (5, 1), (5, 2), (7, 1))
 
 
 def has_edged(taps: int, stride: int, size: int) -> bool:
@@ -26,15 +26,28 @@ def has_edged(taps: int, stride: int, size: int) -> bool:
     return (taps, stride) in EDGED_ROWS and (taps <= 5 or size <= 4)
 
 
-def left_out(taps: int, stride: int) -> tuple[list[int], list[int]]:
-    """First and last pixels that each tap of an edged tile may leave out: what half a filter of padding asks for.
+def left_out(taps: int, stride: int) -> list[tuple[int, int, int]]:
+    """First and last pixels that each tap of an edged tile may leave out, and how far out an edge has to be for it.
 
+    As many as half a filter of padding asks for. Where that is one pixel at most, fewer taps may leave it out: at
+    stride 2 the last pixels find all taps but one where the width is even, of 5. Else an edge is 0 or 1.
     Filters that do not overlap cut images into patches, which have no padding.
     """
     half = taps // 2 if stride < taps else 0
     firsts = [max(0, -((tap - half) // stride)) for tap in range(taps)]
-    lasts = [max(0, -((taps - 1 - half - tap) // stride)) for tap in range(taps)]
-    return firsts, lasts
+    one_by_one = max(firsts) <= 1
+    return [
+        (first, last, min(tap, taps - 1 - tap) + 1 if one_by_one else 1)
+        for tap, (first, last) in enumerate(zip(firsts, reversed(firsts), strict=True))
+    ]
+
+
+def left_out_at(taps: int, stride: int, edge: tuple[int, int]) -> list[tuple[int, int]]:
+    """First and last pixels that each tap leaves out where the row begins and ends so far out."""
+    return [
+        (first if edge[0] >= level else 0, last if edge[1] >= level else 0)
+        for first, last, level in left_out(taps, stride)
+    ]
 
 
 def edged(taps: int, stride: int) -> str:
@@ -79,7 +92,7 @@ DIRECT = Layout(
         "apart": "integer",  # elements of the source from one pixel to the next: 1, unless the tile is strided or edged
         "run": "integer",  # taps of a row of the filter
         "row_taps": "integers",  # first and end tap of each output row: the others meet nothing but padding
-        "edges": "integers",  # of a tile: whether first pixels are left out, and last ones
+        "edges": "integers",  # of a tile: how far out its first pixels are, and its last: see `left_out`
         "edges_begin": "integer",  # tiles from and up to which all pixels find all taps
         "edges_end": "integer",
         "dilation": "integer",  # of such a row
