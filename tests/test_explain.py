@@ -20,9 +20,9 @@ from fastpool.plans.direct import choose_tile, tile_cycles
 from fastpool.plans.problem import ceil_div
 from fastpool.plans.winograd import FORMS, forms_for
 from fastpool.routines.depthwise import depthwise
-from fastpool.routines.direct import direct
+from fastpool.routines.direct import IN_PLACE, direct
 from fastpool.routines.routine import spec_for
-from fastpool.routines.tiles import TILE_SHAPES
+from fastpool.routines.tiles import LEVEL_2_BYTES, TILE_SHAPES
 from fastpool.routines.winograd import winograd_fused, winograd_output
 
 #: (algorithm, source, schedule) -> shape of x, weight, options that lead there on any machine.
@@ -387,6 +387,22 @@ def test_cuts_of_what_a_task_packs(words):
     assert [step.fields["first_weight"] for step in plan.steps] == [sum(summed[:n]) for n in range(parts)]
     assert sum(summed) == fields["weights_block"] == prod(weight_shape[1:]) * fields["block"]
     assert found.workspace_bytes <= found.threads * 2**24
+
+
+@pytest.mark.usefixtures("without_panels")
+@pytest.mark.parametrize(("channels", "size", "images", "stride"), [(512, 80, 1, 1), (64, 222, 2, 2), (128, 100, 4, 1)])
+def test_pixels_of_a_task_stay_in_the_level_2_cache(channels, size, images, stride):
+    """Where each of several blocks of channels reads them."""
+    conv = fastpool.Conv2d(np.zeros((256, channels, 1, 1), np.float32), stride=stride)
+    x = np.broadcast_to(np.float32(0), (1,) * 4)
+    shape = images, channels, size, size
+    x = np.lib.stride_tricks.as_strided(x, shape, [4 * prod(shape[i + 1 :]) for i in range(4)])
+    fields = conv._layer.bind(x, False).plan.steps[-1].fields
+    assert (fields["source"], fields["blocks_outermost"]) == (IN_PLACE, 0)
+    assert fields["blocks_per_task"] == fields["blocks"] > 1
+    parts = fields["row_tasks"] * fields["tile_tasks"]
+    assert 4 * prod(shape[1:]) / parts <= LEVEL_2_BYTES / 4
+    assert fields["tasks"] == images * parts
 
 
 def test_a_part_of_a_row_that_is_one_tile(planner, monkeypatch):

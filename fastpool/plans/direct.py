@@ -62,6 +62,9 @@ _ALIAS, _ALIAS_SHARE = 4096, 1 / 6
 #: left to the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7
 #: over 512 of 7x7 (3.2 MB) 6 % less in four. A part is a step more, and reads and writes the results once more.
 _BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = LEVEL_2_BYTES // 2, LEVEL_2_BYTES * 3 // 8, 4
+#: Bytes of pixels of a task, if each of its blocks of channels reads them: 1x1 from 590 to 96 channels of 112x112 takes
+#: 16.9 ms without a limit, 8.8 by half of a level-2 cache and 8.4 by a quarter.
+_TASK_BYTES = LEVEL_2_BYTES // 4
 #: Tiles of a task up to which it fetches the next one's weights, as they take long to come beside so little work: with
 #: cold weights 1x1 over 512 channels of 7x7 takes 0.59 ms for 2048 channels, and 0.72 without. Longer tasks gained
 #: nothing.
@@ -399,11 +402,13 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     if common is None:
         task = cut(problem, tile)
         row_tasks, tile_tasks, parts = ceil_div(grid.rows, task.rows), ceil_div(tiles, task.tiles), task.parts
-    elif grid.rows > 1:
-        parts = _parts_of_weights(problem, tile) if blocks_outermost else parts
-        row_tasks, tile_tasks = pieces(others, grid.rows), 1
     else:
-        row_tasks, tile_tasks = 1, pieces(others, tiles)
+        least = ceil_div(input_bytes, _TASK_BYTES) if blocks > 1 and not blocks_outermost else 1
+        if grid.rows > 1:
+            parts = _parts_of_weights(problem, tile) if blocks_outermost else parts
+            row_tasks, tile_tasks = pieces(others, grid.rows, least), 1
+        else:
+            row_tasks, tile_tasks = 1, pieces(others, tiles, least)
     tiles_per_task = ceil_div(grid.rows, row_tasks) * ceil_div(tiles, tile_tasks)
     fetches = blocks_outermost and tile.role == "channels" and tiles_per_task <= MOST_FETCHED
 
