@@ -303,7 +303,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
     pixels = tile_pixels(spec)
     columns, last_start = call.out_columns, call.last_start
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
-    lines_ahead = call.lines_ahead
+    lines_ahead, fetches_output = call.lines_ahead, call.fetches_output
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
     taps, offsets, run, dilation, apart = call.taps, call.offsets, call.run, call.dilation, call.apart
     edges_begin, edges_end, panel = call.edges_begin, call.edges_end, call.panel
@@ -316,7 +316,8 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
         # has written is not written again.
         start = min(tile * pixels, last_start)
         place, pitch = out + start, call.out_channel
-        _fetch_output(spec, place, pitch, channels)
+        if fetches_output:
+            _fetch_output(spec, place, pitch, channels)
         # The reduction stands here, and not in a function of its own, whose tile would be returned through memory.
         total, at, w = _biases(spec, bias, channels), x + (tile * panel if panel else start * apart), weights
         if taps == 1 and first_tap < end_tap:

@@ -15,7 +15,7 @@ from fastpool.plans.windows import Pooling, finishing, windows_of
 from fastpool.routines.pool import neutral_of
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.smallpool import NO_ROW, SMALL_WINDOWS, groups_in_registers, rows_seen, small_pool, variant_of
-from fastpool.routines.tiles import CACHED_INPUT_BYTES
+from fastpool.routines.tiles import CACHED_BYTES
 
 
 def _vector_of(problem: Pooling, width: Axis) -> tuple[int, bool]:
@@ -52,7 +52,7 @@ def is_small(problem: Pooling) -> bool:
 def _group_of(problem: Pooling, height: Axis, width: Axis, rows: int, stores: int) -> int:
     """Output rows to be done together, where a task has so many, of that many vectors."""
     input_bytes = problem.images * problem.channels * height.size * width.size * problem.source.size
-    if input_bytes > CACHED_INPUT_BYTES:
+    if input_bytes > CACHED_BYTES:
         # Row after row, as the hardware foresees few rows at a time: 32x64x112x112, 2x2: 3.7 ms; pairs 4.7, fours 6.6.
         return 1
     stride, step = width.stride, min(height.stride, height.kernel)

@@ -16,7 +16,7 @@ from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import (
-    CACHED_INPUT_BYTES,
+    CACHED_BYTES,
     LEVEL_2_BYTES,
     TILE_SHAPES,
     WINOGRAD_PRIVATE_BYTES,
@@ -44,12 +44,12 @@ _HAS_LARGE_CACHE = LEVEL_2_BYTES >= 1024**2
 _SHARED_CYCLES = 0.6 if TARGET.registers == 32 else 0.15
 #: Up to how many bytes it stays in the last-level cache, and else bytes a cycle at which it passes once more for each
 #: out block.
-_SHARED_KEPT, _AGAIN_RATE = CACHED_INPUT_BYTES if _HAS_LARGE_CACHE else 8 * 1024**2, 4
+_SHARED_KEPT, _AGAIN_RATE = CACHED_BYTES if _HAS_LARGE_CACHE else 8 * 1024**2, 4
 #: Weights of up to so many bytes are kept by the level-2 cache.
 _CACHED_BYTES = 512 * 1024
 #: Bytes of weights, and bytes a cycle by which they delay the multiplications, behind most of which they are fetched.
 _WEIGHT_RATES = (
-    ((8 * 1024**2, 80), (CACHED_INPUT_BYTES * 7 // 4, 30), (float("inf"), 10))
+    ((8 * 1024**2, 80), (CACHED_BYTES * 7 // 4, 30), (float("inf"), 10))
     if _HAS_LARGE_CACHE
     else ((8 * 1024**2, 40), (24 * 1024**2, 14), (float("inf"), 5))
 )

@@ -116,6 +116,7 @@ DIRECT = Layout(
         "block_tasks": "integer",
         "blocks_outermost": "integer",
         "last_start": "integer",
+        "fetches_output": "integer",  # whether a tile's cells of `out` are fetched while it is summed
         "lines_ahead": "integer",  # cache lines of the next block's weights that are fetched beside a step of a tile
         "tile_ahead": "integer",  # elements of them beside a tile
         "scratch_thread": "integer",
