@@ -11,7 +11,7 @@ import fastpool
 from bench.cases import conv_cases
 from fastpool import explain, layer, runtime
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.machine.processor import TARGET
+from fastpool.machine.processor import TARGET, THREADS
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct as direct_plans
 from fastpool.plans import winograd
@@ -389,20 +389,46 @@ def test_cuts_of_what_a_task_packs(words):
     assert found.workspace_bytes <= found.threads * 2**24
 
 
+def fields_of(shape, out_channels, kernel=1, **options):
+    """Fields of the last step of a direct convolution of an array of such a shape, that is not there."""
+    conv = fastpool.Conv2d(
+        np.zeros((out_channels, shape[1], kernel, kernel), np.float32), algorithm="direct", **options
+    )
+    x = np.broadcast_to(np.float32(0), (1,) * 4)
+    x = np.lib.stride_tricks.as_strided(x, shape, [4 * prod(shape[i + 1 :]) for i in range(4)])
+    return conv._layer.bind(x, False).plan.steps[-1].fields
+
+
 @pytest.mark.usefixtures("without_panels")
 @pytest.mark.parametrize(("channels", "size", "images", "stride"), [(512, 80, 1, 1), (64, 222, 2, 2), (128, 100, 4, 1)])
 def test_pixels_of_a_task_stay_in_the_level_2_cache(channels, size, images, stride):
     """Where each of several blocks of channels reads them."""
-    conv = fastpool.Conv2d(np.zeros((256, channels, 1, 1), np.float32), stride=stride)
-    x = np.broadcast_to(np.float32(0), (1,) * 4)
     shape = images, channels, size, size
-    x = np.lib.stride_tricks.as_strided(x, shape, [4 * prod(shape[i + 1 :]) for i in range(4)])
-    fields = conv._layer.bind(x, False).plan.steps[-1].fields
+    fields = fields_of(shape, 256, stride=stride)
     assert (fields["source"], fields["blocks_outermost"]) == (IN_PLACE, 0)
     assert fields["blocks_per_task"] == fields["blocks"] > 1
     parts = fields["row_tasks"] * fields["tile_tasks"]
     assert 4 * prod(shape[1:]) / parts <= LEVEL_2_BYTES / 4
     assert fields["tasks"] == images * parts
+
+
+@pytest.mark.usefixtures("without_panels")
+def test_weights_pass_by_more_images_than_the_cache_holds():
+    """One image, or four, pass by weights of which there are more."""
+    found = [fields_of((images, 1024, 14, 14), 256)["blocks_outermost"] for images in (1, 4, 16)]
+    assert found == [1, 1, 0]
+
+
+@pytest.mark.usefixtures("without_panels")
+def test_pixels_that_are_in_no_level_2_cache_are_fetched_ahead():
+    bytes_of_all = THREADS * LEVEL_2_BYTES
+    size = 1 + int((bytes_of_all / 4 / 64) ** 0.5)
+    fields = fields_of((1, 64, size, size), 64)
+    assert fields["x_ahead"] == 2 * fields["pixels"]
+    strided = fields_of((1, 64, size, size + 1), 64, stride=2)
+    assert strided["x_ahead"] == 2 * (size + 1)
+    assert fields_of((1, 64, size - 1, size - 1), 64)["x_ahead"] == 0
+    assert fields_of((1, 64, size, size), 64, kernel=3)["x_ahead"] == 0
 
 
 def test_a_part_of_a_row_that_is_one_tile(planner, monkeypatch):

@@ -292,6 +292,25 @@ def _fetch_line(typingctx, spec, place):
     return place(spec, place), codegen
 
 
+@intrinsic
+def _fetch_pixels(typingctx, spec, place, apart):
+    """Bring the pixels of a tile into the level-2 cache: each vector, or the first pixel and the last."""
+
+    def codegen(context, builder, sig, args):
+        _, place, apart = args
+        by_channels = _is_by_channels(spec)
+        places = (
+            [I64(0), builder.mul(apart, I64(spec.width - 1))]
+            if by_channels
+            else [I64(v * spec.lanes) for v in range(spec.vectors)]
+        )
+        for offset in places:
+            simd.prefetch_ir(builder, builder.gep(place, [offset]), level=2)
+        return context.get_dummy_value()
+
+    return types.void(spec, place, types.intp), codegen
+
+
 def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_tile, end_tile, first_tap, end_tap):
     """Tiles first_tile..end_tile of one output row, in `channels` channels; x, residual and out point at the row.
 
@@ -303,7 +322,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
     pixels = tile_pixels(spec)
     columns, last_start = call.out_columns, call.last_start
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
-    lines_ahead, fetches_output = call.lines_ahead, call.fetches_output
+    lines_ahead, fetches_output, x_ahead = call.lines_ahead, call.fetches_output, call.x_ahead
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
     taps, offsets, run, dilation, apart = call.taps, call.offsets, call.run, call.dilation, call.apart
     edges_begin, edges_end, panel = call.edges_begin, call.edges_end, call.panel
@@ -333,6 +352,8 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                 for _ in range(0 if together else lines_ahead):
                     keep_small()
                     ahead = _fetch_line(spec, ahead)
+                if x_ahead:
+                    _fetch_pixels(spec, at + x_ahead, apart)
                 total = _multiply_add(total, at, w, apart, _SINGLE)
                 at, w = at + pitch_in, w + block
         elif _is_edged(spec):
