@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fastpool.plans.winograd import WinogradForm
+    from fastpool.plans.winograd_forms import WinogradForm
 
 CHANNELS, MANY, SIZE = 64, 512, 42
 
@@ -52,13 +52,13 @@ def error(dtype: str, kernel: int, stride: int, form: WinogradForm | None, chann
 def table() -> str:
     """Return the table as Markdown."""
     from fastpool.dtypes import ELEMENT_TYPES
-    from fastpool.plans import winograd
+    from fastpool.plans.winograd_forms import FORMS
 
     lines = [
         f"| filter | form | multiplications | float32 | float32, {MANY} channels | float64 |",
         "|---|---|---|---|---|---|",
     ]
-    for (kernel, stride), forms in winograd.FORMS.items():
+    for (kernel, stride), forms in FORMS.items():
         name = f"{kernel}x{kernel}" + (f" stride {stride}" if stride > 1 else "")
         ahead = [form for form in forms if not form.on_the_fly]  # the sums are the same, but for their order
         for form in (None, *sorted(ahead, key=lambda form: form.outputs)):

@@ -23,7 +23,8 @@ from fastpool.plans.depthwise import depthwise_cycles, ends_in_half, is_depthwis
 from fastpool.plans.direct import Grid, is_aliased, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.plans.winograd import FORMS, Tiling, WinogradForm, forms_for, schedule_cycles
+from fastpool.plans.winograd import Tiling, forms_for, schedule_cycles
+from fastpool.plans.winograd_forms import FORMS, WinogradForm
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED, direct
 from fastpool.routines.routine import lanes as lanes_for
@@ -522,8 +523,8 @@ def _winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str,
     shared = fields["shared"] > 0
     # A block of output channels of a run of tiles is one product, whose last tiles overlap those before.
     run = sum(ceil_div(tiles, width) * width for tiles in _runs(problem, fields, shared))
-    channels = problem.groups * tiling.multiplied * tiling.out_blocks * vectors * tiling.lanes
-    done = run * form.multiplications * channels
+    out_vectors = (tiling.out_blocks - 1) * vectors + fields["multiply_last"].shape[1]
+    done = run * form.multiplications * problem.groups * tiling.multiplied * out_vectors * tiling.lanes
     weights = tiling.multiplied * problem.out_channels
     exact = problem.images * problem.pixels / form.outputs**2 * weights
     group = fields["group_rows"] * fields["group_columns"]

@@ -146,10 +146,10 @@ def paddings(taps, stride):
 def edged_cases(dtype):
     """Tile, taps of a row, stride: of a dtype.
 
-    Each row of taps has the widest tile and every second of the others, so that two rows have all. float64 is the same
-    code on half the lanes: it has every fourth.
+    Each row of taps has the widest tile and every third of the others, so that three rows have all. float64 is the same
+    code on half the lanes: it has every sixth.
     """
-    step = {np.float32: 2, np.float64: 4}[dtype]
+    step = {np.float32: 3, np.float64: 6}[dtype]
     for index, row in enumerate(EDGED_ROWS):
         if has_edged(*row, np.dtype(dtype).itemsize):
             for tile in [TILES[0], *TILES[1:][index % step :: step]]:

@@ -144,7 +144,7 @@ def ends_of(shapes):
 
 #: Of narrow products the loop over the lanes of a block is unrolled as a whole, and none is left to be looked at.
 TILES = [("row_of_tiles", shape) for shape in ends_of(KERNELS["row_of_tiles"][1])]
-TILES += [("multiply", max(KERNELS["multiply"][1]))]
+TILES += [("multiply", shape) for shape in widest_of(KERNELS["multiply"][1])]
 #: float64 is the same code on half the lanes: of edged tiles the widest of each kind are looked at.
 TILES_OF = {
     np.float32: TILES,

@@ -127,6 +127,27 @@ def test_winograd_at_every_remainder(forms, form, schedule, dtype):
         frame.assert_kept()
 
 
+@every_dtype
+def test_the_last_block_is_multiplied_by_one_vector_if_that_holds_it(forms, dtype):
+    form, lanes = FORMS[0], lanes_of(dtype)
+    for schedule in SCHEDULES:
+        forms.choose(form, schedule)
+        for channels, vectors in (
+            (1, 1),
+            (lanes, 1),
+            (lanes + 1, 2),
+            (2 * lanes, 2),
+            (3 * lanes, 1),
+            (3 * lanes + 1, 2),
+        ):
+            x, weight = noise(1, (1, 5, 7, 9), dtype), noise(2, (channels, 5, 3, 3), dtype)
+            assert_close(fastpool.Conv2d(weight, padding=1)(x), oracle.conv2d(x, weight, padding=1))
+            fields = forms.plans[-1].steps[-1].fields
+            assert fields["multiply"].shape[1:] == (2, fields["multiply_last"].shape[2])
+            assert fields["multiply_last"].shape[1] == vectors
+        forms.assert_chosen(form, schedule)
+
+
 def check_winograd_memory(dtype_name):
     """Every form and schedule, with forbidden pages right after or right before each array."""
     dtype = np.dtype(dtype_name).type

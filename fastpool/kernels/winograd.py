@@ -39,7 +39,7 @@ from fastpool.kernels.calls import exists, invoke
 from fastpool.kernels.channels import fold_in, is_folded, masked_vector, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, keep_small, known, lanes_of, scalar, splat, store, width_of
 from fastpool.routines.direct import CHANNELS_AT_ONCE
-from fastpool.routines.winograd import PHASES
+from fastpool.routines.winograd import BLOCK_VECTORS, PHASES
 
 
 def filter_of(spec):
@@ -261,7 +261,7 @@ def _nothing(typingctx, spec):
 
 @intrinsic
 def _add_up(typingctx, total, results, earlier):
-    """Write sums as [column][vector][lane], added to those that are there if there are `earlier` ones."""
+    """Write sums as [column][vector][lane] of a block, added to those that are there if there are `earlier` ones."""
     spec = total.spec
 
     def codegen(context, builder, sig, args):
@@ -271,7 +271,7 @@ def _add_up(typingctx, total, results, earlier):
         def write(is_added):
             for t in range(spec.width):
                 for i in range(spec.vectors):
-                    place = builder.gep(results, [I64((t * spec.vectors + i) * spec.lanes)])
+                    place = builder.gep(results, [I64((t * BLOCK_VECTORS + i) * spec.lanes)])
                     value = builder.extract_value(total, i * spec.width + t)
                     if is_added:
                         value = builder.fadd(simd.load_ir(builder, place, vector, spec.size), value)
@@ -326,7 +326,7 @@ def _multiply_channels(typingctx, accumulators, v, u, ahead, share):
                 place = builder.gep(ahead, [builder.mul(share, I64(channel))])
                 simd.prefetch_ir(builder, place, level=2)
         for channel in range(CHANNELS_AT_ONCE):
-            weights = builder.gep(u, [I64(channel * spec.vectors * spec.lanes)])
+            weights = builder.gep(u, [I64(channel * BLOCK_VECTORS * spec.lanes)])
             tile = _multiply_add_ir(builder, spec, tile, builder.gep(v, [I64(channel)]), weights)
         return tile
 
@@ -352,6 +352,8 @@ def _fetch(typingctx, spec, v, channel, u):
 def multiply(call, v, u, m, tiles, first, next_weights):
     """M = U V for each product, of `tiles` tiles and one out block; what a panel has beyond them has no meaning.
 
+    Of an out block of one vector the other one is left out, if the spec has one.
+
     U has a part of the blocks of channels, from the `first` on; what later parts give is added. Meanwhile the next
     weights are fetched from the last-level cache or memory, a share beside each channel, and the next channels of
     tiles.
@@ -359,7 +361,7 @@ def multiply(call, v, u, m, tiles, first, next_weights):
     simd.align_stack()
     spec = call.spec
     lanes = lanes_of(spec)
-    block = simd.vectors_of(spec) * lanes
+    block = BLOCK_VECTORS * lanes
     blocks = min(call.part_blocks, call.channel_blocks - first)
     multiplied = min(call.part_blocks * lanes, call.multiplied - first * lanes)
     panels = (tiles + call.v_tiles - 1) // call.v_tiles
@@ -522,14 +524,15 @@ def winograd_output(call, task, thread):
     columns = call.tile_columns
     v, tiles = call.scratch + (group * call.row_groups + rows) * call.v_task, (end - first) * columns
     weights = call.weights + (group * call.out_blocks + out_block) * call.weights_block
+    multiply_block = call.multiply_last if out_block == call.out_blocks - 1 else call.multiply
     if call.on_the_fly:
         u, part = own + call.u_offset, call.part_blocks * call.weights_channels
         for block in range(0, call.channel_blocks, call.part_blocks):
             invoke(call.transform_filters, call, weights, u, block)
             weights = weights + part
-            invoke(call.multiply, call, v, u, m, tiles, block, weights)
+            invoke(multiply_block, call, v, u, m, tiles, block, weights)
     else:
-        invoke(call.multiply, call, v, weights, m, tiles, 0, weights + call.u_product)
+        invoke(multiply_block, call, v, weights, m, tiles, 0, weights + call.u_product)
     for row in range(first, end):
         image, tile_row = row // call.tile_rows, row % call.tile_rows
         source = m + (row - first) * columns * 2 * lanes
@@ -557,7 +560,8 @@ def winograd_fused(call, task, thread):
             invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles, first)
     for out_block in range(call.out_blocks):
         u = call.weights + (group * call.out_blocks + out_block) * call.weights_block
-        invoke(call.multiply, call, v, u, m, (end_row - first_row) * tiles, 0, u + call.u_product)
+        multiply_block = call.multiply_last if out_block == call.out_blocks - 1 else call.multiply
+        invoke(multiply_block, call, v, u, m, (end_row - first_row) * tiles, 0, u + call.u_product)
         for row in range(first_row, end_row):
             source = m + (row - first_row) * tiles * 2 * lanes
             invoke(call.finish_rows, call, source, strip, out_block, group, image, row, first_tile, tiles)

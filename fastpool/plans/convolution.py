@@ -15,7 +15,8 @@ from fastpool.plans.direct import plan_direct
 from fastpool.plans.panels import plan_panels, suits_panels
 from fastpool.plans.plan import Code, Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.plans.winograd import WinogradForm, forms_for, plan_winograd, u_product, winograd_cycles
+from fastpool.plans.winograd import forms_for, plan_winograd, winograd_cycles
+from fastpool.plans.winograd_forms import WinogradForm, u_product
 from fastpool.routines.pack import pack_weights
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TileShape

@@ -166,7 +166,12 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "transform_rows": (transform_rows, WINOGRAD_SHAPES + _DILATED),
     "multiply": (
         multiply,
-        tuple(("product", 2, tile.width) for tile in _TILES if tile.role == "channels" and tile.vectors == 2),
+        tuple(
+            ("product", vectors, tile.width)
+            for vectors in (2, 1)
+            for tile in _TILES
+            if tile.role == "channels" and tile.vectors == 2
+        ),
     ),
     "finish_rows": (finish_rows, WINOGRAD_SHAPES + _DILATED),
     "repair_rows": (repair_rows, _ANY),

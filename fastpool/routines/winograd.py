@@ -10,6 +10,7 @@ WINOGRAD = Layout(
     {
         "transform_rows": "routine",
         "multiply": "routine",
+        "multiply_last": "routine",  # the same for the last out block: if it fills one vector at most, by one
         "transform_filters": "routine",
         "finish_rows": "routine",
         "repair_rows": "routine",  # or none, where `missed` is set if it is needed
@@ -71,6 +72,9 @@ WINOGRAD = Layout(
         "high": "number",
     },
 )
+
+#: Vectors of output channels of an out block.
+BLOCK_VECTORS = 2
 
 #: Row and column phase, in the order of U and V: the phases of any product are neighbours.
 PHASES = {1: ((0, 0),), 2: ((1, 0), (0, 0), (0, 1), (1, 1))}

@@ -21,7 +21,7 @@ from fastpool.plans.chain import Run
 from fastpool.plans.convolution import Form, unpack_weights
 from fastpool.plans.depthwise import PlainForm
 from fastpool.plans.linear import plan_gemv
-from fastpool.plans.winograd import WinogradForm
+from fastpool.plans.winograd_forms import WinogradForm
 
 #: Bounds of an activation, None for an open end.
 Bounds = tuple[float | None, float | None] | None
