@@ -142,17 +142,18 @@ def ends_of(shapes):
     return list(dict.fromkeys(end for group in groups_of(shapes) for end in (max(group), min(group))))
 
 
-#: Of narrow products the loop over the lanes of a block is unrolled as a whole, and none is left to be looked at.
-TILES = [("row_of_tiles", shape) for shape in ends_of(KERNELS["row_of_tiles"][1])]
+_ROWS = KERNELS["row_of_tiles"][1]
+#: Edged tiles are straight code, of which the widest is most likely to run out of registers. Of narrow products the
+#: loop over the lanes of a block is unrolled as a whole, and none is left to be looked at.
+TILES = [("row_of_tiles", shape) for shape in ends_of(shape for shape in _ROWS if not is_edged(shape[0]))]
+TILES += [("row_of_tiles", shape) for shape in widest_of(shape for shape in _ROWS if is_edged(shape[0]))]
 TILES += [("multiply", shape) for shape in widest_of(KERNELS["multiply"][1])]
-#: float64 is the same code on half the lanes: of edged tiles the widest of each kind are looked at.
 TILES_OF = {
     np.float32: TILES,
-    np.float64: [tile for tile in TILES if not is_edged(tile[1][0])]
-    + [
-        ("row_of_tiles", shape)
-        for shape in widest_of(KERNELS["row_of_tiles"][1])
-        if is_edged(shape[0]) and has_edged(*map(int, shape[0].split()[1:]), 8)
+    np.float64: [
+        (name, shape)
+        for name, shape in TILES
+        if not is_edged(shape[0]) or has_edged(*map(int, shape[0].split()[1:]), 8)
     ],
 }
 
