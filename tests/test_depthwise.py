@@ -25,7 +25,7 @@ from fastpool import oracle
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.plans import convolution as plans
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.depthwise import HALVES_PAY, depthwise
+from fastpool.routines.depthwise import HALVES_PAY, SINGLES_PAY, depthwise
 from fastpool.routines.direct import direct
 
 #: Few and many taps, even and odd numbers of them; each size is compiled.
@@ -256,6 +256,23 @@ def test_rows_end_in_half_a_vector_where_that_takes_half_the_time(planner, dtype
         assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
         ends = columns > lanes and 0 < columns % lanes <= lanes // 2
         assert planner.plans.pop().steps[0].kernel.shape[0].startswith("halved ") == (ends and HALVES_PAY)
+
+
+@every_dtype
+@pytest.mark.parametrize("stride", [1, 2])
+def test_rows_within_a_vector(planner, dtype, stride):
+    """Of all widths, several planes: what a row's last vector has beyond it is written before the next plane is."""
+    lanes = lanes_of(dtype)
+    for columns in range(1, lanes + 2):
+        width = stride * columns
+        x, weight = noise(74, (2, 5, 6, width), dtype), noise(75, (5, 1, 3, 3), dtype)
+        options = {"stride": stride, "padding": 1, "groups": 5, "activation": "relu"}
+        planner.take_depthwise(depthwise)
+        assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
+        part = planner.plans.pop().steps[0].kernel.shape[0].split()[0]
+        narrow = 1 < lanes // 2 >= columns
+        single = SINGLES_PAY and not narrow and columns <= lanes
+        assert (part == "narrow", part == "single") == (narrow, single)
 
 
 @every_dtype

@@ -17,7 +17,7 @@ from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.columns import column_taps_ir, is_dilated, is_whole, reach_of, stride_of
 from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, range_mask, scalar, splat
-from fastpool.kernels.stores import masked_store, masked_store_ir
+from fastpool.kernels.stores import masked_store, store_first_ir
 from fastpool.machine.processor import TARGET
 from fastpool.routines.depthwise import NO_ROW
 
@@ -33,6 +33,11 @@ def _in_registers(spec):
     Keeping as many of the others as there is room for gained nothing at 7x7, and took 4 % more at 5x5.
     """
     return spec.vectors * spec.width + spec.width + _under_way(spec) + 1 <= TARGET.registers
+
+
+def _is_one_strip(spec):
+    """Whether all columns of a row are one strip."""
+    return spec.variant.startswith(("narrow ", "single "))
 
 
 def _under_way(spec):
@@ -151,7 +156,7 @@ def _complete(typingctx, spec, state, filters, source, taps, out, left, low, hig
         if is_whole(spec):
             simd.store_ir(builder, value, out, spec.size)
         else:
-            masked_store_ir(builder, value, out, simd.range_mask_ir(builder, I64(0), left, lanes), spec.size)
+            store_first_ir(builder, value, out, left, spec.size)
         for ahead, total in enumerate(totals):
             state = builder.insert_value(state, total, ahead)
         return state
@@ -169,7 +174,7 @@ def _fetch(typingctx, spec, place):
     """
 
     def codegen(context, builder, sig, args):
-        elements = 0 if spec.variant.startswith("narrow") else stride_of(spec) ** 2 * spec.lanes
+        elements = 0 if _is_one_strip(spec) else stride_of(spec) ** 2 * spec.lanes
         for element in range(0, elements, 64 // spec.size):
             simd.prefetch_ir(builder, builder.gep(args[1], [I64(element)]))
         return builder.gep(args[1], [I64(elements)])
@@ -190,7 +195,7 @@ def _add_residual(spec, out, residual, count, low, high):
 @known
 def _tells_whole(spec):
     """Whether strips that are inside of all rows have code of their own: where masks cost something."""
-    return not (simd.HAS_MASKS or spec.variant.startswith("narrow") or is_dilated(spec))
+    return not (simd.HAS_MASKS or _is_one_strip(spec) or is_dilated(spec))
 
 
 @known
@@ -286,7 +291,8 @@ def depthwise(call, task, thread):
         taps = (call.weights + channel * _taps_of(spec), call.bias + channel)
         filters = _filters(spec, taps[0])
         out = call.out + (image * call.out_batch + channel * size)
-        for block in range(first_row, end_row, block_rows):
+        block = first_row
+        while block < end_row:  # a range would take a division
             block_end = min(block + block_rows, end_row)
             # Where planes lie beside each other, the next one at last.
             ahead = source + block_end * stride * row_dilation * call.width
@@ -311,6 +317,7 @@ def depthwise(call, task, thread):
                         ahead = _strip(_whole(spec), filters, taps, at, rows, place + q, left, lowest, highest, ahead)
                     else:
                         ahead = _strip(spec, filters, taps, at, rows, place + q, left, lowest, highest, ahead)
+            block = block_end
         if has_residual:
             first = first_row * row_dilation * columns
             count = min(end_row * row_dilation, call.out_rows) * columns - first
@@ -335,8 +342,7 @@ def _dilation_or_1(typingctx, spec, dilation):
 @intrinsic
 def _one_strip_or(typingctx, spec, columns):
     """1 where all columns are one strip, else `columns`: known ahead, so that masks are made once for all planes."""
-    is_one = spec.variant.startswith("narrow")
-    return types.intp(spec, columns), lambda context, builder, sig, args: I64(1) if is_one else args[1]
+    return types.intp(spec, columns), lambda context, builder, sig, args: I64(1) if _is_one_strip(spec) else args[1]
 
 
 @known

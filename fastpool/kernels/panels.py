@@ -6,8 +6,9 @@ weights are.
 
     [tile][channel][tap][pixel of the tile]
 
-Where there are taps, padding or strides, channels are packed by `pack` first, one at a time; each tap is then a line of
-pixels, and the lines are spread over the panels.
+Where there are taps, padding or strides, channels are packed by `pack` first, one at a time. Of several taps the rows
+are then joined to lines, one for each column of the filter and phase of the rows: each tap is a part of a line, from
+which whole vectors are spread over the panels.
 """
 
 from numba.core import cgutils, types
@@ -32,8 +33,11 @@ def _reach(spec):
     return -(-_pixels_of(spec) // spec.lanes) * spec.lanes
 
 
-def _copy_ir(builder, spec, source, target, left=None):
-    """Pixels of a tile of one channel, of which `left` are left: then the others are 0."""
+def _copy_ir(builder, spec, source, target, left=None, beyond=False):
+    """Pixels of a tile of one channel, of which `left` are left: then the others are 0.
+
+    What lies `beyond` the tile, up to a vector, may be written if it is written anew after that.
+    """
     lanes, vector = spec.lanes, simd.vector_ir(spec)
     for first in range(0, _pixels_of(spec), lanes):
         place = builder.gep(source, [I64(first)])
@@ -42,7 +46,7 @@ def _copy_ir(builder, spec, source, target, left=None):
         else:
             mask = simd.range_mask_ir(builder, I64(0), left, lanes, first)
             value = simd.masked_load_ir(builder, place, vector, mask, simd.ir.Constant(vector, None), spec.size)
-        count = min(lanes, _pixels_of(spec) - first)
+        count = lanes if beyond else min(lanes, _pixels_of(spec) - first)
         store_some_ir(builder, value, builder.gep(target, [I64(first)]), count, spec.size)
 
 
@@ -55,7 +59,8 @@ def _copy_together(typingctx, spec, source, pitch, target):
         for channel in range(TOGETHER):
             row = builder.gep(source, [builder.mul(pitch, I64(channel))])
             simd.prefetch_ir(builder, builder.gep(source, [builder.mul(pitch, I64(channel + TOGETHER))]))
-            _copy_ir(builder, spec, row, builder.gep(target, [I64(channel * _pixels_of(spec))]))
+            place = builder.gep(target, [I64(channel * _pixels_of(spec))])
+            _copy_ir(builder, spec, row, place, beyond=channel < TOGETHER - 1)
         return context.get_dummy_value()
 
     return types.void(spec, source, types.intp, target), codegen
@@ -86,16 +91,41 @@ def _copy_row(typingctx, spec, source, target, count):
     return types.void(spec, source, target, types.intp), codegen
 
 
+@intrinsic
+def _clear_tile(typingctx, spec, target):
+    """Write zeros where a tile may read beyond the last row."""
+
+    def codegen(context, builder, sig, args):
+        _, target = args
+        for first in range(0, _pixels_of(spec), spec.lanes):
+            zero = simd.ir.Constant(simd.vector_ir(spec), None)
+            simd.store_ir(builder, zero, builder.gep(target, [I64(first)]), spec.size)
+        return context.get_dummy_value()
+
+    return types.void(spec, target), codegen
+
+
+@intrinsic
+def _copy_tile(typingctx, spec, source, target):
+    """Pixels of a tile that a tap sees."""
+
+    def codegen(context, builder, sig, args):
+        _copy_ir(builder, spec, *args[1:])
+        return context.get_dummy_value()
+
+    return types.void(spec, source, target), codegen
+
+
 @device
-def _gather(call, plane, line, first, end):
-    """Pixels first..end that a tap sees, one after the other; `plane` is where it sees the first row that is packed."""
-    spec, columns = call.spec, call.row_pixels
-    row, column = plane, first % columns
-    while first < end:
-        count = min(columns - column, end - first)
-        _copy_row(spec, row + column, line, count)
-        first, line = first + count, line + count
-        row, column = row + call.source_row, 0
+def _flatten(call, packed, lines):
+    """Lines of the rows of a packed channel without what lies between them, one for each column of taps and phase."""
+    spec, columns, pitch = call.spec, call.row_pixels, call.source_row
+    for number in range(call.line_count):
+        row, line = packed + call.line_begins[number], lines + number * call.line
+        for _ in range(call.rows):
+            _copy_row(spec, row, line, columns)
+            row, line = row + pitch, line + columns
+        _clear_tile(spec, line)
 
 
 def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile):
@@ -107,19 +137,31 @@ def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile)
     spec = call.spec
     width, panel, taps, line = tile_pixels(spec), call.panel, call.taps, call.line
     tiles, start = end_tile - first_tile, first_tile * width
-    end, left = min(end_tile * width, call.pixels), call.pixels - start
-    whole = min(tiles, (left - _reach(spec)) // width + 1 if left >= _reach(spec) else 0)  # tiles loaded whole
-    packed, first_row = scratch + TOGETHER * line, start // call.row_pixels
-    for first in range(0, channels * taps, TOGETHER):
-        count = min(TOGETHER, channels * taps - first)
-        source, pitch, place = scratch, line, target + first * width
+    first_row = start // call.row_pixels
+    skipped = start - first_row * call.row_pixels
+    if taps > 1:
+        packed = scratch + call.line_count * line
+        for channel in range(channels):
+            invoke(call.pack_channel, call.packing, x, plane + channel * call.x_channel, packed, 0, first_row, 0)
+            _flatten(call, packed, scratch)
+            source, place = scratch + skipped, target + channel * taps * width
+            for _ in range(tiles):
+                for tap in range(taps):
+                    _copy_tile(spec, source + call.offsets[tap], place + tap * width)
+                source, place = source + width, place + panel
+        return
+    left = call.pixels - start
+    whole = tiles  # tiles loaded whole
+    if not call.is_packed:
+        whole = min(tiles, (left - _reach(spec)) // width + 1 if left >= _reach(spec) else 0)
+    for first in range(0, channels, TOGETHER):
+        count = min(TOGETHER, channels - first)
+        source, pitch, place = scratch + skipped, line, target + first * width
         if call.is_packed:
-            for number in range(first, first + count):
-                channel, tap = number // taps, number % taps
-                if tap == 0:
-                    begin = plane + channel * call.x_channel
-                    invoke(call.pack_channel, call.packing, x, begin, packed, 0, first_row, 0)
-                _gather(call, packed + call.offsets[tap], scratch + (number - first) * line, start, end)
+            for number in range(count):
+                begin, packed = plane + (first + number) * call.x_channel, scratch + number * line
+                invoke(call.pack_channel, call.packing, x, begin, packed, 0, first_row, 0)
+                _clear_tile(spec, packed + call.rows * call.row_pixels)
         else:
             source, pitch = x + (plane + first * call.x_channel + start), call.x_channel
         for tile in range(tiles):

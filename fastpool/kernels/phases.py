@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels.calls import field_ir
 from fastpool.kernels.elements import I64, element, widen_ir
-from fastpool.kernels.stores import masked_store_ir
+from fastpool.kernels.stores import store_first_ir
 
 #: Vectors between what is packed and what is fetched for writing: other cores have read the packed input since.
 _AHEAD = 6
@@ -47,48 +47,55 @@ def _vectors_ir(builder, spec, kind, stride, row, exists, first, width, columns,
     def begins(at):
         return [builder.add(at, I64(i * lanes)) for i in range(stride)]
 
-    def masks(at, width, count):
-        inside = [simd.range_mask_ir(builder, builder.neg(i), builder.sub(width, i), lanes) for i in begins(at)]
-        return inside, simd.range_mask_ir(builder, I64(0), count, lanes)
+    def masks(at, width):
+        return [simd.range_mask_ir(builder, builder.neg(i), builder.sub(width, i), lanes) for i in begins(at)]
 
-    def store(q, vectors, mask=None):
+    def store(q, vectors, count=None):
         for value, (line, is_packed) in zip(phases_ir(builder, vectors), lines, strict=True):
             with contextlib.nullcontext() if is_packed is None else builder.if_then(is_packed):
                 target = builder.gep(line, [q])
-                if mask is None:
+                if count is None:
                     simd.prefetch_ir(builder, builder.gep(target, [I64(_AHEAD * lanes)]), to_write=True)
                     simd.store_ir(builder, value, target, spec.size)
                 else:
-                    masked_store_ir(builder, value, target, mask, spec.size)
+                    store_first_ir(builder, value, target, count, spec.size)
 
-    def copy_part(q, at, inside, kept):
+    def copy_part(q, at, inside, count=None):
         rows = [builder.gep(row, [i]) for i in begins(at)]
         loaded = [
             simd.widening_load_ir(builder, spec, kind, place, mask, nothing)
             for place, mask in zip(rows, inside, strict=True)
         ]
-        store(q, loaded, kept)
+        store(q, loaded, count)
 
-    # Masks of the first vector are the same in all rows, and are made before them: a short row has no other vector, and
-    # they would take longer to make than the row to copy.
-    inside, kept = masks(first, width, columns)
-    none = ir.Constant(kept.type, None)
-    copy_part(I64(0), first, [builder.select(exists, mask, none) for mask in inside], kept)
-    width = builder.select(exists, width, I64(0))  # of a row of zeros nothing is loaded
-    with cgutils.for_range_slice(builder, I64(lanes), columns, I64(lanes), I64) as (q, _):
-        at = builder.add(first, builder.mul(q, I64(stride)))
+    def masks_of_row(at):
+        """Masks that are the same in all rows, and are made before them: it would take longer than a short row."""
+        inside = masks(at, width)
+        none = ir.Constant(inside[0].type, None)
+        return [builder.select(exists, mask, none) for mask in inside]
+
+    def place_of(q):
+        return builder.add(first, builder.mul(q, I64(stride)))
+
+    # The first vector may be the only one. The last one begins early enough to be whole.
+    last = builder.sub(columns, I64(lanes))
+    copy_part(I64(0), first, masks_of_row(first), columns)
+    with cgutils.for_range_slice(builder, I64(lanes), last, I64(lanes), I64) as (q, _):
+        at = place_of(q)
         is_whole = builder.and_(
             builder.icmp_signed(">=", at, I64(0)),
-            builder.icmp_signed("<=", builder.add(at, I64(stride * lanes)), width),
+            builder.icmp_signed("<=", builder.add(at, I64(stride * lanes)), builder.select(exists, width, I64(0))),
         )
-        is_whole = builder.and_(is_whole, builder.icmp_signed("<=", builder.add(q, I64(lanes)), columns))
         with builder.if_else(is_whole, likely=True) as (whole, part):
             with whole:
                 narrow, size = ir.VectorType(element(kind), lanes), kind.bitwidth // 8
                 loaded = [simd.load_ir(builder, builder.gep(row, [i]), narrow, size) for i in begins(at)]
                 store(q, [widen_ir(builder, value, kind, spec.dtype) for value in loaded])
             with part:
-                copy_part(q, at, *masks(at, width, builder.sub(columns, q)))
+                copy_part(q, at, masks(at, builder.select(exists, width, I64(0))))
+    with builder.if_then(builder.icmp_signed(">", last, I64(0)), likely=True):
+        at = place_of(last)
+        copy_part(last, at, masks_of_row(at))
 
 
 def _elements_ir(builder, spec, kind, row, exists, first, width, line, columns, pitch, fields):

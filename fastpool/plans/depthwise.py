@@ -12,7 +12,7 @@ from fastpool.geometry import padding_source
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.shares import shares
-from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, NO_ROW, depthwise
+from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, NO_ROW, SINGLES_PAY, depthwise
 from fastpool.routines.routine import lanes as lanes_for
 
 #: Bytes of the input rows of a strip: the next strip finds them in the level-1 cache.
@@ -95,11 +95,20 @@ def plan_depthwise(problem: Convolution) -> Plan:
         "low": problem.low,
         "high": problem.high,
     }
-    # Half a vector at a time costs as much as a whole one on some processors and half as much on others.
-    narrow = "narrow " if 1 < lanes_for(element) // 2 >= width.out else "halved " if ends_in_half(problem) else ""
     dilated = "dilated " if is_dilated(problem) else ""
-    code = Code(depthwise, element, (f"{narrow}{dilated}stride {height.stride}", height.kernel, width.kernel))
+    code = Code(depthwise, element, (f"{_part(problem)}{dilated}stride {height.stride}", height.kernel, width.kernel))
     return Plan((Step(code, fields),), 0, 0, element, depthwise_cycles(problem), tuple(tables))
+
+
+def _part(problem: Convolution) -> str:
+    """What part of a vector takes the columns of a row, or its last ones, if not whole ones take all."""
+    lanes, columns = lanes_for(problem.element), problem.axes[2].out
+    # Half a vector at a time costs as much as a whole one on some processors and half as much on others.
+    if 1 < lanes // 2 >= columns:
+        return "narrow "
+    if SINGLES_PAY and columns <= lanes:
+        return "single "
+    return "halved " if ends_in_half(problem) else ""
 
 
 def is_dilated(problem: Convolution) -> bool:

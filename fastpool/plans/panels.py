@@ -130,11 +130,6 @@ class Panels:
         return self.problem.taps == 1 and not self.problem.is_padded and column * width.stride == 1 and follows
 
     @property
-    def line(self) -> int:
-        """Elements of a line of pixels, which is written and read a vector beyond the last."""
-        return apart(self.tiles * self.width + 2 * lanes_for(self.problem.element), self.problem.element.size)
-
-    @property
     def packed(self) -> Source:
         """How a channel is packed before: the rows of some tiles, which begin anywhere."""
         columns = self.problem.axes[2].out
@@ -142,24 +137,63 @@ class Panels:
         return packed_source(self.problem, PRIVATE, (1, rows, columns))
 
     @property
+    def line(self) -> int:
+        """Elements of a line of pixels, which is written and read a tile and a vector beyond the last."""
+        columns = self.problem.axes[2].out
+        return apart(
+            _rows(self.packed) * columns + self.width + 2 * lanes_for(self.problem.element), self.problem.element.size
+        )
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """Of several taps, where in a packed channel lines begin: one for each column of taps and phase of rows."""
+        packed = self.packed
+        assert packed.packed is not None
+        depths, rows, columns = packed.packed
+        plane = depths.length * packed.depth
+        return tuple(
+            ((pd * len(rows.phases) + ph) * len(columns.phases) + pw) * plane + ed * packed.depth + ew
+            for pd, ed in depths.taps
+            for ph in range(len(rows.phases))
+            for pw, ew in columns.taps
+        )
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Of several taps, the first pixel that each sees in the lines."""
+        assert self.packed.packed is not None
+        depths, rows, columns = self.packed.packed
+        return tuple(
+            ((d * len(rows.phases) + ph) * len(columns.taps) + w) * self.line + eh * self.problem.axes[2].out
+            for d in range(len(depths.taps))
+            for ph, eh in rows.taps
+            for w in range(len(columns.taps))
+        )
+
+    @property
     def beside(self) -> int:
         """Scratch of a thread beside its panels: lines, and a packed channel, which is read a vector beyond its end."""
         if self.is_row:
             return 0
+        if self.problem.taps == 1:
+            return TOGETHER * self.line
         channel = self.packed.channel + lanes_for(self.problem.element)
-        return apart(TOGETHER * self.line + channel, self.problem.element.size)
+        return apart(len(self.lines) * self.line + channel, self.problem.element.size)
 
     def block(self, tables: list[Any]) -> Block:
         """Block that says how they are packed; `tables` keep alive what it points to."""
         problem, packed = self.problem, self.packed
-        offsets = table(packed.offsets)
-        tables.append(offsets)
+        begins, offsets = table(self.lines), table(self.offsets)
+        tables.extend((begins, offsets))
         fields = {
             "pack_channel": 0 if self.is_row else Code(pack_channel, problem.element, packing_shape(problem)),
             "packing": pack_block(problem, packed, tables),
             "is_packed": int(not self.is_row),
             "x_channel": problem.x_strides[1],
             "taps": problem.taps,
+            "line_begins": address(begins),
+            "line_count": len(begins),
+            "rows": _rows(packed),
             "offsets": address(offsets),
             "source_row": packed.row,
             "row_pixels": problem.axes[2].out,
@@ -168,6 +202,12 @@ class Panels:
             "line": self.line,
         }
         return Block(PANELS, fields)
+
+
+def _rows(source: Source) -> int:
+    """Rows of each phase of a packed channel."""
+    assert source.packed is not None
+    return source.packed[1].length
 
 
 def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:

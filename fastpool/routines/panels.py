@@ -14,19 +14,22 @@ PANELS = Layout(
         "is_packed": "integer",  # whether channels are packed first; else a channel of x is one row of pixels
         "x_channel": "integer",
         "taps": "integer",
-        "offsets": "integers",  # of the taps in a packed channel
+        "line_begins": "integers",  # of several taps: where in a packed channel the first row of each line begins
+        "line_count": "integer",
+        "rows": "integer",  # of a line
+        "offsets": "integers",  # of several taps: first pixel that each sees, from the first of the lines
         "source_row": "integer",  # elements of a packed channel from one row of pixels to the next
         "row_pixels": "integer",
         "pixels": "integer",  # of a channel
         "panel": "integer",  # elements from one tile to the next
-        "line": "integer",  # elements of a line of the pixels that a tap sees
+        "line": "integer",  # elements from one line to the next
     },
     has_head=False,
 )
 pack_panels = routine("panels.pack_panels", PANELS, "elements", "integer", "elements", "elements", *("integer",) * 3)
 
-#: Lines that are spread over the panels together, so that whole cache lines of a panel are written at a time and few
-#: rows are read.
+#: Channels of a single tap that are spread over the panels together, so that whole cache lines of a panel are written
+#: at a time and few rows are read.
 TOGETHER = 8
 #: Channels of a task: of any tile, these are whole cache lines.
 PANEL_CHANNELS = 32
