@@ -4,6 +4,7 @@ from llvmlite import ir
 
 from fastpool.kernels import simd
 from fastpool.kernels.simd import I64
+from fastpool.machine.processor import TARGET
 
 
 def stride_of(spec):
@@ -26,13 +27,41 @@ def reach_of(spec):
     return max((spec.lanes - 1) * stride_of(spec) + spec.width, spec.lanes * stride_of(spec))
 
 
+def _mixes(spec):
+    """Whether lanes are in the order that `in_order_ir` undoes: where whole vectors are taken apart in two halves.
+
+    To put them in order takes an instruction more for each tap, and to shift them some; once for each result is less.
+    """
+    return stride_of(spec) == 2 and spec.lanes * spec.size == 32 and TARGET.vector_bytes == 32
+
+
+def in_order_ir(builder, spec, value):
+    """Lanes of a result in the order of its columns."""
+    if not _mixes(spec):
+        return value
+    pairs = [range(first, first + spec.lanes // 4) for first in range(0, spec.lanes, spec.lanes // 4)]
+    first, second, third, fourth = pairs
+    return simd.shuffle_ir(builder, value, value, [*first, *third, *second, *fourth])
+
+
+def _apart_ir(builder, spec, pair, odd):
+    """Even or odd lanes of a pair of vectors; mixed, of each half of a vector beside those of the other's."""
+    lanes = spec.lanes
+    if not _mixes(spec):
+        return simd.shuffle_ir(builder, *pair, range(odd, 2 * lanes, 2))
+    halves = [range(begin + odd, begin + lanes // 2, 2) for begin in range(0, 2 * lanes, lanes // 2)]
+    low, high, low_of_second, high_of_second = halves
+    return simd.shuffle_ir(builder, *pair, [*low, *low_of_second, *high, *high_of_second])
+
+
 def column_taps_ir(builder, spec, row, first, width, dilation=None):
     """One vector for each column tap of a row of `width` elements, whose first needed column is `first`.
 
     Shifted loads at stride 1, `dilation` columns apart (None is 1). At stride 2 a pair of loads, of which the even
-    lanes are the last tap but one and the odd ones the last; the taps before them are those two taps further, shifted
-    by a lane: only their first element is new. With a padding of 1, what is loaded then begins on a cache line if the
-    row does. Elements outside the row are 0.
+    lanes are the last tap but one and the odd ones the last. With a padding of 1, what is loaded then begins on a cache
+    line if the row does. The taps before them are those two taps further, shifted by a lane: only their first element
+    is new; or, where lanes are mixed, which makes them hard to shift, further pairs of loads. Elements outside the row
+    are 0.
     """
     vector, lanes = simd.vector_ir(spec), spec.lanes
 
@@ -48,8 +77,18 @@ def column_taps_ir(builder, spec, row, first, width, dilation=None):
     if stride_of(spec) == 1:
         return [loaded(I64(j) if dilation is None else builder.mul(dilation, I64(j))) for j in range(spec.width)]
     last = max(0, spec.width - 2)
-    pair = loaded(I64(last)), loaded(I64(last + lanes))
-    taps = [simd.shuffle_ir(builder, *pair, range(odd, 2 * lanes, 2)) for odd in range(min(2, spec.width))]
+
+    def pair_of(tap, count):
+        pair = loaded(I64(tap)), loaded(I64(tap + lanes))
+        return [_apart_ir(builder, spec, pair, odd) for odd in range(count)]
+
+    taps = pair_of(last, min(2, spec.width))
+    if _mixes(spec):
+        while last > 0:
+            count = min(2, last)
+            last -= count
+            taps = pair_of(last, count) + taps
+        return taps
     for j in reversed(range(last)):
         place = builder.add(first, I64(j))
         if is_whole(spec):

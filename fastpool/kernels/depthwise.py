@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
-from fastpool.kernels.columns import column_taps_ir, is_dilated, is_whole, reach_of, stride_of
+from fastpool.kernels.columns import column_taps_ir, in_order_ir, is_dilated, is_whole, reach_of, stride_of
 from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, range_mask, scalar, splat
 from fastpool.kernels.stores import masked_store, store_first_ir
 from fastpool.machine.processor import TARGET
@@ -152,7 +152,7 @@ def _complete(typingctx, spec, state, filters, source, taps, out, left, low, hig
                 if i >= ahead * stride:
                     totals[ahead] = strip.added(totals[ahead], columns, i - ahead * stride)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
-        value = simd.clamp_ir(builder, totals.pop(0), low, high)
+        value = in_order_ir(builder, spec, simd.clamp_ir(builder, totals.pop(0), low, high))
         if is_whole(spec):
             simd.store_ir(builder, value, out, spec.size)
         else:
