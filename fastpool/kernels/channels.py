@@ -96,13 +96,16 @@ def transpose_out(typingctx, spec, source, out, residual, flags, pitch, channels
         flags = [builder.extract_value(flags, i) for i in range(2)]
         lanes, vector = spec.lanes, simd.vector_ir(spec)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
-        mask = simd.range_mask_ir(builder, I64(0), columns, lanes)
+
+        def make_masks():
+            return [simd.range_mask_ir(builder, I64(0), columns, lanes)]
+
         rows = [simd.load_ir(builder, builder.gep(source, [I64(t * lanes)]), vector, spec.size) for t in range(lanes)]
-        values = [[(value, 0, mask)] for value in simd.transpose_ir(builder, rows)]
+        values = [[(value, 0)] for value in simd.transpose_ir(builder, rows)]
         is_whole = builder.icmp_signed(">=", columns, I64(lanes))
         bounds = low, high
         write_channels_ir(
-            builder, spec, values, channels, out, residual, pitch, flags, bounds, is_whole, [lanes], False
+            builder, spec, values, make_masks, channels, out, residual, pitch, flags, bounds, is_whole, [lanes], False
         )
         return context.get_dummy_value()
 

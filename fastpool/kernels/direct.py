@@ -231,14 +231,21 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
         counts = [min(lanes, pixels - t0) for t0 in range(0, pixels, lanes)]
         is_whole = builder.and_(builder.icmp_signed("<=", first, I64(0)), builder.icmp_signed(">=", last, I64(pixels)))
 
+        def make_masks():
+            return [simd.range_mask_ir(builder, first, last, lanes, begin) for begin in range(0, pixels, lanes)]
+
+        masks = make_masks() if simd.HAS_MASKS else None  # where all vectors need them
+
         def write(values, first_channel, channels):
             place = [builder.gep(p, [builder.mul(pitch, I64(first_channel))]) for p in (out, residual)]
             bounds = low, high
-            write_channels_ir(builder, spec, values, channels, *place, pitch, flags, bounds, is_whole, counts, True)
+            masked = make_masks if masks is None else lambda: masks
+            write_channels_ir(
+                builder, spec, values, masked, channels, *place, pitch, flags, bounds, is_whole, counts, True
+            )
 
         if _is_by_channels(spec):
             groups = range(0, spec.width, lanes)
-            masks = {t0: simd.range_mask_ir(builder, first, last, lanes, t0) for t0 in groups}
             for v in range(spec.vectors):
                 rest = builder.sub(channels, I64(v * lanes))
                 with builder.if_then(builder.icmp_signed(">", rest, I64(0)), likely=True):
@@ -246,11 +253,10 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
                     for t0 in groups:
                         rows = [part(v, t0 + t) if t0 + t < spec.width else zero for t in range(lanes)]
                         for lane, value in enumerate(simd.transpose_ir(builder, rows)):
-                            values[lane].append((value, t0, masks[t0]))
+                            values[lane].append((value, t0))
                     write(values, v * lanes, rest)
         else:
-            masks = [simd.range_mask_ir(builder, first, last, lanes, v * lanes) for v in range(spec.vectors)]
-            values = [[(part(v, t), v * lanes, masks[v]) for v in range(spec.vectors)] for t in range(spec.width)]
+            values = [[(part(v, t), v * lanes) for v in range(spec.vectors)] for t in range(spec.width)]
             write(values, 0, channels)
         return context.get_dummy_value()
 

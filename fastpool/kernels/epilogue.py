@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from fastpool.kernels import simd
-from fastpool.kernels.simd import I64
+from fastpool.kernels.simd import I1, I64
 from fastpool.kernels.stores import masked_store_ir, store_some_ir
 
 
@@ -31,13 +31,16 @@ def write_ir(builder, spec, value, out, residual, mask, bounds, count=None, anyw
         store_some_ir(builder, value, out, count, spec.size)
 
 
-def write_channels_ir(builder, spec, values, channels, out, residual, pitch, flags, bounds, is_whole, counts, anywhere):
-    """Write the first `channels` of `values`, of which each is a channel: a list of (vector, first pixel, mask).
+def write_channels_ir(
+    builder, spec, values, make_masks, channels, out, residual, pitch, flags, bounds, is_whole, counts, anywhere
+):
+    """Write the first `channels` of `values`, of which each is a channel: a list of (vector, first pixel).
 
     Channels are `pitch` apart in out and residual; `flags` say whether there is a residual, and whether there are
     bounds. The usual cases, all channels, are straight code, which the compiler can interleave: a branch for each
     channel cost a third of the time of an output transform. Where stores by mask are slow, that holds of a tile that
-    `is_whole`: its vectors have `counts` lanes, the first. Masks may have lanes `anywhere`, or only the first.
+    `is_whole`: its vectors have `counts` lanes, the first. Of others, `make_masks()` emits the masks of a channel's
+    vectors, which may have lanes `anywhere`, or only the first.
     """
     has_residual, has_bounds = (builder.icmp_signed("!=", flag, I64(0)) for flag in flags)
     no_counts = [None] * len(counts)
@@ -56,14 +59,14 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
         place = builder.gep(out, [offset])
         write_ir(builder, spec, value, place, more, mask, bounds if with_bounds else None, count, anywhere)
 
-    def write(channel, with_residual, with_bounds, counts):
-        for (value, pixel, mask), count in zip(values[channel], counts, strict=True):
+    def write(channel, masks, with_residual, with_bounds, counts):
+        for (value, pixel), mask, count in zip(values[channel], masks, counts, strict=True):
             offset = builder.add(builder.mul(pitch, I64(channel)), I64(pixel))
             write_found(value, offset, mask, with_residual, with_bounds, count)
 
-    def write_all(with_residual, with_bounds, counts):
+    def write_all(masks, with_residual, with_bounds, counts):
         for channel in range(len(values)):
-            write(channel, with_residual, with_bounds, counts)
+            write(channel, masks, with_residual, with_bounds, counts)
 
     def choose(flag, likely, yes, no):
         with builder.if_else(flag, likely=likely) as (then, other):
@@ -72,44 +75,49 @@ def write_channels_ir(builder, spec, values, channels, out, residual, pitch, fla
             with other:
                 no()
 
-    def complete(counts):
+    def complete(masks, counts):
         choose(
             has_residual,
             False,
-            lambda: write_all(True, True, counts),
+            lambda: write_all(masks, True, True, counts),
             lambda: choose(
-                has_bounds, None, lambda: write_all(False, True, counts), lambda: write_all(False, False, counts)
+                has_bounds,
+                None,
+                lambda: write_all(masks, False, True, counts),
+                lambda: write_all(masks, False, False, counts),
             ),
         )
 
-    def some_channels():
+    def some_channels(masks):
         # Rare: one way for all, as each takes its time to compile. Bounds that are open change nothing, and neither
         # does a residual of nothing.
         for channel in range(len(values)):
             with builder.if_then(builder.icmp_signed("<", I64(channel), channels), likely=True):
-                write(channel, None, True, no_counts)
+                write(channel, masks, None, True, no_counts)
 
     def one_by_one():
         # A loop, as stores in pieces are much code: the vectors are put on the stack.
-        kind, each = values[0][0][0].type, len(counts)
+        kind, each, masks = values[0][0][0].type, len(counts), make_masks()
         with builder.goto_entry_block():
             stack = builder.alloca(ir.ArrayType(kind, len(values) * each))
             stack.align = 64
         first_of = lambda index: builder.gep(stack, [I64(0), index])  # noqa: E731
-        for index, (value, _, _) in enumerate(vector for of_channel in values for vector in of_channel):
+        for index, (value, _) in enumerate(vector for of_channel in values for vector in of_channel):
             builder.store(value, first_of(I64(index)), align=spec.size)
         missing = builder.icmp_signed("<", channels, I64(len(values)))
         with cgutils.for_range(builder, builder.select(missing, channels, I64(len(values)))) as loop:
             start = builder.mul(pitch, loop.index)
-            for number, (_, pixel, mask) in enumerate(values[0]):
+            for number, ((_, pixel), mask) in enumerate(zip(values[0], masks, strict=True)):
                 index = builder.add(builder.mul(loop.index, I64(each)), I64(number))
                 value, offset = builder.load(first_of(index), align=spec.size), builder.add(start, I64(pixel))
                 write_found(value, offset, mask, None, True, None)
 
+    is_complete = builder.icmp_signed(">=", channels, I64(len(values)))
     if simd.HAS_MASKS:
-        is_complete, otherwise = builder.icmp_signed(">=", channels, I64(len(values))), some_channels
-        counts = no_counts
+        masks = make_masks()
+        choose(is_complete, True, lambda: complete(masks, no_counts), lambda: some_channels(masks))
     else:
-        is_complete, otherwise = builder.icmp_signed(">=", channels, I64(len(values))), one_by_one
-        is_complete = builder.and_(is_complete, is_whole)
-    choose(is_complete, True, lambda: complete(counts), otherwise)
+        # Masks take long to make, and are made where they are needed only.
+        lanes = values[0][0][0].type.count
+        masks = [ir.Constant(ir.VectorType(I1, lanes), [lane < count for lane in range(lanes)]) for count in counts]
+        choose(builder.and_(is_complete, is_whole), True, lambda: complete(masks, counts), one_by_one)
