@@ -188,17 +188,18 @@ def test_multiply_adds_of_winograd(planner, monkeypatch, form, schedule, dtype):
     assert found.phases == form.stride**2
 
     fields, done = plan.steps[-1].fields, 0
+    last = 1 if 0 < 70 % (2 * found.lanes) <= found.lanes else 2  # vectors of the last block of channels
     down, across = (-(-size // form.outputs) for size in found.out_shape[2:])
     for task in range(found.tasks):
         rows, columns = fields["group_rows"], across
         if schedule == "shared":
             rows = min(rows, 3 * down - task % fields["row_groups"] * rows)
-            vectors = 1 if task // fields["row_groups"] == found.blocks - 1 else 2  # of 70 channels, the last block
+            vectors = last if task // fields["row_groups"] == found.blocks - 1 else 2
         else:
             group, rest = task % fields["column_groups"], task // fields["column_groups"]
             rows = min(rows, down - rest % fields["row_groups"] * rows)
             columns = min(fields["group_columns"], across - group * fields["group_columns"])
-            vectors = 2 * found.blocks - 1
+            vectors = 2 * (found.blocks - 1) + last
         for first in range(0, rows * columns, found.width):
             assert first < rows * columns
             done += found.width * vectors
@@ -402,7 +403,14 @@ def fields_of(shape, out_channels, kernel=1, **options):
 
 
 @pytest.mark.usefixtures("without_panels")
-@pytest.mark.parametrize(("channels", "size", "images", "stride"), [(512, 80, 1, 1), (64, 222, 2, 2), (128, 100, 4, 1)])
+@pytest.mark.parametrize(
+    ("channels", "size", "images", "stride"),
+    [
+        (512, 80, 1, 1),
+        pytest.param(64, 222, 2, 2, marks=pytest.mark.skipif(TARGET.registers == 16, reason="packs strided pixels")),
+        (128, 100, 4, 1),
+    ],
+)
 def test_pixels_of_a_task_stay_in_the_level_2_cache(channels, size, images, stride):
     """Where each of several blocks of channels reads them."""
     shape = images, channels, size, size
@@ -530,6 +538,6 @@ def test_panels_are_explained():
     assert f"{many.tiles_per_task} panels of a task" in many.why.source
     assert "keeps its weights" in few.why.blocking
     assert "keeps what it packed" in many.why.blocking
-    deep = prepared((64, 512, 3, 3), stride=3).explain((1, 512, 20, 20))
+    deep = prepared((256, 512, 3, 3), stride=3).explain((1, 512, 20, 20))
     assert deep.parts == 3
     assert "all channels and taps of a tile" in deep.why.source

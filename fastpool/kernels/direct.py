@@ -28,7 +28,7 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.epilogue import write_channels_ir
 from fastpool.kernels.simd import I64, Tile, keep_small, known, scalar
-from fastpool.routines.direct import CHANNELS_AT_ONCE, IN_PLACE, OWN, PRIVATE, is_edged, left_out
+from fastpool.routines.direct import CHANNELS_AHEAD, CHANNELS_AT_ONCE, IN_PLACE, OWN, PRIVATE, is_edged, left_out
 
 
 def _is_by_channels(spec):
@@ -317,6 +317,28 @@ def _fetch_pixels(typingctx, spec, place, apart):
     return types.void(spec, place, types.intp), codegen
 
 
+@known
+def _channels_ahead(spec):
+    """Channels to the one whose rows are fetched beside an edged tile; 0: none are.
+
+    Beside 7 taps, a row of which takes long anyhow, not all of the tile would stay in registers.
+    """
+    return CHANNELS_AHEAD if _row_of(spec)[0] <= 5 else 0
+
+
+@intrinsic
+def _fetch_row(typingctx, spec, place):
+    """Bring the pixels near that an edged tile sees of a row."""
+
+    def codegen(context, builder, sig, args):
+        taps, apart = _row_of(spec)
+        for element in (0, (spec.width - 1) * apart + taps - 1):
+            simd.prefetch_ir(builder, builder.gep(args[1], [I64(element)]))
+        return context.get_dummy_value()
+
+    return types.void(spec, place), codegen
+
+
 def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_tile, end_tile, first_tap, end_tap):
     """Tiles first_tile..end_tile of one output row, in `channels` channels; x, residual and out point at the row.
 
@@ -365,7 +387,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
         elif _is_edged(spec):
             edges = call.edges + 2 * min(tile, max(edges_begin, tile + edges_begin + 1 - edges_end))
             first_edge, last_edge = edges[0], edges[1]
-            row = run * block
+            row, beyond = run * block, _channels_ahead(spec) * pitch_in
             # Complete tiles, most of a long row, have a loop without branches.
             if edges_begin <= tile < edges_end:
                 for _ in range(channels_in):
@@ -373,6 +395,8 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                         keep_small()
                         ahead = _fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
+                        if _channels_ahead(spec):
+                            _fetch_row(spec, at + (offsets[first] + beyond))
                         total = _add_row(total, at + offsets[first], w, block, dilation, None)
                         w = w + row
                     at, w = at + pitch_in, w + omitted
@@ -382,6 +406,8 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                         keep_small()
                         ahead = _fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
+                        if _channels_ahead(spec):
+                            _fetch_row(spec, at + (offsets[first] + beyond))
                         total = _add_row(total, at + offsets[first], w, block, dilation, (first_edge, last_edge))
                         w = w + row
                     at, w = at + pitch_in, w + omitted

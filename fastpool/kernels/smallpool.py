@@ -23,7 +23,7 @@ from fastpool.kernels.columns import stride_of
 from fastpool.kernels.elements import element, widen_ir
 from fastpool.kernels.pool import prepare_ir
 from fastpool.kernels.simd import I64, known, lanes_of, load, splat
-from fastpool.kernels.stores import store_by_word_ir
+from fastpool.kernels.stores import masked_store_ir
 from fastpool.routines.pool import DIVIDE, SCALE, SQUARE_ROOT, loses_nan, neutral_of, operation_of
 from fastpool.routines.smallpool import NO_ROW, rows_seen
 
@@ -283,9 +283,10 @@ def _store(typingctx, spec, out, columns, values, masks, index):
 
     def codegen(context, builder, sig, args):
         _, out, columns, values, masks, index = args
+        mask = simd.mask_word_ir(builder, masks, index, spec.lanes)
         for row, value in enumerate(_each(builder, values)):
             place = builder.gep(out, [builder.mul(columns, I64(row))])
-            store_by_word_ir(builder, simd.stored_ir(builder, out_type, value), place, masks, index, out_type.size)
+            masked_store_ir(builder, simd.stored_ir(builder, out_type, value), place, mask, out_type.size)
         return context.get_dummy_value()
 
     out_type = out

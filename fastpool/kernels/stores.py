@@ -1,7 +1,5 @@
 """Stores of some lanes of a vector, on processors that have masks and on those that have none."""
 
-from functools import partial
-
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -15,35 +13,21 @@ def masked_store_ir(builder, value, pointer, mask, size, anywhere=False):
         _store_by_mask_ir(builder, value, pointer, mask, size)
         return
     bits = builder.bitcast(mask, ir.IntType(mask.type.count))
-
-    def part():
-        if not anywhere:
-            _store_first_ir(builder, value, pointer, bits, size)
-            return
-        # Of lanes from the first on, the bits and the next number have none in common.
-        more = builder.and_(bits, builder.add(bits, bits.type(1)))
-        with builder.if_else(builder.icmp_unsigned("==", more, bits.type(0))) as (first, other):
-            with first:
+    with builder.if_else(builder.icmp_unsigned("==", bits, bits.type(2**bits.type.width - 1)), likely=True) as ways:
+        whole, part = ways
+        with whole:
+            simd.store_ir(builder, value, pointer, size)
+        with part:
+            if anywhere:
+                # Of lanes from the first on, the bits and the next number have none in common.
+                more = builder.and_(bits, builder.add(bits, bits.type(1)))
+                with builder.if_else(builder.icmp_unsigned("==", more, bits.type(0))) as (first, other):
+                    with first:
+                        _store_first_ir(builder, value, pointer, bits, size)
+                    with other:
+                        _store_by_mask_ir(builder, value, pointer, mask, size)
+            else:
                 _store_first_ir(builder, value, pointer, bits, size)
-            with other:
-                _store_by_mask_ir(builder, value, pointer, mask, size)
-
-    _store_whole_or_ir(builder, value, pointer, bits, size, part)
-
-
-def store_by_word_ir(builder, value, pointer, masks, index, size):
-    """Store the lanes that a table of words says, a bit for each, the first so many: see `simd.mask_word_ir`.
-
-    Where there are no masks, none is made to be looked at.
-    """
-    lanes = value.type.count
-    if simd.HAS_MASKS:
-        _store_by_mask_ir(builder, value, pointer, simd.mask_word_ir(builder, masks, index, lanes), size)
-        return
-    word = builder.load(builder.gep(masks, [index]), align=8)
-    bits = builder.trunc(word, ir.IntType(lanes)) if lanes < 64 else word
-    part = partial(_store_first_ir, builder, value, pointer, bits, size)
-    _store_whole_or_ir(builder, value, pointer, bits, size, part)
 
 
 def store_first_ir(builder, value, pointer, count, size):
@@ -63,16 +47,6 @@ def store_first_ir(builder, value, pointer, count, size):
             some = builder.select(builder.icmp_signed(">", count, simd.I64(0)), count, simd.I64(0))
             ones = builder.sub(builder.shl(simd.I64(1), some), simd.I64(1))
             _store_first_ir(builder, value, pointer, builder.trunc(ones, ir.IntType(lanes)), size)
-
-
-def _store_whole_or_ir(builder, value, pointer, bits, size, store_part):
-    """Store the vector, unless `bits` are not all set."""
-    all_set = bits.type(2**bits.type.width - 1)
-    with builder.if_else(builder.icmp_unsigned("==", bits, all_set), likely=True) as (whole, part):
-        with whole:
-            simd.store_ir(builder, value, pointer, size)
-        with part:
-            store_part()
 
 
 def _store_by_mask_ir(builder, value, pointer, mask, size):

@@ -35,6 +35,7 @@ from fastpool.routines.direct import (
     direct,
     edged,
     has_edged,
+    is_edged,
     row_of_tiles,
 )
 from fastpool.routines.pack import pack_channel, pack_input
@@ -486,6 +487,16 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     omitted = omitted_share(problem, grid.rows, edges, tiles * pixels)
     cycles = direct_cycles(problem, tile, grid) * (1 - omitted) + input_bytes * outer / 3
     return Plan(tuple(steps), shared, private, element, cycles, tuple(tables), omitted), tile
+
+
+def is_in_place(plan: Plan) -> bool:
+    """Whether a plan of a direct convolution reads x where it is."""
+    return bool(plan.steps[-1].fields["source"] == IN_PLACE)
+
+
+def reads_edged(plan: Plan) -> bool:
+    """Whether it does so by edged tiles."""
+    return is_edged(plan.steps[-1].fields["row_of_tiles"].shape[0])
 
 
 def _packing_step(problem: Convolution, source: Source, pack: dict[str, Any], own: int) -> Step:

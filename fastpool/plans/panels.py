@@ -47,8 +47,10 @@ _LEAST_STEPS, _LEAST_OUT = 16, 8
 #: 169, 64 to 384 68 instead of 71. 192 to 64 of 28x28 take 13 % less in one hour and 10 % more in the next, 256 to 64
 #: of 56x56 20 % more; and 576 to 160 of 7x7 7 % more, whose rows end amid a tile too often.
 _IN_PLACE_PLANE, _IN_PLACE_BYTES, _IN_PLACE_PIXELS = 1024, LEVEL_2_BYTES // 5, 100
-#: Cycles to pack a vector of pixels: first, and for each tap.
-_PACK_CYCLES, _TAP_CYCLES = 4.0, 5.0
+#: Cycles to pack a row of a channel and each vector of it, to join a row to a line and each vector, to copy what a tap
+#: sees to a panel and each vector, one thread of a Zen 3: 1180 to 8000 in all for a channel of 3x3 at stride 2 on maps
+#: of 14x14 to 56x56, 13,400 for 5x5 on 28x28. One by one an element takes 4.
+_ROW_CYCLES, _LINE_CYCLES, _COPY_CYCLES, _ONE_CYCLES = (12.0, 6.0), (2.0, 2.0), (1.2, 2.0), 4.0
 
 
 def _stays_in_place(problem: Convolution) -> bool:
@@ -180,6 +182,31 @@ class Panels:
         channel = self.packed.channel + lanes_for(self.problem.element)
         return apart(len(self.lines) * self.line + channel, self.problem.element.size)
 
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles to pack a channel."""
+        problem, lanes = self.problem, lanes_for(self.problem.element)
+
+        def of(each: tuple[float, float], elements: int) -> float:
+            return each[0] + each[1] * ceil_div(elements, lanes)
+
+        copying = self.tiles * problem.taps * of(_COPY_CYCLES, self.width)
+        if self.is_row:
+            return copying
+        packed = self.packed.packed
+        assert packed is not None
+        depths, rows, columns = packed
+        all_rows = len(depths.phases) * depths.length * len(rows.phases) * rows.length
+        phases = len(columns.phases)
+        if packing_shape(problem)[0]:
+            packing = all_rows * (_ROW_CYCLES[0] + phases * _ROW_CYCLES[1] * ceil_div(columns.length, lanes))
+        else:
+            packing = all_rows * phases * columns.length * _ONE_CYCLES
+        joining = 0.0
+        if problem.taps > 1:
+            joining = len(self.lines) * rows.length * of(_LINE_CYCLES, problem.axes[2].out)
+        return packing + joining + copying
+
     def block(self, tables: list[Any]) -> Block:
         """Block that says how they are packed; `tables` keep alive what it points to."""
         problem, packed = self.problem, self.packed
@@ -242,14 +269,14 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     if (images * most * elements + beside) * element.size > SHARED_LIMIT:
         return None
     tables: list[Any] = []
-    vectors = problem.images * problem.channels * ceil_div(problem.pixels, lanes)
-    packing = vectors * (_PACK_CYCLES + _TAP_CYCLES * problem.taps)
     multiplying = direct_cycles(problem, tile, grid)
     source = SHARED if is_shared else PRIVATE
+    of_parts = [Panels(part.problem, tile, source, tiles if is_shared else per_task) for part in parts]
+    times = problem.images * (1 if is_shared else tile_tasks)
+    packing = times * sum(panels.cycles * panels.problem.channels for panels in of_parts)
     # Of several taps panels are larger than x: to pack them twice costs 3x3 at stride 2 over 256 to 512 channels 2 %.
     if is_shared and problem.taps == 1 and pays_alone(packing, multiplying, problem.images * tiles * tile_bytes):
         source = OWN
-    of_parts = [Panels(part.problem, tile, source, tiles if is_shared else per_task) for part in parts]
     kept = apart(images * (tiles if is_shared else per_task) * elements, element.size)
     beside = max(panels.beside for panels in of_parts)
     shape = tile.role, tile.vectors, tile.width
