@@ -105,15 +105,21 @@ def _clear_tile(typingctx, spec, target):
     return types.void(spec, target), codegen
 
 
-@intrinsic
-def _copy_tile(typingctx, spec, source, target):
-    """Pixels of a tile that a tap sees."""
+def _copying(beyond):
+    """Intrinsic that copies the pixels of a tile that a tap sees."""
 
-    def codegen(context, builder, sig, args):
-        _copy_ir(builder, spec, *args[1:])
-        return context.get_dummy_value()
+    @intrinsic
+    def copy(typingctx, spec, source, target):
+        def codegen(context, builder, sig, args):
+            _copy_ir(builder, spec, *args[1:], beyond=beyond)
+            return context.get_dummy_value()
 
-    return types.void(spec, source, target), codegen
+        return types.void(spec, source, target), codegen
+
+    return copy
+
+
+_copy_last, _copy_tap = _copying(False), _copying(True)
 
 
 @device
@@ -146,8 +152,9 @@ def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile)
             _flatten(call, packed, scratch)
             source, place = scratch + skipped, target + channel * taps * width
             for _ in range(tiles):
-                for tap in range(taps):
-                    _copy_tile(spec, source + call.offsets[tap], place + tap * width)
+                for tap in range(taps - 1):
+                    _copy_tap(spec, source + call.offsets[tap], place + tap * width)
+                _copy_last(spec, source + call.offsets[taps - 1], place + (taps - 1) * width)
                 source, place = source + width, place + panel
         return
     left = call.pixels - start
