@@ -15,6 +15,7 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import field_ir
 from fastpool.kernels.elements import I64, element, widen_ir
 from fastpool.kernels.stores import store_first_ir
+from fastpool.routines.pack import ROWS_AHEAD
 
 #: Vectors between what is packed and what is fetched for writing: other cores have read the packed input since.
 _AHEAD = 6
@@ -39,8 +40,11 @@ def phases_ir(builder, vectors):
     return [phase for pair in zip(*halves, strict=True) for phase in pair]
 
 
-def _vectors_ir(builder, spec, kind, stride, row, exists, first, width, columns, lines):
-    """Pack vector by vector; `lines` are where each phase begins, and whether it is packed (None: it is)."""
+def _vectors_ir(builder, spec, kind, stride, row, ahead, exists, first, width, columns, lines):
+    """Pack vector by vector; `lines` are where each phase begins, and whether it is packed (None: it is).
+
+    What lies `ahead` of the row is fetched, unless that is None.
+    """
     lanes, vector = spec.lanes, simd.vector_ir(spec)
     nothing = ir.Constant(vector, None)
 
@@ -60,7 +64,15 @@ def _vectors_ir(builder, spec, kind, stride, row, exists, first, width, columns,
                 else:
                     store_first_ir(builder, value, target, count, spec.size)
 
+    def fetch(at):
+        if ahead is not None:
+            per_line = 64 * 8 // kind.bitwidth
+            for element in range(0, stride * lanes, per_line):
+                place = builder.gep(row, [builder.add(builder.add(at, ahead), I64(element))])
+                simd.prefetch_ir(builder, place)
+
     def copy_part(q, at, inside, count=None):
+        fetch(at)
         rows = [builder.gep(row, [i]) for i in begins(at)]
         loaded = [
             simd.widening_load_ir(builder, spec, kind, place, mask, nothing)
@@ -89,6 +101,7 @@ def _vectors_ir(builder, spec, kind, stride, row, exists, first, width, columns,
         with builder.if_else(is_whole, likely=True) as (whole, part):
             with whole:
                 narrow, size = ir.VectorType(element(kind), lanes), kind.bitwidth // 8
+                fetch(at)
                 loaded = [simd.load_ir(builder, builder.gep(row, [i]), narrow, size) for i in begins(at)]
                 store(q, [widen_ir(builder, value, kind, spec.dtype) for value in loaded])
             with part:
@@ -154,7 +167,8 @@ def pack_row(typingctx, call, row, exists, first, width, line, columns, pitch, p
                 (builder.gep(line, [builder.mul(place, pitch)]), builder.icmp_signed(">=", place, I64(0)))
                 for place in places
             ]
-        _vectors_ir(builder, spec, kind, stride, row, exists, first, width, columns, lines)
+        ahead = field_ir(context, builder, call, block, "x_ahead") if ROWS_AHEAD else None
+        _vectors_ir(builder, spec, kind, stride, row, ahead, exists, first, width, columns, lines)
         return context.get_dummy_value()
 
     number = types.intp

@@ -14,7 +14,7 @@ from fastpool.machine.processor import THREADS
 from fastpool.plans.plan import table
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.direct import PRIVATE
-from fastpool.routines.pack import PACKED_STRIDES, PACKING
+from fastpool.routines.pack import PACKED_STRIDES, PACKING, ROWS_AHEAD
 from fastpool.routines.tiles import LEVEL_2_BYTES
 
 
@@ -137,6 +137,7 @@ def pack_block(problem: Convolution, source: Source, tables: list[Any]) -> int:
         return address(tables[-1])
 
     fields = dict(zip(("x_depth", "x_row", "x_column"), problem.x_strides[2:], strict=True))
+    fields["x_ahead"] = ROWS_AHEAD * problem.x_strides[1]
     packed = source.packed or tuple(pack_axis(a, a.out) for a in problem.axes)
     w = problem.axes[2]
     pads_with_data = problem.padding_mode != "zeros" and (w.pad_begin > 0 or w.pad_end > 0)

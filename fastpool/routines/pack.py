@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastpool.machine.processor import TARGET
 from fastpool.routines.layout import Layout
 from fastpool.routines.routine import kernel, routine
 
@@ -11,6 +12,7 @@ from fastpool.routines.routine import kernel, routine
 PACKING = Layout(
     "packing",
     {
+        "x_ahead": "integer",  # to the same pixels of a later channel
         "x_depth": "integer",
         "x_row": "integer",
         "x_column": "integer",
@@ -38,6 +40,8 @@ PACKING = Layout(
     has_head=False,
 )
 
+#: Channels to the one whose rows are fetched beside those that are packed; 0: none are.
+ROWS_AHEAD = 1 if TARGET.registers < 32 else 0
 #: Strides of columns at which whole vectors are packed, each by a spec of its own ("stride 2"); "" serves any other.
 PACKED_STRIDES = (1, 2, 4)
 pack_channel = routine("pack.pack_channel", PACKING, "source", "integer", "elements", "integer", "integer", "integer")
