@@ -8,6 +8,7 @@ peak; from panels at 75 to 80 %, packing apart.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from fastpool.arrays import address
@@ -47,10 +48,13 @@ _LEAST_STEPS, _LEAST_OUT = 16, 8
 #: 169, 64 to 384 68 instead of 71. 192 to 64 of 28x28 take 13 % less in one hour and 10 % more in the next, 256 to 64
 #: of 56x56 20 % more; and 576 to 160 of 7x7 7 % more, whose rows end amid a tile too often.
 _IN_PLACE_PLANE, _IN_PLACE_BYTES, _IN_PLACE_PIXELS = 1024, LEVEL_2_BYTES // 5, 100
-#: Cycles to pack a row of a channel and each vector of it, to join a row to a line and each vector, to copy what a tap
-#: sees to a panel and each vector, one thread of a Zen 3: 1180 to 8000 in all for a channel of 3x3 at stride 2 on maps
-#: of 14x14 to 56x56, 13,400 for 5x5 on 28x28. One by one an element takes 4.
-_ROW_CYCLES, _LINE_CYCLES, _COPY_CYCLES, _ONE_CYCLES = (12.0, 6.0), (2.0, 2.0), (1.2, 2.0), 4.0
+#: Cycles to begin to pack a channel, to pack a row of it and each vector, to join a row to a line and each vector, to
+#: copy what a tap sees to a panel and each vector, on one thread of a Zen 3: 1180 to 8000 in all for a channel of 3x3
+#: at stride 2 on maps of 14x14 to 56x56, 13,400 for 5x5 on 28x28. One by one an element takes 4.
+_BEGIN_CYCLES, _ROW_CYCLES, _LINE_CYCLES, _COPY_CYCLES, _ONE_CYCLES = 80.0, (12.0, 6.0), (2.0, 2.0), (1.2, 2.0), 4.0
+#: Cycles for each element that another thread has packed, and for all to have packed before any begins: 1x1 at stride 2
+#: from 512 to 128 channels of 28x28 takes 375 us packed for all, and 518 by each task for itself.
+_OTHERS_CYCLES, _ALL_CYCLES = 1.3, 4000.0
 
 
 def _stays_in_place(problem: Convolution) -> bool:
@@ -131,14 +135,14 @@ class Panels:
         follows = height.out == 1 or row * height.stride == width.out
         return self.problem.taps == 1 and not self.problem.is_padded and column * width.stride == 1 and follows
 
-    @property
+    @cached_property
     def packed(self) -> Source:
         """How a channel is packed before: the rows of some tiles, which begin anywhere."""
         columns = self.problem.axes[2].out
         rows = min(self.problem.axes[1].out, ceil_div(self.tiles * self.width - 1, columns) + 1)
         return packed_source(self.problem, PRIVATE, (1, rows, columns))
 
-    @property
+    @cached_property
     def line(self) -> int:
         """Elements of a line of pixels, which is written and read a tile and a vector beyond the last."""
         columns = self.problem.axes[2].out
@@ -146,7 +150,7 @@ class Panels:
             _rows(self.packed) * columns + self.width + 2 * lanes_for(self.problem.element), self.problem.element.size
         )
 
-    @property
+    @cached_property
     def lines(self) -> tuple[int, ...]:
         """Of several taps, where in a packed channel lines begin: one for each column of taps and phase of rows."""
         packed = self.packed
@@ -205,7 +209,7 @@ class Panels:
         joining = 0.0
         if problem.taps > 1:
             joining = len(self.lines) * rows.length * of(_LINE_CYCLES, problem.axes[2].out)
-        return packing + joining + copying
+        return _BEGIN_CYCLES + packing + joining + copying
 
     def block(self, tables: list[Any]) -> Block:
         """Block that says how they are packed; `tables` keep alive what it points to."""
@@ -231,6 +235,11 @@ class Panels:
         return Block(PANELS, fields)
 
 
+def _packing(problem: Convolution, of_parts: list[Panels], tasks: int) -> float:
+    """Estimated cycles of one core to pack x, if so many tasks for each image do that."""
+    return problem.images * tasks * sum(panels.cycles * panels.problem.channels for panels in of_parts)
+
+
 def _rows(source: Source) -> int:
     """Rows of each phase of a packed channel."""
     assert source.packed is not None
@@ -252,18 +261,30 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     parts = _parts(problem)
     tile_bytes = max(part.problem.channels // problem.groups * problem.taps for part in parts) * width * element.size
 
+    def panels_of(source: int, tiles: int) -> list[Panels]:
+        return [Panels(part.problem, tile, source, tiles) for part in parts]
+
     # Weights stay, pixels pass: where there is more weight than pixels, these are packed for all, and each task takes
-    # a block of weights. Else the pixels of a task stay.
-    is_shared = _keeps_weights(problem) and problem.images * tiles * tile_bytes <= SHARED_LIMIT // 2
-    most = tiles if is_shared else min(tiles, max(_LEAST_TILES, PRIVATE_BYTES // tile_bytes))
-    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if is_shared else blocks
-    others = problem.images * problem.groups * ceil_div(blocks, blocks_per_task)
-    tile_tasks = pieces(others, tiles, ceil_div(tiles, most))
+    # a block of weights. Else the pixels of a task stay, which it packs for itself, unless the rows that it shares with
+    # the next one take too long to be packed twice.
+    most = min(tiles, max(_LEAST_TILES, PRIVATE_BYTES // tile_bytes))
+    tasks = pieces(problem.images * problem.groups, tiles, ceil_div(tiles, most))
+    packing = _packing(problem, panels_of(PRIVATE, ceil_div(tiles, tasks)), tasks)
+    for_all = _packing(problem, panels_of(SHARED, tiles), 1)
+    others = for_all + _OTHERS_CYCLES * problem.images * problem.channels * problem.taps * problem.pixels + _ALL_CYCLES
+    keeps = _keeps_weights(problem)
+    may_share = problem.groups == 1 and problem.images * tiles * tile_bytes <= SHARED_LIMIT // 2
+    is_shared = may_share and (keeps or others < packing)
+    if is_shared:
+        most, packing = tiles, for_all if keeps else others
+    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if is_shared and keeps else blocks
+    others_tasks = problem.images * problem.groups * ceil_div(blocks, blocks_per_task)
+    tile_tasks = pieces(others_tasks, tiles, ceil_div(tiles, most))
     per_task = ceil_div(tiles, tile_tasks)
-    fetches = is_shared and tile.role == "channels" and per_task <= MOST_FETCHED
+    fetches = is_shared and keeps and tile.role == "channels" and per_task <= MOST_FETCHED
 
     # Of the largest task that any number of threads leads to: it decides about the parts in which sums are done.
-    largest = [Panels(part.problem, tile, PRIVATE, most) for part in parts]
+    largest = panels_of(PRIVATE, most)
     images = problem.images if is_shared else 1
     elements, beside = max(panels.elements for panels in largest), max(panels.beside for panels in largest)
     if (images * most * elements + beside) * element.size > SHARED_LIMIT:
@@ -271,18 +292,17 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     tables: list[Any] = []
     multiplying = direct_cycles(problem, tile, grid)
     source = SHARED if is_shared else PRIVATE
-    of_parts = [Panels(part.problem, tile, source, tiles if is_shared else per_task) for part in parts]
-    times = problem.images * (1 if is_shared else tile_tasks)
-    packing = times * sum(panels.cycles * panels.problem.channels for panels in of_parts)
+    of_parts = panels_of(source, tiles if is_shared else per_task)
     # Of several taps panels are larger than x: to pack them twice costs 3x3 at stride 2 over 256 to 512 channels 2 %.
-    if is_shared and problem.taps == 1 and pays_alone(packing, multiplying, problem.images * tiles * tile_bytes):
+    alone = is_shared and keeps and problem.taps == 1
+    if alone and pays_alone(packing, multiplying, problem.images * tiles * tile_bytes):
         source = OWN
     kept = apart(images * (tiles if is_shared else per_task) * elements, element.size)
     beside = max(panels.beside for panels in of_parts)
     shape = tile.role, tile.vectors, tile.width
     nowhere, used = table((0,)), table((0, 1))
     tables.extend((nowhere, used))
-    work = Shares(grid, 1, tile_tasks, blocks_per_task, is_shared).fields(problem, tile) | {
+    work = Shares(grid, 1, tile_tasks, blocks_per_task, is_shared and keeps).fields(problem, tile) | {
         "row_of_tiles": Code(row_of_tiles, element, shape),
         "row_of_last": Code(row_of_tiles, element, shape),
         "pack_channel": 0,
