@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
@@ -45,10 +45,11 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
 
 
 #: Factors by which tiles that read x in place take longer than estimated, beside panels, whose estimate includes their
-#: packing: edged ones, which fetch further channels, and others. With these, of 35 shapes of several taps none takes
-#: more than a tenth longer than the other way would, but groups of 15 channels (a fifth); 3x3 at stride 2 from 130 to
-#: 32 channels of 13x13 takes 44 us instead of 150.
-_EDGED_LONGER, _IN_PLACE_LONGER = 1.15, 1.35
+#: packing: edged ones, which fetch further channels, and others; and those that read packed rows. With these, of 45
+#: shapes of several taps none takes more than a tenth longer than the other way would, but groups of 15 channels (a
+#: fifth); 3x3 at stride 2 from 130 to 32 channels of 13x13 takes 44 us instead of 150, 7x7 from 32 to 16 of 50x50 820
+#: and not 1530, at stride 2 over 40 channels of 30x30, packed, 320 and not 407.
+_EDGED_LONGER, _IN_PLACE_LONGER, _PACKED_LONGER = 1.15, 1.35, 1.45
 
 
 def _most_of_depthwise(problem: Convolution) -> float:
@@ -62,6 +63,14 @@ def _most_of_depthwise(problem: Convolution) -> float:
     return 0.9 if problem.taps > 25 else 0.7
 
 
+def _longer(problem: Convolution, plan: Plan) -> float:
+    """Factor by which a plan without panels takes longer than estimated."""
+    if is_in_place(plan):
+        return _EDGED_LONGER if reads_edged(plan) else _IN_PLACE_LONGER
+    # Groups of few channels are packed as often as there are tasks: 9 channels of 112x112 take a third longer so.
+    return _PACKED_LONGER if problem.groups == 1 else inf
+
+
 def plan_directly(problem: Convolution) -> tuple[Plan, TileShape]:
     """Plan of the direct convolution, and the tile whose packed weights it reads."""
     found = plan_panels(problem) if suits_panels(problem) else None
@@ -69,8 +78,7 @@ def plan_directly(problem: Convolution) -> tuple[Plan, TileShape]:
         return plan_direct(problem)
     if problem.taps > 1:  # which see a line several times
         other = plan_direct(problem)
-        longer = _EDGED_LONGER if reads_edged(other[0]) else _IN_PLACE_LONGER
-        if is_in_place(other[0]) and longer * other[0].cycles < found[0].cycles:
+        if _longer(problem, other[0]) * other[0].cycles < found[0].cycles:
             return other
     return found
 
