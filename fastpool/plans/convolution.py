@@ -46,9 +46,9 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
 
 #: Factors by which tiles that read x in place take longer than estimated, beside panels, whose estimate includes their
 #: packing: edged ones, which fetch further channels, and others; and those that read packed rows. With these, of 45
-#: shapes of several taps none takes more than a tenth longer than the other way would, but groups of 15 channels (a
-#: fifth); 3x3 at stride 2 from 130 to 32 channels of 13x13 takes 44 us instead of 150, 7x7 from 32 to 16 of 50x50 820
-#: and not 1530, at stride 2 over 40 channels of 30x30, packed, 320 and not 407.
+#: shapes of several taps on two threads the way that is taken was the faster one or within a tenth of it, but of groups
+#: of 15 channels (a fifth). 3x3 at stride 2 from 130 to 32 channels of 13x13 takes 44 us instead of 150, 7x7 from 32 to
+#: 16 of 50x50 820 instead of 1530, at stride 2 over 40 channels of 30x30, packed, 320 instead of 407.
 _EDGED_LONGER, _IN_PLACE_LONGER, _PACKED_LONGER = 1.15, 1.35, 1.45
 
 

@@ -236,7 +236,7 @@ class Panels:
 
 
 def _packing(problem: Convolution, of_parts: list[Panels], tasks: int) -> float:
-    """Estimated cycles of one core to pack x, if so many tasks for each image do that."""
+    """Estimated cycles of one core to pack x, a share of each image in so many tasks."""
     return problem.images * tasks * sum(panels.cycles * panels.problem.channels for panels in of_parts)
 
 
@@ -268,20 +268,20 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     # a block of weights. Else the pixels of a task stay, which it packs for itself, unless the rows that it shares with
     # the next one take too long to be packed twice.
     most = min(tiles, max(_LEAST_TILES, PRIVATE_BYTES // tile_bytes))
-    tasks = pieces(problem.images * problem.groups, tiles, ceil_div(tiles, most))
-    packing = _packing(problem, panels_of(PRIVATE, ceil_div(tiles, tasks)), tasks)
+    tile_tasks = pieces(problem.images * problem.groups, tiles, ceil_div(tiles, most))
+    packing = _packing(problem, panels_of(PRIVATE, ceil_div(tiles, tile_tasks)), tile_tasks)
     for_all = _packing(problem, panels_of(SHARED, tiles), 1)
-    others = for_all + _OTHERS_CYCLES * problem.images * problem.channels * problem.taps * problem.pixels + _ALL_CYCLES
-    keeps = _keeps_weights(problem)
+    elements_of_others = problem.images * problem.channels * problem.taps * problem.pixels
+    handed_over = for_all + _OTHERS_CYCLES * elements_of_others + _ALL_CYCLES
     may_share = problem.groups == 1 and problem.images * tiles * tile_bytes <= SHARED_LIMIT // 2
-    is_shared = may_share and (keeps or others < packing)
+    keeps_weights = may_share and _keeps_weights(problem)
+    is_shared = keeps_weights or (may_share and handed_over < packing)
+    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if keeps_weights else blocks
     if is_shared:
-        most, packing = tiles, for_all if keeps else others
-    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if is_shared and keeps else blocks
-    others_tasks = problem.images * problem.groups * ceil_div(blocks, blocks_per_task)
-    tile_tasks = pieces(others_tasks, tiles, ceil_div(tiles, most))
+        most, packing = tiles, for_all if keeps_weights else handed_over
+        tile_tasks = pieces(problem.images * ceil_div(blocks, blocks_per_task), tiles)
     per_task = ceil_div(tiles, tile_tasks)
-    fetches = is_shared and keeps and tile.role == "channels" and per_task <= MOST_FETCHED
+    fetches = keeps_weights and tile.role == "channels" and per_task <= MOST_FETCHED
 
     # Of the largest task that any number of threads leads to: it decides about the parts in which sums are done.
     largest = panels_of(PRIVATE, most)
@@ -294,15 +294,15 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     source = SHARED if is_shared else PRIVATE
     of_parts = panels_of(source, tiles if is_shared else per_task)
     # Of several taps panels are larger than x: to pack them twice costs 3x3 at stride 2 over 256 to 512 channels 2 %.
-    alone = is_shared and keeps and problem.taps == 1
-    if alone and pays_alone(packing, multiplying, problem.images * tiles * tile_bytes):
+    may_pack_alone = keeps_weights and problem.taps == 1
+    if may_pack_alone and pays_alone(packing, multiplying, problem.images * tiles * tile_bytes):
         source = OWN
     kept = apart(images * (tiles if is_shared else per_task) * elements, element.size)
     beside = max(panels.beside for panels in of_parts)
     shape = tile.role, tile.vectors, tile.width
     nowhere, used = table((0,)), table((0, 1))
     tables.extend((nowhere, used))
-    work = Shares(grid, 1, tile_tasks, blocks_per_task, is_shared and keeps).fields(problem, tile) | {
+    work = Shares(grid, 1, tile_tasks, blocks_per_task, keeps_weights).fields(problem, tile) | {
         "row_of_tiles": Code(row_of_tiles, element, shape),
         "row_of_last": Code(row_of_tiles, element, shape),
         "pack_channel": 0,
