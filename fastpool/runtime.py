@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,25 @@ class _Engine:
 
         self.serial = launchers.serial.function()
         self.parallel = launchers.parallel.function()
-        self.serial_chain = launchers.serial_chain.function()
-        self.parallel_chain = launchers.parallel_chain.function()
         self.address = _address(launchers.address.function())
         self.maximum = THREADS
         self.control: int | None = None  #: address of what callers and workers share
         self._work, self._stop = launchers.work.function(), launchers.stop.function()
         self.workers: Any = None
+
+    @cached_property
+    def serial_chain(self) -> Any:
+        """Launcher of chains on one thread; compiled when there is a chain."""
+        from fastpool.routines import launchers
+
+        return launchers.serial_chain.function()
+
+    @cached_property
+    def parallel_chain(self) -> Any:
+        """Launcher of chains on several threads."""
+        from fastpool.routines import launchers
+
+        return launchers.parallel_chain.function()
 
     def start(self) -> int:
         """Start the workers."""

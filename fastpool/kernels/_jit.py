@@ -20,12 +20,12 @@ from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
-from numba.core.registry import cpu_target
 from numba.core.typing import signature
 
 from fastpool import forks
 from fastpool.kernels._features import are_settings_of_environment
-from fastpool.kernels._passes import Passes, PassesOfInlined, PassesOfInlinedFirst
+from fastpool.kernels._passes import Passes, PassesOfInlined, PassesOfInlinedFirst, QuickPasses, QuickPassesOfInlined
+from fastpool.kernels._target import Device, chosen, target
 from fastpool.kernels.calls import Call, type_of
 from fastpool.kernels.elements import I8, I64
 from fastpool.kernels.simd import Pointer, type_for
@@ -93,10 +93,12 @@ def _numba_cache(body: Any) -> Any:
         return None
 
 
-def _compile(body: Any, arguments: tuple[Any, ...], result: Any, wrap: Any, on_disk: bool = True) -> code.Made:
+def _compile(
+    body: Any, arguments: tuple[Any, ...], result: Any, wrap: Any, passes: type[Passes], on_disk: bool = True
+) -> code.Made:
     """Compile a body for arguments of these types; ``wrap(context, library, fndesc, name)`` adds the C function."""
-    with global_compiler_lock, _without_garbage_collection():
-        return _compile_alone(body, arguments, result, wrap, on_disk)
+    with global_compiler_lock, _without_garbage_collection(), chosen():
+        return _compile_alone(body, arguments, result, wrap, passes, on_disk)
 
 
 @contextlib.contextmanager
@@ -111,13 +113,15 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _compile_alone(body: Any, arguments: tuple[Any, ...], result: Any, wrap: Any, on_disk: bool) -> code.Made:
+def _compile_alone(
+    body: Any, arguments: tuple[Any, ...], result: Any, wrap: Any, passes: type[Passes], on_disk: bool
+) -> code.Made:
     wanted = signature(result, *arguments)
     cache = _numba_cache(body) if on_disk else None
-    found = cache.load_overload(wanted, cpu_target.target_context) if cache else None
+    found = cache.load_overload(wanted, target.target_context) if cache else None
     is_cached = found is not None
     if found is None:
-        found = _Compiler(body, cpu_target, dict(_OPTIONS), {}, Passes).compile(arguments, result)
+        found = _Compiler(body, target, dict(_OPTIONS), {}, passes).compile(arguments, result)
     library, fndesc = found.library, found.fndesc
     name = f"fastpool.{fndesc.llvm_func_name}"
     if not is_cached:
@@ -134,7 +138,8 @@ def compile_routine(routine: Routine, spec: Spec, on_disk: bool = True) -> code.
     """Compile a routine for `spec`."""
     kind: Any = type_for(spec)  # type: ignore[no-untyped-call]
     arguments = (Call(routine.layout, kind), *(type_of(argument, kind) for argument in routine.arguments))
-    return _compile(routine.body, arguments, types.void, _wrap_routine, on_disk)
+    passes = QuickPasses if getattr(routine.body, "is_quick", False) else Passes
+    return _compile(routine.body, arguments, types.void, _wrap_routine, passes, on_disk)
 
 
 def assembly(routine: Routine, spec: Spec) -> str:
@@ -150,7 +155,7 @@ def compile_entry(entry: Entry) -> code.Made:
     def wrap(context: Any, library: Any, fndesc: Any, name: str) -> None:
         _wrap_entry(entry, context, library, fndesc, name)
 
-    return _compile(entry.body, tuple(kinds[argument] for argument in entry.arguments), types.intp, wrap)
+    return _compile(entry.body, tuple(kinds[argument] for argument in entry.arguments), types.intp, wrap, QuickPasses)
 
 
 def _callee(context: Any, module: Any, fndesc: Any) -> Any:
@@ -214,15 +219,8 @@ def _wrap_entry(entry: Entry, context: Any, library: Any, fndesc: Any, name: str
 
 
 def _inlined(function: Any, passes: type[Passes]) -> Any:
-    return numba.njit(
-        function,
-        error_model="numpy",
-        boundscheck=False,
-        no_cpython_wrapper=True,
-        no_cfunc_wrapper=True,
-        forceinline=True,
-        pipeline_class=passes,
-    )
+    options = _OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
+    return Device(function, targetoptions=options, pipeline_class=passes)
 
 
 def device(function: Any) -> Any:
@@ -241,6 +239,17 @@ def device_with_loops(function: Any) -> Any:
     of depthwise convolutions would take up to 1.4 times as long so.
     """
     return _inlined(function, PassesOfInlinedFirst)
+
+
+def device_of_launchers(function: Any) -> Any:
+    """A function that launchers call: optimised with them, and not before."""
+    return _inlined(function, QuickPassesOfInlined)
+
+
+def quickly(function: Any) -> Any:
+    """A routine that LLVM goes through once only."""
+    function.is_quick = True
+    return function
 
 
 def cache_folder() -> str | None:

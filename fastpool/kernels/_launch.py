@@ -11,7 +11,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import _workers
-from fastpool.kernels._jit import device
+from fastpool.kernels._jit import device_of_launchers as device
 from fastpool.kernels.simd import I8, I64
 from fastpool.routines.launchers import COUNT, COUNTERS, LINE, LINE_BYTES, STEPS, STOP, THREADS, WIDTH
 from fastpool.routines.layout import ALONE, EACH, FIRST_ADDRESS, SCRATCH, TASKS, WHO

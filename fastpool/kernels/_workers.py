@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastpool.kernels._jit import device
+from fastpool.kernels._jit import device_of_launchers as device
 from fastpool.kernels.simd import I64, Pointer
 from fastpool.routines.launchers import (
     BUSY,

@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device
+from fastpool.kernels._jit import device, quickly
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.direct import tile_pixels
 from fastpool.kernels.simd import I64, known
@@ -134,6 +134,7 @@ def _flatten(call, packed, lines):
         _clear_tile(spec, line)
 
 
+@quickly
 def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile):
     """Pack tiles first_tile..end_tile of some channels, the first of which begins at element `plane` of x.
 
