@@ -176,7 +176,7 @@ class Panels:
             for w in range(len(columns.taps))
         )
 
-    @property
+    @cached_property
     def beside(self) -> int:
         """Scratch of a thread beside its panels: lines, and a packed channel, which is read a vector beyond its end."""
         if self.is_row:
@@ -186,7 +186,7 @@ class Panels:
         channel = self.packed.channel + lanes_for(self.problem.element)
         return apart(len(self.lines) * self.line + channel, self.problem.element.size)
 
-    @property
+    @cached_property
     def cycles(self) -> float:
         """Estimated cycles to pack a channel."""
         problem, lanes = self.problem, lanes_for(self.problem.element)
@@ -262,7 +262,9 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     tile_bytes = max(part.problem.channels // problem.groups * problem.taps for part in parts) * width * element.size
 
     def panels_of(source: int, tiles: int) -> list[Panels]:
-        return [Panels(part.problem, tile, source, tiles) for part in parts]
+        # Parts differ in the last one at most: where filters are large, each is a channel, and what they share is long.
+        kinds = {part.problem: Panels(part.problem, tile, source, tiles) for part in parts}
+        return [kinds[part.problem] for part in parts]
 
     # Weights stay, pixels pass: where there is more weight than pixels, these are packed for all, and each task takes
     # a block of weights. Else the pixels of a task stay, which it packs for itself, unless the rows that it shares with
