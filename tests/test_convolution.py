@@ -186,6 +186,26 @@ def test_panels_are_packed_where_that_pays(planner):
         assert (fields["source"] == IN_PLACE, fields["panel"] == 0) == (is_in_place, is_in_place)
 
 
+@pytest.mark.skipif(TARGET.name != "avx2", reason="panels are for few registers, and these were measured with AVX2")
+@pytest.mark.parametrize(
+    ("channels", "groups", "size", "is_in_place"),
+    [
+        (16, 1, (28, 28), True),
+        (17, 1, (28, 28), False),
+        (64, 8, (28, 28), True),
+        (16, 1, (80, 80), False),  # no longer near
+        (12, 1, (80, 80), True),
+        (14, 1, (64, 64), False),  # of which one drives out another
+        (2, 1, (256, 256), False),
+    ],
+)
+def test_few_channels_are_read_in_place(planner, channels, groups, size, is_in_place):
+    x = integers(19, (2, channels, *size), np.float32)
+    check(x, integers(20, (groups * 9, channels // groups, 1, 1), np.float32), groups=groups)
+    fields = planner.plans.pop().steps[-1].fields
+    assert (fields["source"] == IN_PLACE, fields["panel"] == 0) == (is_in_place, is_in_place)
+
+
 # -------------------------------------------------------------------------------------------------- shapes of input
 
 
