@@ -538,6 +538,6 @@ def test_panels_are_explained():
     assert f"{many.tiles_per_task} panels of a task" in many.why.source
     assert "keeps its weights" in few.why.blocking
     assert "keeps what it packed" in many.why.blocking
-    deep = prepared((256, 512, 3, 3), stride=3).explain((1, 512, 20, 20))
+    deep = prepared((512, 512, 3, 3), stride=2, padding=1, algorithm="direct").explain((1, 512, 14, 14))
     assert deep.parts == 3
     assert "all channels and taps of a tile" in deep.why.source
