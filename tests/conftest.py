@@ -428,7 +428,7 @@ class Planner:
             self._patch.setattr(panels, "_stays_in_place", lambda problem: False)
             self._patch.setattr(panels, "_LEAST_STEPS", 1)
             self._patch.setattr(panels, "_LEAST_OUT", 1)
-            self._patch.setattr(plans, "_longer", lambda plan: np.inf)
+            self._patch.setattr(plans, "_longer", lambda problem, plan: np.inf)
             for name, value in OF_PANELS[source].items():
                 self._patch.setattr(panels, name, value)
         elif source is not None:

@@ -51,8 +51,11 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
 #: several taps, drawn by chance, on two threads of a Zen 3, what was measured is 1.10 to 1.15 times the estimate in the
 #: median of each kind; what is taken so took 1 % longer than the faster way in the mean, and three a tenth to a third.
 #: 3x3 at stride 2 from 130 to 32 channels of 13x13 takes 44 us instead of 150, 7x7 from 64 to 29 of 64x64, packed, 5.4
-#: ms instead of 6.0, 3x3 in groups of 9 of 112x112 0.7 of the time.
-_EDGED_LONGER, _IN_PLACE_LONGER, _PACKED_LONGER = 1.1, 1.15, 1.2
+#: ms instead of 6.0, 3x3 in groups of 9 of 112x112 0.7 of the time. What it takes to pack the rows is not in the
+#: estimate: beside long sums for many output channels it is little (11x11 at stride 4 from 3 to 64 channels of 224x224:
+#: 1.00 to 1.04), but 3x3 from 3 to 96 channels of 32x32 takes 14 % longer so.
+_EDGED_LONGER, _IN_PLACE_LONGER, _PACKED_LONGER, _PACKED_FOR_MANY_LONGER = 1.1, 1.15, 1.2, 1.07
+_MANY_OUT, _MANY_STEPS = 48, 100
 
 
 def _most_of_depthwise(problem: Convolution) -> float:
@@ -66,11 +69,12 @@ def _most_of_depthwise(problem: Convolution) -> float:
     return 0.9 if problem.taps > 25 else 0.7
 
 
-def _longer(plan: Plan) -> float:
+def _longer(problem: Convolution, plan: Plan) -> float:
     """Factor by which a plan without panels takes longer than estimated."""
     if is_in_place(plan):
         return _EDGED_LONGER if reads_edged(plan) else _IN_PLACE_LONGER
-    return _PACKED_LONGER
+    steps, out = problem.taps * problem.channels // problem.groups, problem.out_channels // problem.groups
+    return _PACKED_FOR_MANY_LONGER if steps >= _MANY_STEPS and out >= _MANY_OUT else _PACKED_LONGER
 
 
 def plan_directly(problem: Convolution) -> tuple[Plan, TileShape]:
@@ -80,7 +84,7 @@ def plan_directly(problem: Convolution) -> tuple[Plan, TileShape]:
         return plan_direct(problem)
     if problem.taps > 1:  # which see a line several times
         other, tile = plan_direct(problem)
-        cycles = _longer(other) * other.cycles
+        cycles = _longer(problem, other) * other.cycles
         if cycles < found[0].cycles:
             return replace(other, cycles=cycles), tile
     return found
