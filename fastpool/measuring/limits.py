@@ -15,8 +15,8 @@ MEMORY_BYTES = 96 << 20
 #: Bytes of each of two arrays of every thread that stay in its second-level cache.
 CACHE_BYTES = 128 << 10
 _APART = 2112
-#: Seconds of one sample; of several the best is the limit. Four kinds in turns take a second: once all of 8 samples fell
-#: into a moment in which one of two processors was away, and half of the arithmetic was taken for the limit.
+#: Seconds of one sample; of several the best is the limit. Four kinds in turns take a second: all of 8 samples once
+#: fell into a moment in which one of two processors was away, and half of the arithmetic was taken for the limit.
 SAMPLE = 4e-3
 SAMPLES = 64
 
