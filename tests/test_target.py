@@ -65,6 +65,11 @@ def test_other_functions_compile_beside_kernels(tmp_path, is_theirs_first):
     run_apart(MODULE, "compile_both", is_theirs_first, environment={"NUMBA_CACHE_DIR": str(tmp_path)})
 
 
+def test_unoptimised_code_runs(tmp_path):
+    """It still has what Numba writes for errors, which no kernel raises: what that calls has to be there."""
+    run_apart(MODULE, "compile_and_look", environment={"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_OPT": "0"})
+
+
 def test_contexts_are_their_own():
     assert target.target_context is not cpu_target.target_context
     assert target.typing_context is not cpu_target.typing_context

@@ -9,10 +9,12 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import Any
 
-from numba.core import typing
+from numba.core import config, typing
 from numba.core.cpu import CPUContext, CPUTargetOptions
 from numba.core.descriptors import TargetDescriptor
 from numba.core.dispatcher import Dispatcher
+from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 from numba.core.types import Function, unliteral  # type: ignore[attr-defined]
 
@@ -49,8 +51,13 @@ class _Code(CPUContext):  # type: ignore[misc]
         from numba.core import optional  # noqa: F401
         from numba.cpython import builtins, iterators, numbers, rangeobj, tupleobj  # noqa: F401
 
+        if not config.OPT:
+            rtsys.initialize(cpu_target.target_context)
+
     def post_lowering(self, module: Any, library: Any) -> None:
-        """Do not link what counts references: there are none."""
+        """Do not link what counts references: there are none, but where LLVM does not leave out what is never run."""
+        if not config.OPT:
+            super().post_lowering(module, library)
 
 
 class _Description(TargetDescriptor):  # type: ignore[misc]

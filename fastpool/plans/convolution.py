@@ -49,7 +49,7 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
 #: Factors by which tiles that read x in place take longer than estimated, beside panels, whose estimate includes their
 #: packing: edged ones, which fetch further channels, and others; and those that read packed rows. Of 130 shapes of
 #: several taps, drawn by chance, on two threads of a Zen 3, what was measured is 1.10 to 1.15 times the estimate in the
-#: median of each kind; what is taken so took 1 % longer than the faster way in the mean, and three a tenth to a third.
+#: median of each kind; what is taken so took 1 % longer than the faster way in the mean, and four a tenth to a third.
 #: 3x3 at stride 2 from 130 to 32 channels of 13x13 takes 44 us instead of 150, 7x7 from 64 to 29 of 64x64, packed, 5.4
 #: ms instead of 6.0, 3x3 in groups of 9 of 112x112 0.7 of the time. What it takes to pack the rows is not in the
 #: estimate: beside long sums for many output channels it is little (11x11 at stride 4 from 3 to 64 channels of 224x224:
