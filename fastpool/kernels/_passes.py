@@ -147,7 +147,7 @@ class _QuickInlined(_Quick, _InlinedFirst):
 
 
 class QuickPasses(Passes):
-    """Passes of code in which no time is spent."""
+    """Passes of code that is none the faster for more of them: launchers, and what says so of itself."""
 
     library = _Quick
 
