@@ -19,7 +19,7 @@ from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.layer import Layer
 from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import expected_cycles, plan_directly, plan_weights
-from fastpool.plans.depthwise import depthwise_cycles, ends_in_half, is_depthwise
+from fastpool.plans.depthwise import depthwise_cycles, ends_in_half, is_depthwise, rows_beyond
 from fastpool.plans.direct import Grid, is_aliased, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan
 from fastpool.plans.problem import Convolution, ceil_div
@@ -438,14 +438,15 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
     _, height, width = problem.axes
     columns, halved = ceil_div(width.out, lanes), ends_in_half(problem)
     lanes_of_row = (columns - 0.5 if halved else columns) * lanes
-    # Rows of taps added to a sum: those of every output, and at the begin of a strip those of the sums under way.
-    begin = sum(i // height.stride + 1 for i in range(height.kernel - height.stride))
     dilation, per_task = fields["row_dilation"], fields["rows_per_task"]
     of_phase = ceil_div(height.out, dilation)
     runs = [min(per_task, of_phase - row) for row in range(0, of_phase, per_task)]
-    strips = min(dilation, height.out) * sum(ceil_div(rows, fields["block_rows"]) for rows in runs)
+    phases, blocks = min(dilation, height.out), sum(ceil_div(rows, fields["block_rows"]) for rows in runs)
     per_task = min(per_task * dilation, height.out)
-    done = round(fields["planes"] * lanes_of_row * (height.out * height.kernel + strips * begin) * width.kernel)
+    # Rows of taps added to a sum: those of every output, and those of sums that are under way at the end of a strip.
+    beyond = phases * ((blocks - 1) * rows_beyond(problem) + rows_beyond(problem, plan.omitted))
+    rows_of_taps = height.out * height.kernel * (1 - plan.omitted) + beyond
+    done = round(fields["planes"] * lanes_of_row * rows_of_taps * width.kernel)
     planes = _counted(fields["planes"], "plane")
     cut = f"{planes} would be too few tasks"
     whole = f"{planes} are enough tasks, or too little work for more"
@@ -470,7 +471,9 @@ def _depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
             "algorithm": "a group has one input channel: nothing is summed over channels",
             "tile": "a row of input is read once, for the sums of all rows of output that see it"
             + ("; the last columns take half a vector" if halved else ""),
-            "source": "masked loads give zeros for padding",
+            "source": f"masked loads give zeros for padding; rows of it are left out: {plan.omitted:.1%} of the sums"
+            if plan.omitted
+            else "masked loads give zeros for padding",
             "blocking": cut if fields["row_tasks"] > 1 else whole,
         },
     }

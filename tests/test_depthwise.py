@@ -25,7 +25,7 @@ from fastpool import oracle
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.plans import convolution as plans
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.depthwise import HALVES_PAY, SINGLES_PAY, depthwise
+from fastpool.routines.depthwise import HALVES_PAY, depthwise
 from fastpool.routines.direct import direct
 
 #: Few and many taps, even and odd numbers of them; each size is compiled.
@@ -191,7 +191,7 @@ def test_the_faster_depthwise_routine_is_taken(planner, monkeypatch, lanes_on, d
     cases = {
         "columns": [((1, 6, 60, 64), 3, 1), ((2, 40, 30, 32), 3, 1)],
         "channels": [
-            ((1, 40, 7, 7), 5 if lanes_of(dtype) > 8 else 9, 1),
+            ((1, 40, 7, 7), 9, 1),
             ((1, 20, 40, 44), (3, 2), 2),
             ((1, 9, 30, 31), (2, 5), (3, 1)),
             ((1, 5, 20, 9), 9, 1),
@@ -271,8 +271,24 @@ def test_rows_within_a_vector(planner, dtype, stride):
         assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
         part = planner.plans.pop().steps[0].kernel.shape[0].split()[0]
         narrow = 1 < lanes // 2 >= columns
-        single = SINGLES_PAY and not narrow and columns <= lanes
+        single = not narrow and columns <= lanes
         assert (part == "narrow", part == "single") == (narrow, single)
+
+
+@every_dtype
+@pytest.mark.parametrize(("stride", "height", "left_out"), [(1, 9, 12 / 63), (2, 9, 8 / 35), (1, 1, 6 / 7)])
+def test_rows_of_the_padding_are_passed_by(planner, dtype, stride, height, left_out):
+    """Where lanes are columns, and all weights are finite; if one is not, it makes NaN of zeros."""
+    x, weight = noise(76, (2, 3, height, 20), dtype), noise(77, (3, 1, 7, 7), dtype)
+    options = {"stride": stride, "padding": 3, "groups": 3}
+    for infinite in (False, True):
+        if infinite:
+            weight[1, 0, 0, 3] = np.inf
+        planner.take_depthwise(depthwise)
+        result, expected = fastpool.Conv2d(weight, **options)(x), oracle.conv2d(x, weight, **options)
+        assert_close(result, expected)
+        assert np.isnan(expected[:, 1]).any() == infinite
+        assert planner.plans.pop().omitted == pytest.approx(0 if infinite else left_out)
 
 
 @every_dtype

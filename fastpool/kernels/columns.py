@@ -54,50 +54,75 @@ def _apart_ir(builder, spec, pair, odd):
     return simd.shuffle_ir(builder, *pair, [*low, *low_of_second, *high, *high_of_second])
 
 
-def column_taps_ir(builder, spec, row, first, width, dilation=None):
-    """One vector for each column tap of a row of `width` elements, whose first needed column is `first`.
+class Columns:
+    """What a vector of outputs sees of rows of `width` elements, the first needed being `first`; emits LLVM IR.
 
-    Shifted loads at stride 1, `dilation` columns apart (None is 1). At stride 2 a pair of loads, of which the even
-    lanes are the last tap but one and the odd ones the last. With a padding of 1, what is loaded then begins on a cache
-    line if the row does. The taps before them are those two taps further, shifted by a lane: only their first element
-    is new; or, where lanes are mixed, which makes them hard to shift, further pairs of loads. Elements outside the row
-    are 0.
+    Places and masks are the same for all rows and made here; `taps_of` a row may be in a branch.
     """
-    vector, lanes = simd.vector_ir(spec), spec.lanes
 
-    def loaded(shift):
-        start = builder.add(first, shift)
-        if is_whole(spec):
-            return simd.load_ir(builder, builder.gep(row, [start]), vector, spec.size)
-        mask = simd.range_mask_ir(builder, builder.neg(start), builder.sub(width, start), lanes)
-        return simd.masked_load_ir(
-            builder, builder.gep(row, [start]), vector, mask, ir.Constant(vector, None), spec.size
-        )
+    def __init__(self, builder, spec, first, width, dilation=None):
+        self.builder, self.spec, self.first = builder, spec, first
+        if stride_of(spec) == 1:
+            shifts = [I64(j) if dilation is None else builder.mul(dilation, I64(j)) for j in range(spec.width)]
+            self._loads = [self._load_at(builder.add(first, shift), width) for shift in shifts]
+            return
+        self._pairs = {}
+        for tap, _ in self._taps_of_pairs():
+            starts = [builder.add(first, I64(tap + shift)) for shift in (0, spec.lanes)]
+            self._pairs[tap] = [self._load_at(start, width) for start in starts]
+        self._singles = [self._single_at(builder.add(first, I64(j)), width) for j in range(min(self._pairs))]
 
-    if stride_of(spec) == 1:
-        return [loaded(I64(j) if dilation is None else builder.mul(dilation, I64(j))) for j in range(spec.width)]
-    last = max(0, spec.width - 2)
+    def taps_of(self, row):
+        """One vector for each column tap of a row: zeros where it is outside.
 
-    def pair_of(tap, count):
-        pair = loaded(I64(tap)), loaded(I64(tap + lanes))
-        return [_apart_ir(builder, spec, pair, odd) for odd in range(count)]
+        Shifted loads at stride 1, `dilation` columns apart (None is 1). At stride 2 a pair of loads, of which the even
+        lanes are the last tap but one and the odd ones the last. With a padding of 1, what is loaded then begins on a
+        cache line if the row does. The taps before them are those two taps further, shifted by a lane: only their first
+        element is new; or, where lanes are mixed, which makes them hard to shift, further pairs of loads.
+        """
+        spec = self.spec
+        if stride_of(spec) == 1:
+            return [load(row) for load in self._loads]
+        taps = []
+        for tap, count in self._taps_of_pairs():
+            pair = [load(row) for load in self._pairs[tap]]
+            taps = [_apart_ir(self.builder, spec, pair, odd) for odd in range(count)] + taps
+        for single in reversed(self._singles):
+            value = simd.splat_ir(self.builder, single(row), spec.lanes)
+            first = [2 * spec.lanes - 1, *range(spec.lanes - 1)]
+            taps.insert(0, simd.shuffle_ir(self.builder, taps[1], value, first))
+        return taps
 
-    taps = pair_of(last, min(2, spec.width))
-    if _mixes(spec):
-        while last > 0:
+    def _taps_of_pairs(self):
+        """First tap of each pair of loads and how many taps it gives, from the last on."""
+        last = max(0, self.spec.width - 2)
+        pairs = [(last, min(2, self.spec.width))]
+        while _mixes(self.spec) and last > 0:
             count = min(2, last)
             last -= count
-            taps = pair_of(last, count) + taps
-        return taps
-    for j in reversed(range(last)):
-        place = builder.add(first, I64(j))
+            pairs.append((last, count))
+        return pairs
+
+    def _load_at(self, start, width):
+        """Function of a row that loads a vector from `start` on."""
+        builder, spec, vector = self.builder, self.spec, simd.vector_ir(self.spec)
         if is_whole(spec):
-            value = simd.splat_ir(builder, builder.load(builder.gep(row, [place]), align=spec.size), lanes)
-            taps.insert(0, simd.shuffle_ir(builder, taps[1], value, [2 * lanes - 1, *range(lanes - 1)]))
-            continue
+            return lambda row: simd.load_ir(builder, builder.gep(row, [start]), vector, spec.size)
+        mask = simd.range_mask_ir(builder, builder.neg(start), builder.sub(width, start), spec.lanes)
+        zeros = ir.Constant(vector, None)
+        return lambda row: simd.masked_load_ir(builder, builder.gep(row, [start]), vector, mask, zeros, spec.size)
+
+    def _single_at(self, place, width):
+        """Function of a row that loads an element."""
+        builder, spec = self.builder, self.spec
+        if is_whole(spec):
+            return lambda row: builder.load(builder.gep(row, [place]), align=spec.size)
         within = builder.and_(builder.icmp_signed(">=", place, I64(0)), builder.icmp_signed("<", place, width))
         # There always is an element to load, if not the wanted one.
-        value = builder.load(builder.gep(row, [builder.select(within, place, I64(0))]), align=spec.size)
-        value = simd.splat_ir(builder, builder.select(within, value, ir.Constant(value.type, 0.0)), lanes)
-        taps.insert(0, simd.shuffle_ir(builder, taps[1], value, [2 * lanes - 1, *range(lanes - 1)]))
-    return taps
+        nearest = builder.select(within, place, I64(0))
+
+        def load(row):
+            value = builder.load(builder.gep(row, [nearest]), align=spec.size)
+            return builder.select(within, value, ir.Constant(value.type, 0.0))
+
+        return load

@@ -4,8 +4,8 @@ Work goes down strips of one vector of output columns. Each input row is read on
 (shifted loads at stride 1; at stride 2 a pair of loads, split into even and odd lanes, and these shifted), and added to
 all output rows that see it: the one that it completes, and those that are under way, which are handed from row to row
 in registers, as are filters and masks. The input is read in place: lanes beyond its edges are loaded as zeros by masks,
-and a row in the padding is a row of zeros. Rows of a dilated filter are those of one phase: of a number modulo the
-dilation.
+and a row in the padding is passed by, or is a row of zeros. Rows of a dilated filter are those of one phase: of a
+number modulo the dilation.
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
-from fastpool.kernels.columns import column_taps_ir, in_order_ir, is_dilated, is_whole, reach_of, stride_of
+from fastpool.kernels.columns import Columns, in_order_ir, is_dilated, is_whole, reach_of, stride_of
 from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, range_mask, scalar, splat
 from fastpool.kernels.stores import masked_store, store_first_ir
 from fastpool.machine.processor import TARGET
-from fastpool.routines.depthwise import NO_ROW
+from fastpool.routines.depthwise import NO_ROW, ZERO_ROW, in_registers, is_one_strip, skips_padding, under_way
 
 
 def _broadcast_ir(builder, spec, pointer, index):
@@ -28,22 +28,27 @@ def _broadcast_ir(builder, spec, pointer, index):
 
 
 def _in_registers(spec):
-    """Whether filters, columns, sums under way and masks fit the registers (5x5 and 7x7 filters do not).
-
-    Keeping as many of the others as there is room for gained nothing at 7x7, and took 4 % more at 5x5.
-    """
-    return spec.vectors * spec.width + spec.width + _under_way(spec) + 1 <= TARGET.registers
+    return in_registers(spec.vectors, spec.width, stride_of(spec))
 
 
 def _is_one_strip(spec):
-    """Whether all columns of a row are one strip."""
-    return spec.variant.startswith(("narrow ", "single "))
+    return is_one_strip(spec.variant)
 
 
 def _under_way(spec):
-    """Output rows that have begun when one is complete."""
-    stride = stride_of(spec)
-    return max(0, -((stride - spec.vectors) // stride))
+    return under_way(spec.vectors, stride_of(spec))
+
+
+def _kept(spec):
+    """How many of the taps stay in registers, the first ones.
+
+    Half a vector at a time, two multiply-adds a cycle would take as many loads: 7x7 over 7x7 takes 232 cycles a plane
+    with 16 taps in registers and 261 with none, 5x5 136 and 160. Whole vectors gain nothing, nor does stride 2.
+    """
+    if _in_registers(spec):
+        return spec.vectors * spec.width
+    has_room = spec.variant.startswith("narrow ") and stride_of(spec) == 1 and TARGET.registers > 16
+    return TARGET.registers // 2 if has_room else 0
 
 
 #: Cycles from one multiply-add to its next, and what else keeps it waiting now and then.
@@ -61,14 +66,13 @@ def _is_chained(spec):
 
 @intrinsic
 def _filters(typingctx, spec, weights):
-    """All taps, broadcast: loaded once, as stores to the output might change them for all that the compiler knows."""
+    """Taps that are kept, broadcast: loaded once, as the compiler must think that stores to the output change them."""
     tile = simd.Tile(spec)
 
     def codegen(context, builder, sig, args):
         filters = ir.Constant(context.get_value_type(tile), None)
-        if _in_registers(spec):
-            for tap in range(spec.vectors * spec.width):
-                filters = builder.insert_value(filters, _broadcast_ir(builder, spec, args[1], tap), tap)
+        for tap in range(_kept(spec)):
+            filters = builder.insert_value(filters, _broadcast_ir(builder, spec, args[1], tap), tap)
         return filters
 
     return tile(spec, weights), codegen
@@ -80,34 +84,59 @@ class _Strip:
     def __init__(self, builder, spec, filters, taps, source):
         self.builder, self.spec, self.filters = builder, spec, filters
         self.weights, self.bias = (builder.extract_value(taps, i) for i in range(2))
-        self.plane, self.offsets, self.zeros, self.first, self.width, dilation = (
+        self.plane, self.offsets, self.zeros, first, width, dilation = (
             builder.extract_value(source, i) for i in range(6)
         )
-        self.dilation = dilation if is_dilated(spec) else None
+        self.columns = Columns(builder, spec, first, width, dilation if is_dilated(spec) else None)
 
     def bias_vector(self):
         return _broadcast_ir(self.builder, self.spec, self.bias, 0)
 
-    def columns_of(self, row):
-        """Column taps of a row, counted from the strip's current one."""
+    def with_row(self, totals, row):
+        """`totals` of the output rows under way, and added to them what they see of a row.
+
+        Rows are counted from the strip's current one.
+        """
         builder = self.builder
         offset = builder.load(builder.gep(self.offsets, [I64(row)]), align=8)
-        inside = builder.icmp_signed("!=", offset, I64(NO_ROW))
+        inside = builder.icmp_signed(">", offset, I64(ZERO_ROW))
         place = builder.select(inside, builder.gep(self.plane, [offset]), self.zeros)
-        return column_taps_ir(builder, self.spec, place, self.first, self.width, self.dilation)
+        if not skips_padding(self.spec.variant, self.spec.vectors, self.spec.width):
+            return self.added(totals, self.columns.taps_of(place), row)
+        before = builder.block
+        with builder.if_then(builder.icmp_signed("!=", offset, I64(NO_ROW))):
+            sums, after = self.added(totals, self.columns.taps_of(place), row), builder.block
+        either = []
+        for total, total_and_row in zip(totals, sums, strict=True):
+            either.append(builder.phi(total.type))
+            either[-1].add_incoming(total, before)
+            either[-1].add_incoming(total_and_row, after)
+        return either
 
-    def added(self, total, columns, row):
-        """`total` and the sum of a row of taps; summed apart where one multiply-add would wait for the one before."""
-        builder, spec = self.builder, self.spec
-        sums = total if _is_chained(spec) else None
+    def added(self, totals, columns, row):
+        """`totals`, and added to them what they see of a row: column by column, as a sum waits for itself.
+
+        What a row adds is summed apart where the total would wait for longer than its turn.
+        """
+        builder, spec, stride = self.builder, self.spec, stride_of(self.spec)
+        under_way = [ahead for ahead in range(len(totals)) if row >= ahead * stride]
+        sums = {ahead: totals[ahead] if _is_chained(spec) else None for ahead in under_way}
         for j, column in enumerate(columns):
-            tap = row * spec.width + j
-            if _in_registers(spec):
-                weight = builder.extract_value(self.filters, tap)
-            else:
-                weight = _broadcast_ir(builder, spec, self.weights, tap)
-            sums = builder.fmul(column, weight) if sums is None else simd.fma_ir(builder, column, weight, sums)
-        return sums if _is_chained(spec) else builder.fadd(total, sums)
+            for ahead in under_way:
+                weight = self.weight((row - ahead * stride) * spec.width + j)
+                if sums[ahead] is None:
+                    sums[ahead] = builder.fmul(column, weight)
+                else:
+                    sums[ahead] = simd.fma_ir(builder, column, weight, sums[ahead])
+        if not _is_chained(spec):
+            sums = {ahead: builder.fadd(totals[ahead], value) for ahead, value in sums.items()}
+        return [sums.get(ahead, total) for ahead, total in enumerate(totals)]
+
+    def weight(self, tap):
+        """Vector of a tap."""
+        if tap < _kept(self.spec):
+            return self.builder.extract_value(self.filters, tap)
+        return _broadcast_ir(self.builder, self.spec, self.weights, tap)
 
 
 @intrinsic
@@ -124,10 +153,7 @@ def _begin(typingctx, spec, filters, source, taps):
         strip, stride = _Strip(builder, spec, filters, taps, source), stride_of(spec)
         totals = [strip.bias_vector()] * _under_way(spec)
         for i in range(spec.vectors - stride):
-            columns = strip.columns_of(i)
-            for ahead in range(len(totals)):
-                if i >= ahead * stride:
-                    totals[ahead] = strip.added(totals[ahead], columns, i - ahead * stride)
+            totals = strip.with_row(totals, i)
         state = ir.Constant(context.get_value_type(tile), None)
         for ahead, total in enumerate(totals):
             state = builder.insert_value(state, total, ahead)
@@ -147,10 +173,7 @@ def _complete(typingctx, spec, state, filters, source, taps, out, left, low, hig
         totals = [builder.extract_value(state, ahead) for ahead in range(_under_way(spec))]
         totals.append(strip.bias_vector())
         for i in range(max(0, spec.vectors - stride), spec.vectors):
-            columns = strip.columns_of(i)
-            for ahead in range(len(totals)):
-                if i >= ahead * stride:
-                    totals[ahead] = strip.added(totals[ahead], columns, i - ahead * stride)
+            totals = strip.with_row(totals, i)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
         value = in_order_ir(builder, spec, simd.clamp_ir(builder, totals.pop(0), low, high))
         if is_whole(spec):

@@ -9,18 +9,33 @@ import numpy as np
 
 from fastpool.arrays import address
 from fastpool.geometry import padding_source
+from fastpool.machine.processor import TARGET
+from fastpool.plans.edges import NO_EDGES, omitted_share
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.shares import shares
-from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, NO_ROW, SINGLES_PAY, depthwise
+from fastpool.routines.depthwise import (
+    DILATED_FILTERS,
+    HALVES_PAY,
+    LARGEST_FILTER,
+    NO_ROW,
+    ZERO_ROW,
+    depthwise,
+    in_registers,
+    skips_padding,
+)
 from fastpool.routines.routine import lanes as lanes_for
 
 #: Bytes of the input rows of a strip: the next strip finds them in the level-1 cache.
 _STRIP_BYTES = 16 * 1024
-
-
-#: Output rows below which the masks of a strip cost more than can be neglected.
-_FEW_ROWS = 4
+_MASKS_ARE_CHEAP = TARGET.name == "avx512"
+#: Cycles of a multiply-add of vectors and of a column tap at stride 2; then, with filters in registers and others, what
+#: else an output row of a vector takes, and the begin of a strip.
+_SUM = 1.04 if TARGET.multiplies == 1 else 0.625
+_PAIR = 4.4 if _MASKS_ARE_CHEAP else 3.1
+_ROW_AND_STRIP = (
+    {True: (4.0, 10.0), False: (5.5, 25.0)} if _MASKS_ARE_CHEAP else {True: (4.0, 45.0), False: (6.5, 75.0)}
+)
 
 
 @dataclass(frozen=True)
@@ -59,14 +74,8 @@ def plan_depthwise(problem: Convolution) -> Plan:
     planes_per_task, rows_per_task = shares(planes, phase_out, problem.pixels * problem.taps)
     row_tasks = ceil_div(phase_out, rows_per_task)
     rows = phase_out * height.stride + height.kernel
-    source_rows = [
-        padding_source(i - height.pad_begin, height.size, problem.padding_mode)
-        if i - height.pad_begin < height.size + height.pad_end
-        else -1
-        for phase in range(phases)
-        for i in range(phase, phase + rows * dilation, dilation)
-    ]
-    offsets = [row * problem.x_strides[3] if row >= 0 else NO_ROW for row in source_rows]
+    padded = (i - height.pad_begin for phase in range(phases) for i in range(phase, phase + rows * dilation, dilation))
+    offsets = [_row_offset(problem, row) for row in padded]
     zeros = np.zeros(width.size, element.dtype)
     tables: list[Any] = [table(offsets), zeros]
     fields: dict[str, Any] = {
@@ -95,9 +104,41 @@ def plan_depthwise(problem: Convolution) -> Plan:
         "low": problem.low,
         "high": problem.high,
     }
-    dilated = "dilated " if is_dilated(problem) else ""
-    code = Code(depthwise, element, (f"{_part(problem)}{dilated}stride {height.stride}", height.kernel, width.kernel))
-    return Plan((Step(code, fields),), 0, 0, element, depthwise_cycles(problem), tuple(tables))
+    code = Code(depthwise, element, (_variant(problem), height.kernel, width.kernel))
+    return Plan((Step(code, fields),), 0, 0, element, depthwise_cycles(problem), tuple(tables), _omitted(problem))
+
+
+def _row_offset(problem: Convolution, row: int) -> int:
+    """Where a row of the padded input begins within a plane, or what stands for a row that is not there."""
+    height = problem.axes[1]
+    if row >= height.size + height.pad_end:
+        return NO_ROW  # no output sees it
+    source = padding_source(row, height.size, problem.padding_mode)
+    if source >= 0:
+        return source * problem.x_strides[3]
+    return NO_ROW if problem.omits_padding else ZERO_ROW
+
+
+def _variant(problem: Convolution) -> str:
+    return f"{_part(problem)}{'dilated ' if is_dilated(problem) else ''}stride {problem.axes[1].stride}"
+
+
+def rows_beyond(problem: Convolution, omitted: float = 0.0) -> int:
+    """Rows of taps that the end of a strip adds to outputs that it does not have.
+
+    Without those in the padding below the image, if a share of the sums is omitted.
+    """
+    height = problem.axes[1]
+    missing = height.pad_end // height.dilation if omitted else 0
+    return sum(row // height.stride + 1 for row in range(height.kernel - height.stride - missing))
+
+
+def _omitted(problem: Convolution) -> float:
+    """Share of the multiplications that are left out."""
+    _, height, width = problem.axes
+    if not skips_padding(_variant(problem), height.kernel, width.kernel):
+        return 0.0
+    return omitted_share(problem, height.out, NO_EDGES, width.out)
 
 
 def _part(problem: Convolution) -> str:
@@ -106,7 +147,9 @@ def _part(problem: Convolution) -> str:
     # Half a vector at a time costs as much as a whole one on some processors and half as much on others.
     if 1 < lanes // 2 >= columns:
         return "narrow "
-    if SINGLES_PAY and columns <= lanes:
+    # Masks are made once for all planes, then. On AVX-512 3x3 over 14x14 takes 0.87 of the time so, at stride 2 from
+    # 28x28 0.92; on AVX2, where masks take more, 960 channels of 7x7 0.83 to 0.90, at stride 2 from 14x14 0.89.
+    if columns <= lanes:
         return "single "
     return "halved " if ends_in_half(problem) else ""
 
@@ -130,17 +173,22 @@ def vectors_of_row(problem: Convolution) -> float:
 
 
 def depthwise_cycles(problem: Convolution) -> float:
-    """Estimated cycles of one core: 17 and 37 a vector with 3x3 and 5x5 taps; at stride 2, 27 and 48.
+    """Estimated cycles of one core: multiply-adds, what else an output row takes, and the begin of strips.
 
-    Strips of one row pay for their masks by themselves: 1x3 over 64 channels of 1000 takes 27 a vector.
-
-    With larger filters sums that are under way at the begin of a strip take their time, too: 7x7 over 384 channels of
-    14x14 takes 425,000 cycles, and over 96 of 56x56 1.27 M.
+    Measured a plane with AVX-512 (Zen 4) and without: 3x3 over 14x14 183 and 356, at stride 2 from 14x14 112 and 159;
+    5x5 over 14x14 415 and 730, over 28x28 1635 and 2500, at stride 2 from 28x28 655 and 990; 7x7 over 14x14 780 and
+    1190, over 28x28 3055 and 4210, at stride 2 from 28x28 1085 and 1640; 1x3 over a row of 1000 27 a vector.
     """
     _, height, width = problem.axes
-    strips = problem.images * problem.out_channels * vectors_of_row(problem)
-    if problem.taps <= 25:
-        masks = 16 if height.out < _FEW_ROWS else 0
-        return strips * (height.out * (problem.taps * 1.25 + 7 * height.stride) + masks)
-    begun = sum(row // height.stride + 1 for row in range(height.kernel - height.stride)) * width.kernel
-    return strips * (height.out * (problem.taps * 1.1 + 7 * height.stride) + 1.25 * begun)
+    stride, vectors = height.stride, vectors_of_row(problem)
+    omitted = _omitted(problem)
+    beyond = rows_beyond(problem, omitted) * width.kernel
+    sums = _SUM * (height.out * problem.taps * (1 - omitted) + beyond)
+    if HALVES_PAY and _part(problem) == "narrow ":
+        sums /= 2
+    row, strip = _ROW_AND_STRIP[in_registers(height.kernel, width.kernel, stride)]
+    if stride == 2:
+        row = _PAIR * width.kernel
+    # Only the outer strips of a row have masks where these cost much.
+    strips = vectors if _MASKS_ARE_CHEAP else min(vectors, 2)
+    return problem.images * problem.out_channels * (vectors * (sums + height.out * row) + strips * strip)

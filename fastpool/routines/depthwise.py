@@ -15,13 +15,39 @@ DILATED_FILTERS = ((1, 2), (1, 3), (1, 5), (1, 7), (3, 3), (5, 5))
 #: Whether half a vector takes half the time, as on Zen 4.
 HALVES_PAY = TARGET.multiplies == 1
 
-#: Whether rows that are no longer than a vector have code of their own, with masks that are made once for all planes:
-#: where they take several instructions, as without AVX-512. 3x3 over 960 channels of 7x7 takes 0.83 to 0.90 of the time
-#: so, at stride 2 from 14x14 0.89, 384 channels of 5x5 0.74.
-SINGLES_PAY = TARGET.name != "avx512"
-
-#: Offset that stands for a row of the padding; rows of an input with negative strides have negative offsets.
+#: Offsets that stand for a row of the padding: one that is left out, and one of zeros, which makes NaN of an infinite
+#: weight. Rows of an input with negative strides have negative offsets.
 NO_ROW = -(2**62)
+ZERO_ROW = NO_ROW + 1
+
+
+def under_way(rows: int, stride: int) -> int:
+    """Output rows that have begun when one is complete."""
+    return max(0, -((stride - rows) // stride))
+
+
+def in_registers(rows: int, columns: int, stride: int) -> bool:
+    """Whether filters, columns, sums under way and masks fit the registers (5x5 and 7x7 filters do not).
+
+    Keeping as many of the others as there is room for gained nothing at 7x7, and took 4 % more at 5x5.
+    """
+    return rows * columns + columns + under_way(rows, stride) + 1 <= TARGET.registers
+
+
+def is_one_strip(variant: str) -> bool:
+    """Whether all columns of a row are one strip."""
+    return variant.startswith(("narrow ", "single "))
+
+
+def skips_padding(variant: str, rows: int, columns: int) -> bool:
+    """Whether rows of the padding are passed by, instead of adding a row of zeros.
+
+    A branch for each row pays where a row has many taps or planes are small: 7x7 over 14x14 takes 790 cycles a plane
+    instead of 930, 3x3 over 7x7 73 instead of 81. Elsewhere it does not: 3x3 over 56x56 takes 5 % longer with it.
+    """
+    stride = int(variant.split()[-1])
+    return not in_registers(rows, columns, stride) or (is_one_strip(variant) and stride == 1)
+
 
 DEPTHWISE = Layout(
     "depthwise",
@@ -31,7 +57,7 @@ DEPTHWISE = Layout(
         "x_batch": "integer",
         "x_channel": "integer",
         "width": "integer",
-        "row_offsets": "integers",  # of each padded row within a plane, or NO_ROW, phase by phase of the dilation
+        "row_offsets": "integers",  # of each padded row within a plane, or as above, phase by phase of the dilation
         "phase_rows": "integer",  # of which each has so many
         "row_dilation": "integer",
         "column_dilation": "integer",

@@ -16,7 +16,7 @@ from fastpool.routines.argpool import argpool
 from fastpool.routines.blur import blur
 from fastpool.routines.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, SINGLES_PAY, depthwise
+from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, depthwise
 from fastpool.routines.direct import EDGED_ROWS, direct, edged, is_edged, row_of_tiles
 from fastpool.routines.elementwise import BINARY, SMOOTH, UNARY, elementwise
 from fastpool.routines.flatpool import flat_pool, groups_of_vectors, variant_of_flat
@@ -77,7 +77,7 @@ _DILATED: tuple[Shape, ...] = tuple(
 #: Vectors of columns, at the strides that have them, or element by element.
 _PACKINGS = (*(f"stride {stride}" for stride in PACKED_STRIDES), "")
 #: Rows of whole vectors, rows within half of one, or within one, and those that end in half of one.
-_WITHIN = ("", "narrow ", "single ") if SINGLES_PAY else ("", "narrow ")
+_WITHIN = ("", "narrow ", "single ")
 _PARTS = (*_WITHIN, "halved ") if HALVES_PAY else _WITHIN
 _FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
 #: What medians are taken of: the spec's elements, or integers that it widens (to float64).
