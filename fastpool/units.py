@@ -34,6 +34,11 @@ def count_text(count: int) -> str:
     return f"{count:,}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: 1 task, 8 tasks."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def printable(name: str) -> str:
     """Return a file name without line breaks and whatever else cannot be shown."""
     return "".join(c if c.isprintable() else "?" for c in name)

@@ -352,10 +352,12 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
     lines_ahead, fetches_output, x_ahead = call.lines_ahead, call.fetches_output, call.x_ahead
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
-    taps, offsets, run, dilation, apart = call.taps, call.offsets, call.run, call.dilation, call.apart
+    taps, offsets, steps, run = call.taps, call.offsets, call.steps, call.run
+    dilation, apart = call.dilation, call.apart
     edges_begin, edges_end, panel = call.edges_begin, call.edges_end, call.panel
-    omitted = (taps - (end_tap - first_tap)) * block  # weights of a channel
-    weights = weights + first_tap * block
+    of_row = run * block
+    omitted = (taps - (end_tap - first_tap)) // call.run_used * of_row  # weights of a channel
+    weights = weights + first_tap // call.run_used * of_row
     # Pixels that lie apart have too many addresses for several channels.
     together = channels_in // CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 and not _is_strided(spec) else 0
     for tile in range(first_tile, end_tile):
@@ -387,7 +389,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
         elif _is_edged(spec):
             edges = call.edges + 2 * min(tile, max(edges_begin, tile + edges_begin + 1 - edges_end))
             first_edge, last_edge = edges[0], edges[1]
-            row, beyond = run * block, _channels_ahead(spec) * pitch_in
+            beyond = _channels_ahead(spec) * pitch_in
             # Complete tiles, most of a long row, have a loop without branches.
             if edges_begin <= tile < edges_end:
                 for _ in range(channels_in):
@@ -398,7 +400,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                         if _channels_ahead(spec):
                             _fetch_row(spec, at + (offsets[first] + beyond))
                         total = _add_row(total, at + offsets[first], w, block, dilation, None)
-                        w = w + row
+                        w = w + of_row
                     at, w = at + pitch_in, w + omitted
             else:
                 for _ in range(channels_in):
@@ -409,7 +411,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                         if _channels_ahead(spec):
                             _fetch_row(spec, at + (offsets[first] + beyond))
                         total = _add_row(total, at + offsets[first], w, block, dilation, (first_edge, last_edge))
-                        w = w + row
+                        w = w + of_row
                     at, w = at + pitch_in, w + omitted
         elif _is_strided(spec):
             # Each pixel has an address of its own: with one loop over all taps they would be computed at each tap.
@@ -428,7 +430,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                     ahead = _fetch_line(spec, ahead)
                 for tap in range(first_tap, end_tap):
                     total = _multiply_add(total, at + offsets[tap], w, apart, _ALL)
-                    w = w + block
+                    w = w + steps[tap]
                 at, w = at + pitch_in, w + omitted
         first, last = tile * pixels - start, min(columns - start, pixels)
         _store(total, residual + start, flags, place, pitch, channels, first, last, low, high)
@@ -486,7 +488,7 @@ def direct(call, task, thread):
         ahead = weights + call.weights_block
         row_of_tiles = call.row_of_last if block == blocks - 1 else call.row_of_tiles
         for row in range(first_row, end_row):
-            place = channel * call.out_channel + (depth * call.out_rows + row) * call.out_columns
+            place = channel * call.out_channel + (depth * call.out_rows + row) * call.out_row + call.first_column
             taps = call.row_taps + 2 * row
             invoke(
                 row_of_tiles,

@@ -11,6 +11,7 @@ import numpy as np
 from fastpool.dtypes import ELEMENT_TYPES, ElementType
 from fastpool.machine.processor import TARGET
 from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_channelwise
+from fastpool.plans.column_runs import plan_runs, suits_runs
 from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
 from fastpool.plans.direct import is_in_place, plan_direct, reads_edged
 from fastpool.plans.panels import plan_panels, suits_panels
@@ -79,6 +80,13 @@ def _longer(problem: Convolution, plan: Plan) -> float:
 
 def plan_directly(problem: Convolution) -> tuple[Plan, TileShape]:
     """Plan of the direct convolution, and the tile whose packed weights it reads."""
+    whole = _plan_all_taps(problem)
+    by_run = plan_runs(problem) if suits_runs(problem) else None
+    return by_run if by_run is not None and by_run[0].cycles < whole[0].cycles else whole
+
+
+def _plan_all_taps(problem: Convolution) -> tuple[Plan, TileShape]:
+    """The same, all taps at once."""
     found = plan_panels(problem) if suits_panels(problem) else None
     if found is None:
         return plan_direct(problem)

@@ -66,7 +66,7 @@ _ALIAS, _ALIAS_SHARE = 4096, 1 / 6
 _BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = LEVEL_2_BYTES // 2, LEVEL_2_BYTES * 3 // 8, 4
 #: Bytes of pixels of a task, if each of its blocks of channels reads them: 1x1 from 590 to 96 channels of 112x112 takes
 #: 16.9 ms without a limit, 8.8 by half of a level-2 cache and 8.4 by a quarter.
-_TASK_BYTES = LEVEL_2_BYTES // 4
+TASK_BYTES = LEVEL_2_BYTES // 4
 #: Tiles of a task up to which it fetches the next one's weights, as they take long to come beside so little work: with
 #: cold weights 1x1 over 512 channels of 7x7 takes 0.59 ms for 2048 channels, and 0.72 without. Longer tasks gained
 #: nothing.
@@ -374,6 +374,8 @@ class Shares:
             "out_depths": grid.depths,
             "out_rows": grid.rows,
             "out_columns": grid.columns,
+            "first_column": 0,
+            "out_row": grid.columns,
             "row_tasks": self.row_tasks,
             "tiles": ceil_div(grid.columns, pixels),
             "pixels": pixels,
@@ -418,7 +420,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
         task = cut(problem, tile)
         row_tasks, tile_tasks, parts = ceil_div(grid.rows, task.rows), ceil_div(tiles, task.tiles), task.parts
     else:
-        least = ceil_div(input_bytes, _TASK_BYTES) if blocks > 1 and not blocks_outermost else 1
+        least = ceil_div(input_bytes, TASK_BYTES) if blocks > 1 and not blocks_outermost else 1
         if grid.rows > 1:
             parts = _parts_of_weights(problem, tile) if blocks_outermost else parts
             row_tasks, tile_tasks = pieces(others, grid.rows, least), 1
@@ -452,7 +454,6 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
             "edges": address(tables[0]),
             "edges_begin": edges.begin,
             "edges_end": edges.end,
-            "run": problem.axes[2].kernel,
             "dilation": problem.axes[2].dilation,
             "source": packing,
             "last_start": grid.columns - pixels if packing == IN_PLACE else ANYWHERE,
@@ -463,7 +464,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     for part in parts:
         if part.problem.axes not in sources:
             source = common or packed_source(part.problem, PRIVATE, (1, task.rows, task.columns))
-            sources[part.problem.axes] = source, _reading(part.problem, source, grid.rows, tables)
+            sources[part.problem.axes] = source, _reading(part.problem, source, grid.rows, tile, tables)
     channel = max(source.channel for source, _ in sources.values())
     copy = apart(problem.images * problem.channels * channel + slack(problem, tile), element.size)
     shared = copy if packing == SHARED else 0
@@ -550,14 +551,18 @@ def _variant(problem: Convolution, grid: Grid, tile: TileShape, packing: int) ->
     return ("strided", NO_EDGES) if edges is None else (edged(width.kernel, width.stride), edges)
 
 
-def _reading(problem: Convolution, source: Source, rows: int, tables: list[Any]) -> dict[str, int]:
+def _reading(problem: Convolution, source: Source, rows: int, tile: TileShape, tables: list[Any]) -> dict[str, int]:
     """Fields that say how a source is packed, where its taps are, and which of them meet x."""
     offsets, used = table(source.offsets), table(row_taps(problem, rows))
-    tables.extend((offsets, used))
+    steps = table([tile.block(lanes_for(problem.element))] * problem.taps)
+    tables.extend((offsets, used, steps))
     return {
         "packing": pack_block(problem, source, tables),
         "taps": problem.taps,
+        "run": problem.axes[2].kernel,
+        "run_used": problem.axes[2].kernel,
         "offsets": address(offsets),
+        "steps": address(steps),
         "row_taps": address(used),
         "source_channel": source.channel,
         "source_depth": source.depth,

@@ -91,10 +91,12 @@ DIRECT = Layout(
         "blocks": "integer",
         "taps": "integer",
         "offsets": "integers",
+        "steps": "integers",  # elements from the weights of a tap to those of the next
         "x_batch": "integer",
         "x_channel": "integer",
         "apart": "integer",  # elements of the source from one pixel to the next: 1, unless the tile is strided or edged
         "run": "integer",  # taps of a row of the filter
+        "run_used": "integer",  # those of them that are summed
         "row_taps": "integers",  # first and end tap of each output row: the others meet nothing but padding
         "edges": "integers",  # of a tile: how far out its first pixels are, and its last: see `left_out`
         "edges_begin": "integer",  # tiles from and up to which all pixels find all taps
@@ -111,7 +113,9 @@ DIRECT = Layout(
         "has_bounds": "integer",
         "out_depths": "integer",
         "out_rows": "integer",
-        "out_columns": "integer",
+        "out_columns": "integer",  # that are written
+        "first_column": "integer",
+        "out_row": "integer",  # elements of out from one row to the next
         "row_tasks": "integer",  # within one depth
         "tiles": "integer",  # in a row
         "pixels": "integer",  # of a tile

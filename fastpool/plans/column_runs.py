@@ -1,0 +1,172 @@
+"""Plan of a direct convolution that sums for each run of columns the taps which find pixels there.
+
+Dilated taps lie far out: of 3x3 dilated by 18 over 33 columns, the outer ones find pixels for 15 of them. Such a run of
+columns reads x in place, without padding, and is a step of its own. Rows of taps that meet padding are left out, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastpool.arrays import address
+from fastpool.geometry import Axis
+from fastpool.machine.processor import TARGET
+from fastpool.plans.direct import NOTHING_AHEAD, TASK_BYTES, Grid, Shares, direct_cycles, pieces
+from fastpool.plans.edges import NO_EDGES, omitted_share, row_taps
+from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.routines.direct import IN_PLACE, direct, row_of_tiles
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import DIRECT_TASKS, TILE_SHAPES, TileShape
+
+#: Cycles that a step more takes, for which workers wait for the last of them; and how much longer all takes than
+#: estimated, as rows are read in pieces: 3x3 over 256 channels of 33x33 dilated by 18 1.15 times, over 512 channels of
+#: 65x65 by 36 1.3, by 24 1.3.
+_STEP_CYCLES, _LONGER = 6000.0, 1.25
+
+
+@dataclass(frozen=True)
+class Run:
+    """Columns of outputs, from `first` up to `end`, that see the same columns of taps."""
+
+    first: int
+    end: int
+    taps: range
+
+    @property
+    def columns(self) -> int:
+        """How many they are."""
+        return self.end - self.first
+
+    def problem(self, problem: Convolution) -> Convolution:
+        """The convolution with these taps alone, in these columns: without padding there."""
+        depth, height, width = problem.axes
+        taps, columns = len(self.taps), self.columns
+        reach = (taps - 1) * width.dilation
+        return replace(problem, axes=(depth, height, Axis(columns + reach, taps, 1, width.dilation, 0, 0, columns)))
+
+
+def runs(width: Axis) -> list[Run]:
+    """Runs of columns, from the left to the right."""
+    found: list[Run] = []
+    for column in range(width.out):
+        taps = width.taps(column)
+        if found and found[-1].taps == taps:
+            found[-1] = Run(found[-1].first, column + 1, taps)
+        else:
+            found.append(Run(column, column + 1, taps))
+    return found
+
+
+def suits_runs(problem: Convolution) -> bool:
+    """Whether it can be done: rows of floats without gaps, dilated, a padding of zeros, finite weights."""
+    depth, height, width = problem.axes
+    return (
+        not problem.element.is_integer
+        and not problem.widened_from
+        and problem.omits_padding
+        and problem.x_strides[4] == 1
+        and depth.kernel == depth.out == 1
+        and not depth.is_padded
+        and height.kernel > 1
+        and width.dilation > 1
+        and width.stride == 1
+        and width.is_padded
+    )
+
+
+def _tile(problem: Convolution, run: Run, vectors: int) -> TileShape | None:
+    """Tile with the fewest cycles of those that read no pixel beyond a row."""
+    width = problem.axes[2]
+    last = run.first + run.taps[-1] * width.dilation - width.pad_begin
+    tiles = [
+        tile
+        for tile in TILE_SHAPES[TARGET.registers]
+        if tile.role == "channels"
+        and tile.vectors == vectors
+        and (tile.width <= run.columns or last + tile.width <= width.size)
+    ]
+    of_run, grid = run.problem(problem), Grid(1, problem.axes[1].out, run.columns)
+    return min(tiles, key=lambda tile: direct_cycles(of_run, tile, grid), default=None)
+
+
+def plan_runs(problem: Convolution) -> tuple[Plan, TileShape] | None:
+    """Plan of the convolution, and the tile whose packed weights it reads; None where a run is too short, or blind."""
+    element, lanes = problem.element, lanes_for(problem.element)
+    _, height, width = problem.axes
+    group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
+    vectors = 1 if group_out <= lanes and TARGET.registers == 32 else 2
+    wanted = runs(width)
+    found = [(run, tile) for run in wanted if run.taps and (tile := _tile(problem, run, vectors))]
+    if not found or len(found) < len(wanted):
+        return None
+
+    block = found[0][1].block(lanes)
+    blocks = ceil_div(group_out, block)
+    weight_bytes = problem.out_channels * group_channels * problem.taps * element.size
+    input_bytes = problem.images * problem.channels * height.size * width.size * element.size
+    blocks_outermost = weight_bytes > input_bytes
+    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if blocks_outermost else blocks
+    others = problem.images * problem.groups * ceil_div(blocks, blocks_per_task)
+    least = (
+        ceil_div(input_bytes // problem.images * height.kernel, TASK_BYTES)
+        if blocks > 1 and not blocks_outermost
+        else 1
+    )
+    row_tasks = pieces(others, height.out, least)
+    tables: list[Any] = []
+    steps, cycles, of_all, multiplied = [], 0.0, 0, 0.0
+    for run, tile in found:
+        of_run, used = run.problem(problem), len(run.taps)
+        columns = np.asarray(run.taps) * width.dilation - width.pad_begin + run.first
+        rows = (np.arange(height.kernel) * height.dilation - height.pad_begin) * problem.x_strides[3]
+        to_next = np.tile([block] * (used - 1) + [(width.kernel - used + 1) * block], height.kernel)
+        of_step = [table(rows[:, None] + columns), table(to_next), table(row_taps(of_run, height.out))]
+        tables.extend(of_step)
+        offsets, to_next_tap, taps = map(address, of_step)
+        last, grid = tile.last(group_out, lanes), Grid(1, height.out, run.columns)
+        fields = Shares(grid, row_tasks, 1, blocks_per_task, blocks_outermost).fields(problem, tile) | {
+            "row_of_tiles": Code(row_of_tiles, element, (tile.role, tile.vectors, tile.width)),
+            "row_of_last": Code(row_of_tiles, element, (last.role, last.vectors, last.width)),
+            "pack_channel": 0,
+            "packing": 0,
+            "pack_panels": 0,
+            "panels": 0,
+            "panel": 0,
+            "panel_channels": 0,
+            "lines": 0,
+            "apart": 1,
+            "edges": 0,
+            "edges_begin": 0,
+            "edges_end": 0,
+            "taps": used * height.kernel,
+            "run": width.kernel,
+            "run_used": used,
+            "dilation": width.dilation,
+            "offsets": offsets,
+            "steps": to_next_tap,
+            "row_taps": taps,
+            "source": IN_PLACE,
+            "source_batch": problem.x_strides[0],
+            "source_channel": problem.x_strides[1],
+            "source_depth": 0,
+            "source_row": problem.x_strides[3] * height.stride,
+            "last_start": max(0, run.columns - tile.width),
+            "out_row": width.out,
+            "first_column": run.first,
+            "channels": group_channels,
+            "first_channel": 0,
+            "first_weight": run.taps[0] * block,
+            "scratch_thread": 0,
+            **NOTHING_AHEAD,
+        }
+        steps.append(Step(Code(direct, element), fields))
+        share = 1 - omitted_share(of_run, height.out, NO_EDGES, run.columns)
+        cycles += _LONGER * direct_cycles(of_run, tile, grid) * share + _STEP_CYCLES
+        pixels = ceil_div(run.columns, tile.width) * tile.width
+        of_all, multiplied = of_all + pixels * width.kernel, multiplied + pixels * used * share
+    widest = max(found, key=lambda pair: pair[0].columns)
+    return Plan(tuple(steps), 0, 0, element, cycles, tuple(tables), 1 - multiplied / of_all), widest[1]

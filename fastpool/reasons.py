@@ -1,0 +1,369 @@
+"""What the plan of a convolution decided, and why: each kind of plan by a function of its own.
+
+They return the fields of an `Explanation` that depend on the kind, and the sentences of its `Reasons`.
+"""
+
+from __future__ import annotations
+
+from math import inf, prod
+from typing import Any
+
+from fastpool.plans.channelwise import Channelwise
+from fastpool.plans.convolution import Form, expected_cycles, plan_directly
+from fastpool.plans.depthwise import depthwise_cycles, ends_in_half, is_depthwise, rows_beyond
+from fastpool.plans.direct import Grid, is_aliased, shared_bytes, tile_cycles
+from fastpool.plans.plan import Plan, Step
+from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.plans.winograd import Tiling, forms_for, schedule_cycles
+from fastpool.plans.winograd_forms import FORMS, WinogradForm
+from fastpool.routines.channelwise import channelwise
+from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED, direct
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.routine import spec_for
+from fastpool.routines.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, WINOGRAD_PRIVATE_BYTES, TileShape
+from fastpool.units import bytes_text, count_text, counted
+
+#: Where a direct convolution reads its input.
+SOURCES = {
+    IN_PLACE: "in place",
+    SHARED: "packed shared",
+    OWN: "packed by each thread",
+    PRIVATE: "packed per task",
+}
+
+
+def decided(problem: Convolution, plan: Plan, form: Form) -> dict[str, Any]:
+    """Fields that say what was decided; under "why", the reasons."""
+    if isinstance(form, WinogradForm):
+        return of_winograd(problem, plan, form)
+    if isinstance(form, TileShape):
+        return of_direct(problem, plan, form)
+    return (of_channelwise if plan.steps[-1].kernel.routine is channelwise else of_depthwise)(problem, plan)
+
+
+def cycles_text(cycles: float) -> str:
+    """Return a number of cycles: 1.23 M cycles."""
+    return f"{count_text(round(cycles))} cycles"
+
+
+def filtering_text(filtering: tuple[int, int], phases: int) -> str:
+    """Name of a Winograd algorithm, as the field writes it."""
+    m, r = filtering
+    return f"Winograd F({m}x{m}, {r}x{r})" + (f" on {phases} phases" if phases > 1 else "")
+
+
+# ------------------------------------------------------------------------------------------------------------ direct
+
+
+def of_direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, Any]:
+    """Of a direct convolution, all taps at once or run by run."""
+    fields, lanes = _main_step(plan).fields, lanes_for(problem.element)
+    steps = [step.fields for step in plan.steps if step.kernel.routine is direct]
+    last = tile.last(problem.out_channels // problem.groups, lanes)
+    rows = ceil_div(fields["out_rows"], fields["row_tasks"])
+    of_runs = {step["first_column"]: step["tiles"] * step["pixels"] for step in steps}
+    pixels = fields["out_depths"] * fields["out_rows"] * sum(of_runs.values())
+    channels = problem.groups * ((fields["blocks"] - 1) * tile.block(lanes) + last.block(lanes))
+    done = problem.images * pixels * channels * (problem.channels // problem.groups) * problem.taps
+    return {
+        "algorithm": "direct",
+        "filtering": None,
+        "phases": 1,
+        "role": tile.role,
+        "vectors": tile.vectors,
+        "width": tile.width,
+        "lanes": lanes,
+        "source": SOURCES[fields["source"]],
+        "schedule": None,
+        "parts": len(steps),
+        "rows_per_task": rows,
+        "tiles_per_task": rows * ceil_div(fields["tiles"], fields["tile_tasks"]),
+        "blocks": fields["blocks"],
+        "blocks_per_task": fields["blocks_per_task"],
+        "multiply_adds_done": round(done * (1 - plan.omitted)),
+        "waste": 1 - problem.multiply_adds / done,
+        "why": {
+            "algorithm": _why_direct(problem, plan),
+            "tile": _why_tile(problem, plan, tile) if len(of_runs) == 1 else _why_runs(len(of_runs)),
+            "source": _why_source(problem, plan, tile),
+            "blocking": _why_blocking(problem, plan),
+        },
+    }
+
+
+def _main_step(plan: Plan) -> Step:
+    """Step of the most columns, the last one of them."""
+    return max(reversed(plan.steps), key=lambda step: int(step.fields.get("out_columns", 0)))
+
+
+def _why_runs(count: int) -> str:
+    return f"of the widest of {count} runs of columns, which differ in the columns of taps that find pixels there"
+
+
+def _why_direct(problem: Convolution, plan: Plan) -> str:
+    if problem.element.is_integer:
+        return "integers are always summed directly"
+    if problem.algorithm == "direct":
+        return 'algorithm="direct" asks for it'
+    forms = forms_for(problem)
+    if not forms:
+        *most, last = (
+            f"{taps}x{taps} at stride {' or '.join(str(stride) for kernel, stride in sorted(FORMS) if kernel == taps)}"
+            for taps in sorted({kernel for kernel, _ in FORMS})
+        )
+        return (
+            f"Winograd needs a filter of {', '.join(most)} or {last}, no dilation but at stride 1, groups of a vector "
+            f"of channels, zeros for padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
+        )
+    cycles, best = min(((expected_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
+    winograd = filtering_text((best.outputs, best.taps), best.stride**2)
+    little = ", too little less for so many more weights" if cycles < plan.cycles else ""
+    return f"{cycles_text(plan.cycles)} of one core estimated, by {winograd} {count_text(round(cycles))}{little}"
+
+
+def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
+    cycles = tile_cycles(problem, plan)
+    fewest = f"{cycles_text(cycles[tile])}, fewest of {len(cycles)} tiles"
+    if all(other.role == "channels" for other in cycles):
+        return f"{fewest} with lanes on channels, which pixels that lie apart ask for"
+    other = min((other for other in cycles if other.role != tile.role), key=lambda other: cycles[other])
+    return (
+        f"{fewest}; with lanes on {other.role}, "
+        f"{other.vectors} x {other.width} takes {count_text(round(cycles[other]))}"
+    )
+
+
+def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
+    fields = _main_step(plan).fields
+    if fields["panel"]:
+        return _why_panels(problem, fields)
+    if fields["source"] == IN_PLACE and problem.is_padded:
+        return f"every tap finds its pixels in x, or padding, which is left out: {plan.omitted:.1%} of the sums"
+    if fields["apart"] > 1:
+        return f"every tap finds its pixels in x, {fields['apart']} apart: each is read alone in any case"
+    if fields["source"] == IN_PLACE:
+        return "with neither stride nor padding, every tap finds its row in x"
+    if problem.widened_from:
+        cause = f"packing widens {problem.widened_from.removeprefix('from ')} to {problem.element.dtype}"
+    elif is_aliased(problem, Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"]), tile):
+        cause = "in place, channels would fall into the same cache sets"
+    elif any(axis.stride > 1 for axis in problem.axes):
+        cause = "packing takes the stride out"
+    elif problem.is_padded:
+        cause = "packing adds the padding"
+    else:
+        cause = "rows are shorter than a tile"
+    needed, allowed = map(bytes_text, shared_bytes(problem))
+    if fields["source"] == SHARED:
+        return f"{cause}; all of x takes {needed}, within {allowed}"
+    if fields["source"] == OWN:
+        return f"{cause}; each thread packs {needed} sooner than another one's copy comes"
+    return f"{cause}; all of x would take {needed}, above {allowed}; {_private_text(problem, plan)}"
+
+
+def _why_panels(problem: Convolution, fields: dict[str, Any]) -> str:
+    size = problem.element.size
+    panel = bytes_text(fields["panel"] * size)
+    tiles = ceil_div(fields["tiles"], fields["tile_tasks"]) if fields["source"] == PRIVATE else fields["tiles"]
+    private = f"of a task, within {bytes_text(PRIVATE_BYTES)} if not few"
+    whose = {SHARED: "of an image", OWN: "of an image for each thread", PRIVATE: private}[fields["source"]]
+    seen = "channels" if problem.taps == 1 else "channels and taps"
+    return f"in {tiles} panels {whose}: of {panel}, all {seen} of a tile, read from their begin to their end"
+
+
+def _private_text(problem: Convolution, plan: Plan) -> str:
+    """What a task packs for itself."""
+    fields, own = plan.steps[0].fields, plan.thread_elements * problem.element.size
+    if fields["row_tasks"] < fields["out_rows"]:
+        return f"a task's rows take {bytes_text(own)} of {bytes_text(PRIVATE_BYTES)}"
+    whole = fields["tile_tasks"] == 1
+    text = ("a task's row takes " if whole else "a task's part of a row takes ") + bytes_text(own)
+    if len(plan.steps) > 1:
+        parts = "taps" if fields["taps"] < problem.taps else "channels"
+        return f"{text} for a part of the {parts}, as all of them would exceed {bytes_text(SCRATCH_LIMIT)}"
+    if own <= PRIVATE_ROW_BYTES:
+        return f"{text} of {bytes_text(PRIVATE_BYTES if whole and own <= PRIVATE_BYTES else PRIVATE_ROW_BYTES)}"
+    least = "shorter ones would mostly be packed twice" if fields["tiles"] > fields["tile_tasks"] else "one tile"
+    return f"{text}, above {bytes_text(PRIVATE_ROW_BYTES)}: {least}"
+
+
+def _why_blocking(problem: Convolution, plan: Plan) -> str:
+    fields, size = _main_step(plan).fields, problem.element.size
+    if fields["source"] == PRIVATE:
+        return "a task keeps what it packed, and all weights pass"
+    group_in, group_out = problem.channels // problem.groups, fields["group_channels"]
+    weights = bytes_text(group_out * group_in * problem.taps * size)
+    pixels = bytes_text(group_in * prod(axis.size for axis in problem.axes) * size)
+    kept = "weights, and pixels pass" if fields["blocks_outermost"] else "pixels, and all weights pass"
+    return f"{weights} of weights, {pixels} of an image: a task keeps its {kept}"
+
+
+# --------------------------------------------------------------------------------------------------------- depthwise
+
+
+def of_depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
+    """Of a depthwise one with lanes on columns."""
+    step = plan.steps[-1]
+    fields, lanes = step.fields, spec_for(problem.element, *step.kernel.shape).lanes
+    _, height, width = problem.axes
+    columns, halved = ceil_div(width.out, lanes), ends_in_half(problem)
+    lanes_of_row = (columns - 0.5 if halved else columns) * lanes
+    dilation, per_task = fields["row_dilation"], fields["rows_per_task"]
+    of_phase = ceil_div(height.out, dilation)
+    runs = [min(per_task, of_phase - row) for row in range(0, of_phase, per_task)]
+    phases, blocks = min(dilation, height.out), sum(ceil_div(rows, fields["block_rows"]) for rows in runs)
+    per_task = min(per_task * dilation, height.out)
+    # Rows of taps added to a sum: those of every output, and those of sums that are under way at the end of a strip.
+    beyond = phases * ((blocks - 1) * rows_beyond(problem) + rows_beyond(problem, plan.omitted))
+    rows_of_taps = height.out * height.kernel * (1 - plan.omitted) + beyond
+    done = round(fields["planes"] * lanes_of_row * rows_of_taps * width.kernel)
+    planes = counted(fields["planes"], "plane")
+    cut = f"{planes} would be too few tasks"
+    whole = f"{planes} are enough tasks, or too little work for more"
+    return {
+        "algorithm": "depthwise",
+        "filtering": None,
+        "phases": 1,
+        "role": "pixels",
+        "vectors": ceil_div(height.kernel, height.stride),
+        "width": 1,
+        "lanes": lanes,
+        "source": "in place",
+        "schedule": None,
+        "parts": 1,
+        "rows_per_task": per_task,
+        "tiles_per_task": per_task * columns,
+        "blocks": fields["planes"],
+        "blocks_per_task": fields["planes_per_task"],
+        "multiply_adds_done": done,
+        "waste": 1 - problem.multiply_adds / done,
+        "why": {
+            "algorithm": "a group has one input channel: nothing is summed over channels",
+            "tile": "a row of input is read once, for the sums of all rows of output that see it"
+            + ("; the last columns take half a vector" if halved else ""),
+            "source": f"masked loads give zeros for padding; rows of it are left out: {plan.omitted:.1%} of the sums"
+            if plan.omitted
+            else "masked loads give zeros for padding",
+            "blocking": cut if fields["row_tasks"] > 1 else whole,
+        },
+    }
+
+
+def of_channelwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
+    """Of a depthwise one with lanes on channels."""
+    fields, sizes = plan.steps[-1].fields, Channelwise(problem)
+    _, height, width = problem.axes
+    runs = ceil_div(width.out, sizes.run)
+    done = problem.images * sizes.blocks * sizes.lanes * height.out * runs * sizes.run * problem.taps
+    if is_depthwise(problem):
+        cycles, other = map(round, (plan.cycles, depthwise_cycles(problem)))
+        role = f"{cycles_text(cycles)} of one core estimated, with lanes on pixels {count_text(other)}"
+    else:
+        role = "a filter that is dilated or large"
+    rows = fields["rows_per_task"]
+    padded = bytes_text(sizes.padded_rows(rows) * sizes.pitch * sizes.lanes * problem.element.size)
+    return {
+        "algorithm": "depthwise",
+        "filtering": None,
+        "phases": 1,
+        "role": "channels",
+        "vectors": 1,
+        "width": sizes.run,
+        "lanes": sizes.lanes,
+        "source": "packed per task",
+        "schedule": None,
+        "parts": 1,
+        "rows_per_task": rows,
+        "tiles_per_task": rows * runs,
+        "blocks": problem.images * problem.channels,
+        "blocks_per_task": sizes.lanes,
+        "multiply_adds_done": done,
+        "waste": 1 - problem.multiply_adds / done,
+        "why": {
+            "algorithm": "a group has one input channel: nothing is summed over channels",
+            "tile": role,
+            "source": "pixels are transposed, so that a vector has one of each of its channels",
+            "blocking": f"a task's padded rows take {padded}",
+        },
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- Winograd
+
+
+def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str, Any]:
+    """Of a Winograd convolution."""
+    fields, tiling = plan.steps[-1].fields, Tiling(problem, form)
+    _, vectors, width = fields["multiply"].shape
+    shared = fields["shared"] > 0
+    # A block of output channels of a run of tiles is one product, whose last tiles overlap those before.
+    run = sum(ceil_div(tiles, width) * width for tiles in _runs(problem, fields, shared))
+    out_vectors = (tiling.out_blocks - 1) * vectors + fields["multiply_last"].shape[1]
+    done = run * form.multiplications * problem.groups * tiling.multiplied * out_vectors * tiling.lanes
+    weights = tiling.multiplied * problem.out_channels
+    exact = problem.images * problem.pixels / form.outputs**2 * weights
+    group = fields["group_rows"] * fields["group_columns"]
+    full = ceil_div(group, width)
+    step = TileShape("channels", vectors, width).step_cycles()
+    if problem.algorithm == "winograd":
+        why = 'algorithm="winograd" asks for it'
+    else:
+        cycles = count_text(round(plan_directly(problem)[0].cycles))
+        why = f"{cycles_text(plan.cycles)} of one core estimated, directly {cycles}"
+    return {
+        "algorithm": "winograd",
+        "filtering": (form.outputs, form.taps),
+        "phases": form.stride**2,
+        "role": "channels",
+        "vectors": vectors,
+        "width": width,
+        "lanes": tiling.lanes,
+        "source": "in place",
+        "schedule": "shared" if shared else "fused",
+        "parts": 1,
+        "rows_per_task": fields["group_rows"],
+        "tiles_per_task": group,
+        "blocks": tiling.out_blocks,
+        "blocks_per_task": 1 if shared else tiling.out_blocks,
+        "multiply_adds_done": done,
+        "waste": 1 - exact * form.multiplications / done,
+        "why": {
+            "algorithm": why,
+            "tile": f"a task's {group} tiles fill it {full} times, {full * step:.0f} cycles an input channel",
+            "source": _why_schedule(tiling, shared),
+            "blocking": (
+                f"a thread's tiles and products take {bytes_text(plan.thread_elements * problem.element.size)} of "
+                f"{bytes_text(WINOGRAD_PRIVATE_BYTES)}"
+            ),
+        },
+    }
+
+
+def _runs(problem: Convolution, fields: dict[str, Any], shared: bool) -> list[int]:
+    """Tiles of each run that is multiplied at once: some rows of tiles, of all images together or of one."""
+    total = fields["tile_rows"] * (problem.images if shared else 1)
+    rows = [min(fields["group_rows"], total - first) for first in range(0, total, fields["group_rows"])]
+    step, across = fields["group_columns"], fields["tile_columns"]
+    columns = [min(step, across - first) for first in range(0, across, step)]
+    return [r * c for r in rows for c in columns] * (1 if shared else problem.images)
+
+
+def _why_schedule(tiling: Tiling, shared: bool) -> str:
+    cycles, limit = schedule_cycles(tiling), tiling.problem.workspace_limit
+    transformed = f"transformed input of {bytes_text(tiling.v_bytes)}"
+    if cycles["shared"] == inf:
+        return (
+            f"each task transforms its own tiles: scratch with a common {transformed} would exceed {bytes_text(limit)}"
+        )
+    if tiling.form.on_the_fly:
+        return f"products of a common {transformed} with weights that are transformed on the fly"
+    counted = {name: count_text(round(cycles[name])) for name in cycles}
+    if shared:
+        return (
+            f"products of a common {transformed} take {counted['shared']} cycles, {counted['fused']} if each task "
+            "transforms its own tiles"
+        )
+    return (
+        f"each task transforms its own tiles: products take {counted['fused']} cycles, {counted['shared']} of a common "
+        f"{transformed}"
+    )
