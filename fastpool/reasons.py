@@ -9,7 +9,7 @@ from math import inf, prod
 from typing import Any
 
 from fastpool.plans.channelwise import Channelwise
-from fastpool.plans.convolution import Form, expected_cycles, plan_directly
+from fastpool.plans.convolution import Form, expected_cycles, plan_all_taps, plan_directly
 from fastpool.plans.depthwise import depthwise_cycles, ends_in_half, is_depthwise, rows_beyond
 from fastpool.plans.direct import Grid, is_aliased, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan, Step
@@ -17,7 +17,7 @@ from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import Tiling, forms_for, schedule_cycles
 from fastpool.plans.winograd_forms import FORMS, WinogradForm
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED, direct
+from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED, direct, is_masked
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.routine import spec_for
 from fastpool.routines.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, WINOGRAD_PRIVATE_BYTES, TileShape
@@ -84,7 +84,7 @@ def of_direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, An
         "waste": 1 - problem.multiply_adds / done,
         "why": {
             "algorithm": _why_direct(problem, plan),
-            "tile": _why_tile(problem, plan, tile) if len(of_runs) == 1 else _why_runs(len(of_runs)),
+            "tile": _why_runs(len(of_runs)) if len(of_runs) > 1 else _why_tile(problem, plan, tile),
             "source": _why_source(problem, plan, tile),
             "blocking": _why_blocking(problem, plan),
         },
@@ -122,6 +122,9 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
 
 
 def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
+    if _is_masked(plan):
+        unmasked = count_text(round(plan_all_taps(problem)[0].cycles))
+        return f"{cycles_text(plan.cycles)}; without masks, packed or with lanes on channels, {unmasked}"
     cycles = tile_cycles(problem, plan)
     fewest = f"{cycles_text(cycles[tile])}, fewest of {len(cycles)} tiles"
     if all(other.role == "channels" for other in cycles):
@@ -133,8 +136,14 @@ def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     )
 
 
+def _is_masked(plan: Plan) -> bool:
+    return is_masked(_main_step(plan).fields["row_of_tiles"].shape[0])
+
+
 def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     fields = _main_step(plan).fields
+    if _is_masked(plan):
+        return f"masked loads give zeros for padding; rows of it are left out: {plan.omitted:.1%} of the sums"
     if fields["panel"]:
         return _why_panels(problem, fields)
     if fields["source"] == IN_PLACE and problem.is_padded:

@@ -417,7 +417,8 @@ class Planner:
         if tile is not None or source is not None:
             self._patch.setattr(plans, "is_depthwise", lambda problem: False)
             self._patch.setattr(plans, "is_channelwise", lambda problem: False)
-            self._patch.setattr(plans, "suits_runs", lambda problem: False)
+            for suits in ("suits_runs", "suits_masked_rows"):
+                self._patch.setattr(plans, suits, lambda problem: False)
         if tile is not None:
             for module in (direct, panels):
                 self._patch.setattr(module, "choose_tile", lambda *_: tile)

@@ -9,6 +9,8 @@ vectors with `width` broadcast scalars. It plays one of two roles (the spec's va
 - ``edged``: the same for filters of a few common widths, whose rows of taps are straight code. There may be padding:
   pixels that a tap does not find in x are left out.
 - ``pixels``: lanes are output pixels, scalars are weights. Stores are contiguous. For short reductions.
+- ``masked``: the same for filters of a few common widths, read in place at stride 1 or 2: masks give zeros for padding,
+  and pixels that lie apart are put in order once for all channels of the tile. For few input channels.
 
 Input is read in place, or packed by `pack` into scratch that all threads share (few pixels, much weight: each thread
 then streams only its part of the weights), by each thread for itself where it is little, or by each task for its own
@@ -26,14 +28,24 @@ from numba.extending import intrinsic
 
 from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
+from fastpool.kernels.columns import Columns
 from fastpool.kernels.epilogue import write_channels_ir
 from fastpool.kernels.simd import I64, Tile, keep_small, known, scalar
-from fastpool.routines.direct import CHANNELS_AHEAD, CHANNELS_AT_ONCE, IN_PLACE, OWN, PRIVATE, is_edged, left_out
+from fastpool.routines.direct import (
+    CHANNELS_AHEAD,
+    CHANNELS_AT_ONCE,
+    IN_PLACE,
+    OWN,
+    PRIVATE,
+    is_edged,
+    is_masked,
+    left_out,
+)
 
 
 def _is_by_channels(spec):
     """Whether lanes are output channels."""
-    return spec.variant != "pixels"
+    return spec.variant != "pixels" and not is_masked(spec.variant)
 
 
 @intrinsic
@@ -70,14 +82,26 @@ def _is_strided(spec):
 
 
 def _row_of(spec):
-    """Taps of a row of the filter and step of the pixels of an edged tile; else (0, 1)."""
-    return tuple(map(int, spec.variant.split()[1:])) if is_edged(spec.variant) else (0, 1)
+    """Taps of a row of the filter and step of the pixels of an edged or masked tile; else (0, 1)."""
+    return tuple(map(int, spec.variant.split()[1:])) if is_edged(spec.variant) or is_masked(spec.variant) else (0, 1)
 
 
 @known
 def _is_edged(spec):
     """Whether all taps of a row are one step, and pixels may be outside of x."""
     return int(is_edged(spec.variant))
+
+
+@known
+def _is_masked(spec):
+    """Whether all taps of a row are one step, and lanes are pixels."""
+    return int(is_masked(spec.variant))
+
+
+@known
+def _stride_of(spec):
+    """Step of the pixels of such a tile."""
+    return _row_of(spec)[1]
 
 
 @known
@@ -124,9 +148,9 @@ _SINGLE, _OF_ROW, _ALL = range(3)
 
 def _has_loop(spec, loop):
     """Whether tiles of a spec ever come to a loop."""
-    if loop == _SINGLE:
-        return not is_edged(spec.variant)
-    return loop == (_OF_ROW if spec.variant == "strided" else _ALL) and not is_edged(spec.variant)
+    if is_edged(spec.variant) or is_masked(spec.variant):
+        return False
+    return loop == _SINGLE or loop == (_OF_ROW if spec.variant == "strided" else _ALL)
 
 
 @intrinsic(prefer_literal=True)
@@ -207,6 +231,29 @@ def _add_row(typingctx, accumulators, x, weights, block, dilation, edges):
         return _tile_ir(builder, cells)
 
     return accumulators(accumulators, x, weights, types.intp, types.intp, edges), codegen
+
+
+@intrinsic
+def _add_masked_row(typingctx, accumulators, row, weights, first, width):
+    """All taps of a row of the filter for pixels that see columns from `first` on of a row of x, of `width` columns."""
+    spec = accumulators.spec
+
+    def codegen(context, builder, sig, args):
+        tile, row, weights, first, width = args
+        cells, (taps, stride) = _cells_ir(builder, spec, tile), _row_of(spec)
+        of_row = simd.Spec(spec.dtype, spec.lanes, 1, taps, f"stride {stride}")
+        starts = [builder.add(first, I64(v * spec.lanes * stride)) for v in range(spec.vectors)]
+        columns = [Columns(builder, of_row, start, width).taps_of(row) for start in starts]
+        for tap in range(taps):
+            for t in range(spec.width):
+                place = builder.gep(weights, [I64(tap * spec.width + t)])
+                weight = simd.splat_ir(builder, builder.load(place, align=spec.size), spec.lanes)
+                for v in range(spec.vectors):
+                    index = v * spec.width + t
+                    cells[index] = simd.fma_ir(builder, columns[v][tap], weight, cells[index])
+        return _tile_ir(builder, cells)
+
+    return accumulators(accumulators, row, weights, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -353,7 +400,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
     lines_ahead, fetches_output, x_ahead = call.lines_ahead, call.fetches_output, call.x_ahead
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
     taps, offsets, steps, run = call.taps, call.offsets, call.steps, call.run
-    dilation, apart = call.dilation, call.apart
+    dilation, apart, width, pad_left = call.dilation, call.apart, call.width, call.pad_left
     edges_begin, edges_end, panel = call.edges_begin, call.edges_end, call.panel
     of_row = run * block
     omitted = (taps - (end_tap - first_tap)) // call.run_used * of_row  # weights of a channel
@@ -413,6 +460,13 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                         total = _add_row(total, at + offsets[first], w, block, dilation, (first_edge, last_edge))
                         w = w + of_row
                     at, w = at + pitch_in, w + omitted
+        elif _is_masked(spec):
+            column = start * _stride_of(spec) - pad_left
+            for _ in range(channels_in):
+                for first in range(first_tap, end_tap, run):
+                    total = _add_masked_row(total, at + offsets[first], w, column, width)
+                    w = w + of_row
+                at, w = at + pitch_in, w + omitted
         elif _is_strided(spec):
             # Each pixel has an address of its own: with one loop over all taps they would be computed at each tap.
             for _ in range(channels_in):

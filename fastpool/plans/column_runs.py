@@ -14,13 +14,14 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
-from fastpool.plans.direct import NOTHING_AHEAD, TASK_BYTES, Grid, Shares, direct_cycles, pieces
+from fastpool.plans.direct import Grid, direct_cycles
 from fastpool.plans.edges import NO_EDGES, omitted_share, row_taps
+from fastpool.plans.in_place import fields_in_place, shares_in_place
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.routines.direct import IN_PLACE, direct, row_of_tiles
+from fastpool.routines.direct import direct
 from fastpool.routines.routine import lanes as lanes_for
-from fastpool.routines.tiles import DIRECT_TASKS, TILE_SHAPES, TileShape
+from fastpool.routines.tiles import TILE_SHAPES, TileShape
 
 #: Cycles that a step more takes, for which workers wait for the last of them; and how much longer all takes than
 #: estimated, as rows are read in pieces: 3x3 over 256 channels of 33x33 dilated by 18 1.15 times, over 512 channels of
@@ -97,26 +98,14 @@ def plan_runs(problem: Convolution) -> tuple[Plan, TileShape] | None:
     """Plan of the convolution, and the tile whose packed weights it reads; None where a run is too short, or blind."""
     element, lanes = problem.element, lanes_for(problem.element)
     _, height, width = problem.axes
-    group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
-    vectors = 1 if group_out <= lanes and TARGET.registers == 32 else 2
+    vectors = 1 if problem.out_channels // problem.groups <= lanes and TARGET.registers == 32 else 2
     wanted = runs(width)
     found = [(run, tile) for run in wanted if run.taps and (tile := _tile(problem, run, vectors))]
     if not found or len(found) < len(wanted):
         return None
 
     block = found[0][1].block(lanes)
-    blocks = ceil_div(group_out, block)
-    weight_bytes = problem.out_channels * group_channels * problem.taps * element.size
-    input_bytes = problem.images * problem.channels * height.size * width.size * element.size
-    blocks_outermost = weight_bytes > input_bytes
-    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if blocks_outermost else blocks
-    others = problem.images * problem.groups * ceil_div(blocks, blocks_per_task)
-    least = (
-        ceil_div(input_bytes // problem.images * height.kernel, TASK_BYTES)
-        if blocks > 1 and not blocks_outermost
-        else 1
-    )
-    row_tasks = pieces(others, height.out, least)
+    shares = shares_in_place(problem, found[0][1], height.kernel)
     tables: list[Any] = []
     steps, cycles, of_all, multiplied = [], 0.0, 0, 0.0
     for run, tile in found:
@@ -127,41 +116,18 @@ def plan_runs(problem: Convolution) -> tuple[Plan, TileShape] | None:
         of_step = [table(rows[:, None] + columns), table(to_next), table(row_taps(of_run, height.out))]
         tables.extend(of_step)
         offsets, to_next_tap, taps = map(address, of_step)
-        last, grid = tile.last(group_out, lanes), Grid(1, height.out, run.columns)
-        fields = Shares(grid, row_tasks, 1, blocks_per_task, blocks_outermost).fields(problem, tile) | {
-            "row_of_tiles": Code(row_of_tiles, element, (tile.role, tile.vectors, tile.width)),
-            "row_of_last": Code(row_of_tiles, element, (last.role, last.vectors, last.width)),
-            "pack_channel": 0,
-            "packing": 0,
-            "pack_panels": 0,
-            "panels": 0,
-            "panel": 0,
-            "panel_channels": 0,
-            "lines": 0,
-            "apart": 1,
-            "edges": 0,
-            "edges_begin": 0,
-            "edges_end": 0,
+        grid = Grid(1, height.out, run.columns)
+        fields = fields_in_place(problem, tile, tile.role, replace(shares, grid=grid)) | {
             "taps": used * height.kernel,
-            "run": width.kernel,
             "run_used": used,
             "dilation": width.dilation,
             "offsets": offsets,
             "steps": to_next_tap,
             "row_taps": taps,
-            "source": IN_PLACE,
-            "source_batch": problem.x_strides[0],
-            "source_channel": problem.x_strides[1],
-            "source_depth": 0,
-            "source_row": problem.x_strides[3] * height.stride,
             "last_start": max(0, run.columns - tile.width),
             "out_row": width.out,
             "first_column": run.first,
-            "channels": group_channels,
-            "first_channel": 0,
             "first_weight": run.taps[0] * block,
-            "scratch_thread": 0,
-            **NOTHING_AHEAD,
         }
         steps.append(Step(Code(direct, element), fields))
         share = 1 - omitted_share(of_run, height.out, NO_EDGES, run.columns)

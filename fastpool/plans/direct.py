@@ -244,6 +244,13 @@ def _pack_cycles(problem: Convolution, each: float) -> float:
     return (each if in_vectors else _PACK_ONE_CYCLES) * shared_bytes(problem)[0] / problem.element.size
 
 
+def packing_cycles(problem: Convolution, plan: Plan) -> float:
+    """Cycles of one core to pack what a plan reads, which are not among its cycles."""
+    source = plan.steps[-1].fields["source"]
+    each = {IN_PLACE: 0.0, SHARED: _SHARED_PACK_CYCLES}.get(source, _PACK_CYCLES)
+    return each and _pack_cycles(problem, each)
+
+
 def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     """Whether x is better read in place than packed.
 
@@ -385,6 +392,8 @@ class Shares:
             "blocks_outermost": int(self.blocks_outermost),
             "fetches_output": int(group_channels * problem.taps >= _FETCHED_STEPS or out_bytes > CACHED_BYTES),
             "x_ahead": 0,
+            "width": 0,
+            "pad_left": 0,
             "adds": 0,
             "no_bias": 0,
             "low": problem.low,

@@ -64,6 +64,23 @@ def is_edged(variant: str) -> bool:
     return variant.startswith("edged")
 
 
+#: Taps of a row of the filter, and stride, of which there are masked tiles; and their shapes, vectors of pixels times
+#: channels. A broadcast weight serves each vector, and a vector of pixels each channel. Without AVX-512, masks and
+#: columns would not leave enough registers.
+MASKED_ROWS = ((3, 1), (3, 2))
+MASKED_SHAPES = ((2, 8), (1, 8), (2, 4)) if TARGET.name == "avx512" else ()
+
+
+def masked(taps: int, stride: int) -> str:
+    """Variant of masked tiles for a row of taps."""
+    return f"masked {taps} {stride}"
+
+
+def is_masked(variant: str) -> bool:
+    """Whether a variant is one of those."""
+    return variant.startswith("masked")
+
+
 DIRECT = Layout(
     "direct",
     {
@@ -102,6 +119,8 @@ DIRECT = Layout(
         "edges_begin": "integer",  # tiles from and up to which all pixels find all taps
         "edges_end": "integer",
         "dilation": "integer",  # of such a row
+        "width": "integer",  # elements of a row of x, where tiles are masked
+        "pad_left": "integer",
         "source_batch": "integer",
         "source_channel": "integer",
         "source_depth": "integer",

@@ -17,7 +17,17 @@ from fastpool.routines.blur import blur
 from fastpool.routines.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, depthwise
-from fastpool.routines.direct import EDGED_ROWS, direct, edged, is_edged, row_of_tiles
+from fastpool.routines.direct import (
+    EDGED_ROWS,
+    MASKED_ROWS,
+    MASKED_SHAPES,
+    direct,
+    edged,
+    is_edged,
+    is_masked,
+    masked,
+    row_of_tiles,
+)
 from fastpool.routines.elementwise import BINARY, SMOOTH, UNARY, elementwise
 from fastpool.routines.flatpool import flat_pool, groups_of_vectors, variant_of_flat
 from fastpool.routines.fractional import fractional, fractional_indices
@@ -162,7 +172,8 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
             for variant in ("strided", *(edged(*row) for row in EDGED_ROWS))
             for tile in _TILES
             if tile.role == "channels"
-        ),
+        )
+        + tuple((masked(*row), *shape) for row in MASKED_ROWS for shape in MASKED_SHAPES),
     ),
     "transform_rows": (transform_rows, WINOGRAD_SHAPES + _DILATED),
     "multiply": (
@@ -223,7 +234,10 @@ _SUMS = {sum_type(x, weight) for x in INTEGERS.values() for weight in INTEGERS.v
 #: The same for integers: routine -> dtype of the sums -> shapes. All but `pack_channel` see elements of that dtype
 #: only; it widens whatever is summed in them.
 INTEGER_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
-    name: {sums.numba_name: tuple(shape for shape in KERNELS[name][1] if not is_edged(shape[0])) for sums in _SUMS}
+    name: {
+        sums.numba_name: tuple(shape for shape in KERNELS[name][1] if not (is_edged(shape[0]) or is_masked(shape[0])))
+        for sums in _SUMS
+    }
     for name in ("pack_input", "pack_weights", "direct", "row_of_tiles")
 } | {
     "pack_channel": {

@@ -1,0 +1,64 @@
+"""What direct convolutions that read rows of x in place have in common: how they are cut, and most of their fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastpool.plans.direct import NOTHING_AHEAD, TASK_BYTES, Grid, Shares, pieces
+from fastpool.plans.plan import Code
+from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.routines.direct import IN_PLACE, row_of_tiles
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import DIRECT_TASKS, TileShape
+
+
+def shares_in_place(problem: Convolution, tile: TileShape, seen: int, tiles: int = 1) -> Shares:
+    """Tasks of rows, each of which sees `seen` rows that no other one does; of a single row some of its `tiles`.
+
+    Of all channels, or some of them.
+    """
+    _, height, width = problem.axes
+    group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
+    blocks = ceil_div(group_out, tile.block(lanes_for(problem.element)))
+    weight_bytes = problem.out_channels * group_channels * problem.taps * problem.element.size
+    image_bytes = problem.channels * height.size * width.size * problem.element.size
+    blocks_outermost = weight_bytes > problem.images * image_bytes
+    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if blocks_outermost else blocks
+    others = problem.images * problem.groups * ceil_div(blocks, blocks_per_task)
+    # What a task sees stays in the level-2 cache from one block to the next.
+    passes_again = blocks > 1 and not blocks_outermost
+    least = ceil_div(image_bytes // problem.groups * seen, TASK_BYTES) if passes_again else 1
+    row_tasks = pieces(others, height.out, least) if height.out > 1 else 1
+    tile_tasks = pieces(others, tiles, least) if height.out == 1 else 1
+    return Shares(Grid(1, height.out, width.out), row_tasks, tile_tasks, blocks_per_task, blocks_outermost)
+
+
+def fields_in_place(problem: Convolution, tile: TileShape, variant: str, shares: Shares) -> dict[str, Any]:
+    """Fields of a step that reads x in place by such tiles; taps and columns are still to be said."""
+    height, element = problem.axes[1], problem.element
+    last = tile.last(problem.out_channels // problem.groups, lanes_for(element))
+    return shares.fields(problem, tile) | {
+        "row_of_tiles": Code(row_of_tiles, element, (variant, tile.vectors, tile.width)),
+        "row_of_last": Code(row_of_tiles, element, (variant, last.vectors, last.width)),
+        "pack_channel": 0,
+        "packing": 0,
+        "pack_panels": 0,
+        "panels": 0,
+        "panel": 0,
+        "panel_channels": 0,
+        "lines": 0,
+        "apart": 1,
+        "edges": 0,
+        "edges_begin": 0,
+        "edges_end": 0,
+        "run": problem.axes[2].kernel,
+        "source": IN_PLACE,
+        "source_batch": problem.x_strides[0],
+        "source_channel": problem.x_strides[1],
+        "source_depth": 0,
+        "source_row": problem.x_strides[3] * height.stride,
+        "channels": problem.channels // problem.groups,
+        "first_channel": 0,
+        "scratch_thread": 0,
+        **NOTHING_AHEAD,
+    }
