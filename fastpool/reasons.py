@@ -10,8 +10,8 @@ from typing import Any
 
 from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import Form, expected_cycles, plan_all_taps, plan_directly
-from fastpool.plans.depthwise import depthwise_cycles, ends_in_half, is_depthwise, rows_beyond
-from fastpool.plans.direct import Grid, is_aliased, shared_bytes, tile_cycles
+from fastpool.plans.depthwise import begun_rows, depthwise_cycles, ends_in_half, is_depthwise, summed_rows
+from fastpool.plans.direct import Grid, is_aliased, packing_cycles, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.winograd import Tiling, forms_for, schedule_cycles
@@ -75,7 +75,7 @@ def of_direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, An
         "lanes": lanes,
         "source": SOURCES[fields["source"]],
         "schedule": None,
-        "parts": len(steps),
+        "parts": len(steps) // len(of_runs),
         "rows_per_task": rows,
         "tiles_per_task": rows * ceil_div(fields["tiles"], fields["tile_tasks"]),
         "blocks": fields["blocks"],
@@ -84,7 +84,7 @@ def of_direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, An
         "waste": 1 - problem.multiply_adds / done,
         "why": {
             "algorithm": _why_direct(problem, plan),
-            "tile": _why_runs(len(of_runs)) if len(of_runs) > 1 else _why_tile(problem, plan, tile),
+            "tile": _why_tile(problem, plan, tile),
             "source": _why_source(problem, plan, tile),
             "blocking": _why_blocking(problem, plan),
         },
@@ -96,8 +96,11 @@ def _main_step(plan: Plan) -> Step:
     return max(reversed(plan.steps), key=lambda step: int(step.fields.get("out_columns", 0)))
 
 
-def _why_runs(count: int) -> str:
-    return f"of the widest of {count} runs of columns, which differ in the columns of taps that find pixels there"
+def _why_runs(plan: Plan) -> str:
+    if len(plan.steps) == 1:
+        return f"{cycles_text(plan.cycles)}; other columns of taps find padding alone"
+    runs = f"{len(plan.steps)} runs of columns, which differ in the columns of taps that find pixels there"
+    return f"{cycles_text(plan.cycles)}; of the widest of {runs}"
 
 
 def _why_direct(problem: Convolution, plan: Plan) -> str:
@@ -122,8 +125,11 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
 
 
 def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
+    if any(step.fields.get("run_used", 0) < step.fields.get("run", 0) for step in plan.steps):
+        return _why_runs(plan)
     if _is_masked(plan):
-        unmasked = count_text(round(plan_all_taps(problem)[0].cycles))
+        without, _ = plan_all_taps(problem)
+        unmasked = count_text(round(without.cycles + packing_cycles(problem, without)))
         return f"{cycles_text(plan.cycles)}; without masks, packed or with lanes on channels, {unmasked}"
     cycles = tile_cycles(problem, plan)
     fewest = f"{cycles_text(cycles[tile])}, fewest of {len(cycles)} tiles"
@@ -142,8 +148,10 @@ def _is_masked(plan: Plan) -> bool:
 
 def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     fields = _main_step(plan).fields
-    if _is_masked(plan):
+    if _is_masked(plan) and problem.is_padded:
         return f"masked loads give zeros for padding; rows of it are left out: {plan.omitted:.1%} of the sums"
+    if _is_masked(plan):
+        return "a row is read once for all channels of a tile, whose pixels are put in order in registers"
     if fields["panel"]:
         return _why_panels(problem, fields)
     if fields["source"] == IN_PLACE and problem.is_padded:
@@ -223,8 +231,7 @@ def of_depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
     phases, blocks = min(dilation, height.out), sum(ceil_div(rows, fields["block_rows"]) for rows in runs)
     per_task = min(per_task * dilation, height.out)
     # Rows of taps added to a sum: those of every output, and those of sums that are under way at the end of a strip.
-    beyond = phases * ((blocks - 1) * rows_beyond(problem) + rows_beyond(problem, plan.omitted))
-    rows_of_taps = height.out * height.kernel * (1 - plan.omitted) + beyond
+    rows_of_taps = summed_rows(problem) + phases * (blocks - 1) * begun_rows(height)
     done = round(fields["planes"] * lanes_of_row * rows_of_taps * width.kernel)
     planes = counted(fields["planes"], "plane")
     cut = f"{planes} would be too few tasks"
@@ -245,7 +252,7 @@ def of_depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
         "blocks": fields["planes"],
         "blocks_per_task": fields["planes_per_task"],
         "multiply_adds_done": done,
-        "waste": 1 - problem.multiply_adds / done,
+        "waste": 1 - problem.multiply_adds * (1 - plan.omitted) / done,
         "why": {
             "algorithm": "a group has one input channel: nothing is summed over channels",
             "tile": "a row of input is read once, for the sums of all rows of output that see it"

@@ -1,10 +1,11 @@
 """Dilated convolutions on narrow maps: each run of columns sums the taps that find pixels there."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 from conftest import (
+    DTYPES,
     Frame,
     GuardedMemory,
     Planner,
@@ -147,9 +148,9 @@ def check_that_nothing_beyond_x_is_read():
         planner = Planner(patch)
         take_runs(patch)
         planner.forget()
-        for kernel, dilation, padding, columns in CASES:
-            memory, options = GuardedMemory(), {"padding": padding, "dilation": dilation}
-            x, weight = noise(2, (1, 3, 19, columns), np.float32), noise(1, (40, 3, *kernel), np.float32)
+        for dtype, (kernel, dilation, padding, columns) in product(DTYPES, CASES):
+            memory, options = GuardedMemory(), {"padding": padding, "dilation": dilation, "groups": 2}
+            x, weight = noise(2, (1, 6, 19, columns), dtype), noise(1, (80, 3, *kernel), dtype)
             wanted = oracle.conv2d(x, weight, **options)
             conv = fastpool.Conv2d(weight, **options)
             for at_end in (False, True):

@@ -5,6 +5,7 @@ is checked from its first day.
 """
 
 from functools import partial
+from math import prod
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from fastpool.routines.layout import Layout
 from fastpool.routines.pack import PACKED_STRIDES
 from fastpool.routines.routine import kernel, lanes, spec_for
 from fastpool.routines.table import KERNELS
-from fastpool.routines.tiles import TILE_SHAPES
 
 pytestmark = pytest.mark.skipif(not ON_X86, reason="reads x86 assembly")
 
@@ -103,13 +103,11 @@ def test_the_hot_loop_is_on_vectors(name, shape):
         require_vectors(loop, name in FUSED, name in CROWDED, name in RELOADING)
 
 
-WIDEST = max((tile for tile in TILE_SHAPES[TARGET.registers] if tile.role == "channels"), key=lambda tile: tile.width)
-
-
 @pytest.mark.parametrize("variant", sorted({shape[0] for shape in KERNELS["row_of_tiles"][1]} - {"pixels"}))
 def test_the_widest_tile_stays_in_registers(variant):
     """In every loop that multiplies, whatever is left out of it."""
-    assembly = row_of_tiles.assembly(spec_for(FLOAT32, variant, WIDEST.vectors, WIDEST.width))
+    shapes = [shape[1:] for shape in KERNELS["row_of_tiles"][1] if shape[0] == variant]
+    assembly = row_of_tiles.assembly(spec_for(FLOAT32, variant, *max(shapes, key=prod)))
     found = [loop for loop in map(examine, loops(assembly, innermost=False)) if loop.fused]
     assert found or not TARGET.has_fma
     for loop in found:

@@ -1,8 +1,11 @@
 """Lanes on pixels of rows in place: masks give zeros for padding, pixels at stride 2 are put in order in registers."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from conftest import (
+    DTYPES,
     Frame,
     GuardedMemory,
     Planner,
@@ -83,8 +86,10 @@ def test_what_is_not_finite(by_masks):
             spoilt[(0, 1, *place)] = np.inf
             assert_close(conv(spoilt), oracle.conv2d(spoilt, weight, **options))
     assert_masked(by_masks)
+    by_masks.plans.clear()
     weight[7, 1, 0, 2] = np.inf
     assert_close(fastpool.Conv2d(weight, **options)(x), oracle.conv2d(x, weight, **options))
+    assert not by_masks.plans.pop().steps[-1].fields["row_of_tiles"].shape[0].startswith("masked")
 
 
 @needs_threads
@@ -126,17 +131,19 @@ def check_that_nothing_beyond_x_is_read():
     with pytest.MonkeyPatch.context() as patch:
         planner = Planner(patch)
         take_masks(patch)
-        planner.forget()
-        for stride in (1, 2):
-            for width in (3, 16, 31, 33, 64, 70):
-                memory, options = GuardedMemory(), {"padding": 1, "stride": stride}
-                x, weight = noise(2, (1, 3, 5, width), np.float32), noise(1, (9, 3, 3, 3), np.float32)
+        for shape, dtype, stride in product(MASKED_SHAPES, DTYPES, (1, 2)):
+            patch.setattr(masked_rows, "MASKED_SHAPES", (shape,))
+            planner.forget()
+            for width, padding in ((3, 1), (16, 0), (31, 3), (33, 1), (64, ((1, 1), (0, 2))), (70, ((0, 0), (5, 0)))):
+                memory, options = GuardedMemory(), {"padding": padding, "stride": stride, "groups": 2}
+                x, weight = noise(2, (1, 6, 5, width), dtype), noise(1, (18, 3, 3, 3), dtype)
                 wanted = oracle.conv2d(x, weight, **options)
                 conv = fastpool.Conv2d(weight, **options)
                 for at_end in (False, True):
                     out = memory.array(np.zeros_like(wanted), at_end)
                     assert_close(conv(memory.array(x, at_end), out=out), wanted)
-        assert_masked(planner)
+            assert_masked(planner, shape)
+            planner.plans.clear()
 
 
 @needs_mprotect

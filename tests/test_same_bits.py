@@ -49,6 +49,20 @@ def convolutions():
         "three dimensions": lambda: fastpool.conv3d(x.reshape(2, 8, 5, 61, 59), cube, padding=1),
         "transposed": lambda: fastpool.conv_transpose2d(x, images(10, 40, 30, 4, 4), None, 2, 1),
     }
+    # Prepared, as what meets padding is left out where weights are known to be finite.
+    prepared = {
+        "masked": (images(12, 2, 64, 75, 75), images(13, 64, 8, 3, 3), {"padding": 1, "groups": 8}),
+        "masked, or in parts": (images(14, 2, 700, 2, 14), images(15, 32, 700, 3, 3), {"padding": ((1, 1), (0, 2))}),
+        "run by run": (images(16, 1, 256, 33, 33), images(17, 64, 256, 3, 3), {"padding": 18, "dilation": 18}),
+        "in parts of panels": (
+            images(18, 1, 320, 65, 28),
+            images(19, 128, 320, 3, 3),
+            {"padding": 2, "dilation": 2, "algorithm": "direct"},
+        ),
+        "depthwise, rows left out": (images(20, 4, 40, 30, 30), images(21, 40, 1, 7, 7), {"padding": 3, "groups": 40}),
+    }
+    for name, (a, filters, options) in prepared.items():
+        calls[f"prepared, {name}"] = partial(fastpool.Conv2d(filters, **options), a)
     for stride, taps in [(1, 3), (1, 5), (2, 3), (2, 5)]:
         for name, a, channels in [("small", small, 200), ("large", large, 24)]:
             filters = images(11, 70, channels, taps, taps)

@@ -61,7 +61,7 @@ class Columns:
     """
 
     def __init__(self, builder, spec, first, width, dilation=None):
-        self.builder, self.spec, self.first = builder, spec, first
+        self.builder, self.spec = builder, spec
         if stride_of(spec) == 1:
             shifts = [I64(j) if dilation is None else builder.mul(dilation, I64(j)) for j in range(spec.width)]
             self._loads = [self._load_at(builder.add(first, shift), width) for shift in shifts]

@@ -243,7 +243,7 @@ def _add_masked_row(typingctx, accumulators, row, weights, first, width):
         cells, (taps, stride) = _cells_ir(builder, spec, tile), _row_of(spec)
         of_row = simd.Spec(spec.dtype, spec.lanes, 1, taps, f"stride {stride}")
         starts = [builder.add(first, I64(v * spec.lanes * stride)) for v in range(spec.vectors)]
-        columns = [Columns(builder, of_row, start, width).taps_of(row) for start in starts]
+        columns = [Columns(builder, of_row, start, width).taps_of(row) for start in starts]  # with AVX-512, in order
         for tap in range(taps):
             for t in range(spec.width):
                 place = builder.gep(weights, [I64(tap * spec.width + t)])

@@ -7,6 +7,7 @@ columns reads x in place, without padding, and is a step of its own. Rows of tap
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,17 @@ class Run:
 
 def runs(width: Axis) -> list[Run]:
     """Runs of columns, from the left to the right."""
+    shifts = [tap * width.dilation - width.pad_begin for tap in range(width.kernel)]
+    # Where a tap begins to find pixels, and where it ends to.
+    bounds = {0, width.out} | {-(shift // width.stride) for shift in shifts}
+    bounds |= {-((shift - width.size) // width.stride) for shift in shifts}
     found: list[Run] = []
-    for column in range(width.out):
-        taps = width.taps(column)
+    for first, end in pairwise(sorted(bound for bound in bounds if 0 <= bound <= width.out)):
+        taps = width.taps(first)
         if found and found[-1].taps == taps:
-            found[-1] = Run(found[-1].first, column + 1, taps)
+            found[-1] = Run(found[-1].first, end, taps)
         else:
-            found.append(Run(column, column + 1, taps))
+            found.append(Run(first, end, taps))
     return found
 
 

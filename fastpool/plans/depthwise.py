@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastpool.arrays import address
-from fastpool.geometry import padding_source
+from fastpool.geometry import Axis, padding_source
 from fastpool.machine.processor import TARGET
 from fastpool.plans.edges import NO_EDGES, omitted_share
 from fastpool.plans.plan import Code, Plan, Step, table
@@ -123,14 +123,26 @@ def _variant(problem: Convolution) -> str:
     return f"{_part(problem)}{'dilated ' if is_dilated(problem) else ''}stride {problem.axes[1].stride}"
 
 
-def rows_beyond(problem: Convolution, omitted: float = 0.0) -> int:
-    """Rows of taps that the end of a strip adds to outputs that it does not have.
+def begun_rows(height: Axis) -> int:
+    """Rows of taps that are added before the first output of a strip is complete, and as many beyond its last one."""
+    return sum(row // height.stride + 1 for row in range(height.kernel - height.stride))
 
-    Without those in the padding below the image, if a share of the sums is omitted.
-    """
-    height = problem.axes[1]
-    missing = height.pad_end // height.dilation if omitted else 0
-    return sum(row // height.stride + 1 for row in range(height.kernel - height.stride - missing))
+
+def summed_rows(problem: Convolution) -> int:
+    """Rows of taps that a strip from the first row to the last adds to sums, also to some beyond the last output."""
+    _, height, width = problem.axes
+    kernel, stride, dilation = height.kernel, height.stride, height.dilation if height.kernel > 1 else 1
+    skips = skips_padding(_variant(problem), kernel, width.kernel)
+    begin, total = max(0, kernel - stride), 0
+    for phase in range(min(dilation, height.out)):
+        outputs = ceil_div(height.out - phase, dilation)
+        # Each output is complete with the last rows that it sees; those before came with others.
+        seen = [(row, row) for row in range(begin)]
+        seen += [(output * stride + row, row) for output in range(outputs) for row in range(begin, kernel)]
+        for place, row in seen:
+            if not skips or _row_offset(problem, phase + place * dilation - height.pad_begin) != NO_ROW:
+                total += row // stride + 1
+    return total
 
 
 def _omitted(problem: Convolution) -> float:
@@ -181,9 +193,7 @@ def depthwise_cycles(problem: Convolution) -> float:
     """
     _, height, width = problem.axes
     stride, vectors = height.stride, vectors_of_row(problem)
-    omitted = _omitted(problem)
-    beyond = rows_beyond(problem, omitted) * width.kernel
-    sums = _SUM * (height.out * problem.taps * (1 - omitted) + beyond)
+    sums = _SUM * summed_rows(problem) * width.kernel
     if HALVES_PAY and _part(problem) == "narrow ":
         sums /= 2
     row, strip = _ROW_AND_STRIP[in_registers(height.kernel, width.kernel, stride)]

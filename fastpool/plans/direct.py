@@ -245,9 +245,12 @@ def _pack_cycles(problem: Convolution, each: float) -> float:
 
 
 def packing_cycles(problem: Convolution, plan: Plan) -> float:
-    """Cycles of one core to pack what a plan reads, which are not among its cycles."""
+    """Cycles of one core to pack what a plan reads, which are not among its cycles: the same for any number of threads.
+
+    Whether all share a copy, or each has its own, depends on how many they are; how sums are done must not.
+    """
     source = plan.steps[-1].fields["source"]
-    each = {IN_PLACE: 0.0, SHARED: _SHARED_PACK_CYCLES}.get(source, _PACK_CYCLES)
+    each = {IN_PLACE: 0.0, PRIVATE: _PACK_CYCLES}.get(source, _SHARED_PACK_CYCLES)
     return each and _pack_cycles(problem, each)
 
 
@@ -563,7 +566,7 @@ def _variant(problem: Convolution, grid: Grid, tile: TileShape, packing: int) ->
 def _reading(problem: Convolution, source: Source, rows: int, tile: TileShape, tables: list[Any]) -> dict[str, int]:
     """Fields that say how a source is packed, where its taps are, and which of them meet x."""
     offsets, used = table(source.offsets), table(row_taps(problem, rows))
-    steps = table([tile.block(lanes_for(problem.element))] * problem.taps)
+    steps = table(np.full(problem.taps, tile.block(lanes_for(problem.element))))
     tables.extend((offsets, used, steps))
     return {
         "packing": pack_block(problem, source, tables),

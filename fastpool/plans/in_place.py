@@ -13,9 +13,9 @@ from fastpool.routines.tiles import DIRECT_TASKS, TileShape
 
 
 def shares_in_place(problem: Convolution, tile: TileShape, seen: int, tiles: int = 1) -> Shares:
-    """Tasks of rows, each of which sees `seen` rows that no other one does; of a single row some of its `tiles`.
+    """Tasks of some rows of outputs, or of a single row some of its `tiles`; of all blocks of channels, or of some.
 
-    Of all channels, or some of them.
+    An output row sees `seen` rows of x that lie apart.
     """
     _, height, width = problem.axes
     group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups

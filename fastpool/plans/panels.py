@@ -38,6 +38,8 @@ from fastpool.routines.tiles import DIRECT_TASKS, LEVEL_2_BYTES, PRIVATE_BYTES, 
 
 #: Tiles that a task packs at least, whatever they take: each task reads all weights.
 _LEAST_TILES = 8
+#: Tasks of two threads, by which packing is compared with other ways.
+_USUAL_TASKS = 8
 #: Steps of the reduction, in all of which a tile is summed at once: weights of a block of 16 channels take 128 kB then,
 #: a quarter of the level-2 cache.
 _MOST_STEPS = 2048
@@ -301,6 +303,10 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     may_share = problem.groups == 1 and problem.images * tiles * tile_bytes <= SHARED_LIMIT // 2
     keeps_weights = may_share and _keeps_weights(problem)
     is_shared = keeps_weights or (may_share and handed_over < packing)
+    # Plans are compared by what is the same for any number of threads, or sums would be done in other parts for some.
+    usual_tasks = max(ceil_div(tiles, most), min(tiles, ceil_div(_USUAL_TASKS, problem.images * problem.groups)))
+    usual = _packing(problem, panels_of(PRIVATE, ceil_div(tiles, usual_tasks)), usual_tasks)
+    expected = for_all if keeps_weights else min(usual, handed_over) if may_share else usual
     blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if keeps_weights else blocks
     if is_shared:
         most, packing = tiles, for_all if keeps_weights else handed_over
@@ -368,7 +374,7 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
             steps.append(_packing_step(part, panels, work, own))
         steps.append(Step(Code(direct, element), work | own | ends))
     shared = kept if source == SHARED else 0
-    return Plan(tuple(steps), shared, work["scratch_thread"], element, packing + multiplying, tuple(tables)), tile
+    return Plan(tuple(steps), shared, work["scratch_thread"], element, expected + multiplying, tuple(tables)), tile
 
 
 def _packing_step(part: Part, panels: Panels, work: dict[str, Any], own: dict[str, Any]) -> Step:

@@ -111,7 +111,7 @@ DIRECT = Layout(
         "steps": "integers",  # elements from the weights of a tap to those of the next
         "x_batch": "integer",
         "x_channel": "integer",
-        "apart": "integer",  # elements of the source from one pixel to the next: 1, unless the tile is strided or edged
+        "apart": "integer",  # elements of the source from pixel to pixel; 1 unless strided or edged; masked: 0
         "run": "integer",  # taps of a row of the filter
         "run_used": "integer",  # those of them that are summed
         "row_taps": "integers",  # first and end tap of each output row: the others meet nothing but padding

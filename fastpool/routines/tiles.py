@@ -85,7 +85,7 @@ _NARROW = (
 #: where weights are most of what is read (1x1 on one pixel, 2048 -> 1000: 245 us by 2x7, 67 by 4x1).
 TILE_SHAPES = {
     32: tuple(TileShape("channels", 2, width) for width in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3))
-    + tuple(TileShape("channels", 1, width) for width in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4))
+    + tuple(TileShape("channels", 1, width) for width in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3))
     + tuple(TileShape("channels", 4, width) for width in (1, 4))
     + tuple(
         TileShape("pixels", *shape)
