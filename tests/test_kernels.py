@@ -243,6 +243,8 @@ PROCESSORS = {
     "avx2 without fma": ("haswell", f"{_SSE},+avx,+avx2,+bmi,+bmi2,-fma,-avx512f,-avx512vl", 256, False),
     "sse2": ("generic", "", 128, False),
 }
+#: Those that differ in their vectors: of integers and poolings nothing is fused.
+OTHER_VECTORS = [name for name in PROCESSORS if name != "avx2 without fma"]
 #: Roles and vectors of the tiles that are looked at on each processor.
 SOME_TILES = [("channels", 2), ("pixels", 3)]
 

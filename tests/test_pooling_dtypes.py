@@ -26,7 +26,7 @@ from conftest import (
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_kernels import PROCESSORS, host_lacks, on_x86
+from test_kernels import OTHER_VECTORS, PROCESSORS, host_lacks, on_x86
 from test_pooling_ranks import OTHERS, RANKS, REDUCTIONS, fits, per_axis, reduce
 
 import fastpool
@@ -306,7 +306,7 @@ def test_roundings():
 
 
 @on_x86
-@pytest.mark.parametrize("name", PROCESSORS)
+@pytest.mark.parametrize("name", OTHER_VECTORS)
 def test_narrower_processors(name):
     processor, features, bits, _ = PROCESSORS[name]
     if lacking := host_lacks(features):

@@ -32,18 +32,21 @@ Form = TileShape | WinogradForm | PlainForm
 @lru_cache(maxsize=1024)
 def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     """Plan of the convolution, and the form of the weights that it reads."""
+    forms = forms_for(problem) if problem.algorithm != "direct" else ()
+    if forms and problem.algorithm == "winograd":
+        best = min(forms, key=lambda form: expected_cycles(problem, form))
+        return plan_winograd(problem, best), best
     direct, tile = plan_directly(problem)
     if problem.algorithm != "winograd" and (is_depthwise(problem) or is_channelwise(problem)):
         alone = _plan_depthwise(problem)
         if direct.cycles >= _most_of_depthwise(problem) * alone.cycles:
             return alone, PlainForm()
         return direct, tile
-    forms = forms_for(problem) if problem.algorithm != "direct" else ()
     if not forms:
         return direct, tile
     best = min(forms, key=lambda form: expected_cycles(problem, form))
     least_gain = _LEAST_GAIN if problem.groups == 1 else _LEAST_GAIN_OF_GROUPS
-    if problem.algorithm == "winograd" or expected_cycles(problem, best) < least_gain * direct.cycles:
+    if expected_cycles(problem, best) < least_gain * direct.cycles:
         return plan_winograd(problem, best), best
     return direct, tile
 
