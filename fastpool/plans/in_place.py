@@ -13,7 +13,7 @@ from fastpool.routines.tiles import DIRECT_TASKS, TileShape
 
 
 def shares_in_place(problem: Convolution, tile: TileShape, seen: int, tiles: int = 1) -> Shares:
-    """Tasks of some rows of outputs, or of a single row some of its `tiles`; of all blocks of channels, or of some.
+    """Tasks of some rows of outputs, of few rows each some of its `tiles`; of all blocks of channels, or of some.
 
     An output row sees `seen` rows of x that lie apart.
     """
@@ -28,8 +28,9 @@ def shares_in_place(problem: Convolution, tile: TileShape, seen: int, tiles: int
     # What a task sees stays in the level-2 cache from one block to the next.
     passes_again = blocks > 1 and not blocks_outermost
     least = ceil_div(image_bytes // problem.groups * seen, TASK_BYTES) if passes_again else 1
-    row_tasks = pieces(others, height.out, least) if height.out > 1 else 1
-    tile_tasks = pieces(others, tiles, least) if height.out == 1 else 1
+    row_tasks = pieces(others, height.out, least)
+    is_enough = tiles == 1 or others * row_tasks >= max(DIRECT_TASKS, least)
+    tile_tasks = 1 if is_enough else pieces(others * row_tasks, tiles, ceil_div(least, row_tasks))
     return Shares(Grid(1, height.out, width.out), row_tasks, tile_tasks, blocks_per_task, blocks_outermost)
 
 
