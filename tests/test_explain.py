@@ -12,16 +12,16 @@ from bench.cases import conv_cases
 from fastpool import layer, reasons, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.machine.processor import TARGET, THREADS
+from fastpool.plans import column_runs, winograd
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct as direct_plans
-from fastpool.plans import winograd
 from fastpool.plans.convolution import expected_cycles
 from fastpool.plans.direct import choose_tile, tile_cycles
 from fastpool.plans.problem import ceil_div
 from fastpool.plans.winograd import forms_for
 from fastpool.plans.winograd_forms import FORMS
 from fastpool.routines.depthwise import depthwise
-from fastpool.routines.direct import IN_PLACE, direct
+from fastpool.routines.direct import IN_PLACE, MASKED_SHAPES, direct
 from fastpool.routines.routine import spec_for
 from fastpool.routines.tiles import LEVEL_2_BYTES, TILE_SHAPES
 from fastpool.routines.winograd import winograd_fused, winograd_output
@@ -35,8 +35,6 @@ CASES = {
         {"padding": 1, "groups": 2, "algorithm": "direct"},
     ),
     ("direct", "packed per task", None): ((3, 64, 120, 131), (10, 64, 3, 2), {"padding": 1, "stride": (1, 2)}),
-    ("direct", "in place", None, "masked"): ((2, 64, 41, 50), (64, 8, 3, 3), {"groups": 8, "stride": 2, "padding": 1}),
-    ("direct", "in place", None, "runs"): ((1, 256, 33, 33), (64, 256, 3, 3), {"dilation": 18, "padding": 18}),
     ("depthwise", "in place", None): ((2, 20, 33, 35), (40, 1, 3, 3), {"groups": 20, "stride": 2, "padding": 1}),
     ("depthwise", "in place", None, "rows left out"): ((2, 20, 14, 70), (20, 1, 7, 7), {"groups": 20, "padding": 3}),
     ("winograd", "in place", "shared"): ((1, 200, 9, 11), (70, 200, 3, 3), {"padding": 1, "algorithm": "winograd"}),
@@ -46,6 +44,14 @@ CASES = {
         {"padding": 2, "stride": 2, "algorithm": "winograd"},
     ),
 }
+if MASKED_SHAPES:
+    CASES["direct", "in place", None, "masked"] = (
+        (2, 64, 41, 50),
+        (64, 8, 3, 3),
+        {"groups": 8, "stride": 2, "padding": 1},
+    )
+if column_runs.PAYS:
+    CASES["direct", "in place", None, "runs"] = (1, 256, 33, 33), (64, 256, 3, 3), {"dilation": 18, "padding": 18}
 every_case = pytest.mark.parametrize("decided", CASES, ids=lambda decided: ", ".join(filter(None, decided)))
 ROUTINES = {"direct": direct, "depthwise": depthwise, "shared": winograd_output, "fused": winograd_fused}
 
