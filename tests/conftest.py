@@ -88,6 +88,15 @@ def lanes_of(dtype):
     return lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
 
 
+def assert_same_bits(conv, x):
+    """Require the same bits for any number of threads, and again."""
+    results = set()
+    for threads in (1, 2, 2, 1):
+        with fastpool.threads(threads):
+            results.add(conv(x).tobytes())
+    assert len(results) == 1
+
+
 def integers(seed, shape, dtype, limit=9):
     """Whole numbers in [-limit, limit]: sums of their products are exact, in any order and in float32 too."""
     return np.random.default_rng(seed).integers(-limit, limit + 1, shape).astype(dtype)

@@ -135,13 +135,16 @@ def summed_rows(problem: Convolution) -> int:
     skips = skips_padding(_variant(problem), kernel, width.kernel)
     begin, total = max(0, kernel - stride), 0
     for phase in range(min(dilation, height.out)):
-        outputs = ceil_div(height.out - phase, dilation)
         # Each output is complete with the last rows that it sees; those before came with others.
-        seen = [(row, row) for row in range(begin)]
-        seen += [(output * stride + row, row) for output in range(outputs) for row in range(begin, kernel)]
-        for place, row in seen:
-            if not skips or _row_offset(problem, phase + place * dilation - height.pad_begin) != NO_ROW:
-                total += row // stride + 1
+        last_rows = np.arange(begin, kernel)
+        outputs = np.arange(ceil_div(height.out - phase, dilation))[:, np.newaxis]
+        places = np.append(np.arange(begin), outputs * stride + last_rows)
+        seen_by = np.append(np.arange(begin), np.tile(last_rows, outputs.size)) // stride + 1
+        rows = phase + places * dilation - height.pad_begin
+        left_out = rows >= height.size + (0 if problem.omits_padding else height.pad_end)
+        if problem.omits_padding:
+            left_out |= rows < 0
+        total += int(seen_by[~left_out].sum() if skips else seen_by.sum())
     return total
 
 

@@ -347,6 +347,13 @@ def _parts_planes(problem: Convolution, blocks: int) -> bool:
     )
 
 
+#: Fields of some direct convolutions, which are packed, or have edges, masks, parts, or much to fetch.
+_OF_SOME = (
+    *("pack_channel", "packing", "pack_panels", "panels", "panel", "panel_channels", "lines"),
+    *("edges", "edges_begin", "edges_end", "width", "pad_left", "adds", "no_bias", "x_ahead"),
+)
+
+
 @dataclass(frozen=True)
 class Shares:
     """How the work is cut into tasks."""
@@ -357,16 +364,21 @@ class Shares:
     blocks_per_task: int
     blocks_outermost: bool
 
-    def fields(self, problem: Convolution, tile: TileShape) -> dict[str, Any]:
-        """Fields that say so, and what is the same wherever pixels are read."""
+    def fields(self, problem: Convolution, tile: TileShape, variant: str) -> dict[str, Any]:
+        """Fields that say so, the routines of the tiles, and what holds unless pixels are packed or at an edge."""
         lanes, grid = lanes_for(problem.element), self.grid
         group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
         blocks = ceil_div(group_out, tile.block(lanes))
         block_tasks, pixels = ceil_div(blocks, self.blocks_per_task), tile.pixels(lanes)
         pixel_tasks = problem.images * problem.groups * grid.depths * self.row_tasks * self.tile_tasks
         out_bytes = problem.images * problem.out_batch * problem.element.size
+        last = tile.last(group_out, lanes)
         return {
             "tasks": pixel_tasks * block_tasks,
+            "row_of_tiles": Code(row_of_tiles, problem.element, (variant, tile.vectors, tile.width)),
+            "row_of_last": Code(row_of_tiles, problem.element, (variant, last.vectors, last.width)),
+            **dict.fromkeys(_OF_SOME, 0),
+            "apart": 1,
             "x_batch": problem.x_strides[0],
             "x_channel": problem.x_strides[1],
             "images": problem.images,
@@ -394,11 +406,6 @@ class Shares:
             "block_tasks": block_tasks,
             "blocks_outermost": int(self.blocks_outermost),
             "fetches_output": int(group_channels * problem.taps >= _FETCHED_STEPS or out_bytes > CACHED_BYTES),
-            "x_ahead": 0,
-            "width": 0,
-            "pad_left": 0,
-            "adds": 0,
-            "no_bias": 0,
             "low": problem.low,
             "high": problem.high,
         }
@@ -449,21 +456,13 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     ):
         packing = OWN
     variant, edges = _variant(problem, grid, tile, packing)
-    last = tile.last(group_out, lanes)
     tables: list[Any] = [table(edges.entries)]
     pack = {"pack_channel": Code(pack_channel, element, packing_shape(problem)) if packing != IN_PLACE else 0}
     shares = Shares(grid, row_tasks, tile_tasks, blocks_per_task, blocks_outermost)
     work: dict[str, Any] = (
-        shares.fields(problem, tile)
+        shares.fields(problem, tile, variant)
         | pack
         | {
-            "row_of_tiles": Code(row_of_tiles, element, (variant, tile.vectors, tile.width)),
-            "row_of_last": Code(row_of_tiles, element, (variant, last.vectors, last.width)),
-            "pack_panels": 0,
-            "panels": 0,
-            "panel": 0,
-            "panel_channels": 0,
-            "lines": 0,
             "apart": _apart(problem, packing),
             "edges": address(tables[0]),
             "edges_begin": edges.begin,

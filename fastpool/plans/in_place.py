@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastpool.plans.direct import NOTHING_AHEAD, TASK_BYTES, Grid, Shares, pieces
-from fastpool.plans.plan import Code
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.routines.direct import IN_PLACE, row_of_tiles
+from fastpool.routines.direct import IN_PLACE
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import DIRECT_TASKS, TileShape
 
@@ -36,28 +35,13 @@ def shares_in_place(problem: Convolution, tile: TileShape, seen: int, tiles: int
 
 def fields_in_place(problem: Convolution, tile: TileShape, variant: str, shares: Shares) -> dict[str, Any]:
     """Fields of a step that reads x in place by such tiles; taps and columns are still to be said."""
-    height, element = problem.axes[1], problem.element
-    last = tile.last(problem.out_channels // problem.groups, lanes_for(element))
-    return shares.fields(problem, tile) | {
-        "row_of_tiles": Code(row_of_tiles, element, (variant, tile.vectors, tile.width)),
-        "row_of_last": Code(row_of_tiles, element, (variant, last.vectors, last.width)),
-        "pack_channel": 0,
-        "packing": 0,
-        "pack_panels": 0,
-        "panels": 0,
-        "panel": 0,
-        "panel_channels": 0,
-        "lines": 0,
-        "apart": 1,
-        "edges": 0,
-        "edges_begin": 0,
-        "edges_end": 0,
+    return shares.fields(problem, tile, variant) | {
         "run": problem.axes[2].kernel,
         "source": IN_PLACE,
         "source_batch": problem.x_strides[0],
         "source_channel": problem.x_strides[1],
         "source_depth": 0,
-        "source_row": problem.x_strides[3] * height.stride,
+        "source_row": problem.x_strides[3] * problem.axes[1].stride,
         "channels": problem.channels // problem.groups,
         "first_channel": 0,
         "scratch_thread": 0,

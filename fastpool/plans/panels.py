@@ -30,7 +30,7 @@ from fastpool.plans.packing import Source, pack_block, packed_source, packing_sh
 from fastpool.plans.plan import Block, Code, Plan, Step, table, thread_scratch
 from fastpool.plans.private import Part
 from fastpool.plans.problem import Convolution, apart, ceil_div
-from fastpool.routines.direct import OWN, PRIVATE, SHARED, direct, row_of_tiles
+from fastpool.routines.direct import OWN, PRIVATE, SHARED, direct
 from fastpool.routines.pack import pack_channel
 from fastpool.routines.panels import PANEL_CHANNELS, PANELS, TOGETHER, pack_panels, panel_input
 from fastpool.routines.routine import lanes as lanes_for
@@ -333,17 +333,9 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
     shape = tile.role, tile.vectors, tile.width
     nowhere, used = table((0,)), table((0, 1))
     tables.extend((nowhere, used))
-    work = Shares(grid, 1, tile_tasks, blocks_per_task, keeps_weights).fields(problem, tile) | {
-        "row_of_tiles": Code(row_of_tiles, element, shape),
-        "row_of_last": Code(row_of_tiles, element, shape),
-        "pack_channel": 0,
-        "packing": 0,
+    work = Shares(grid, 1, tile_tasks, blocks_per_task, keeps_weights).fields(problem, tile, tile.role) | {
         "pack_panels": Code(pack_panels, element, shape),
         "lines": kept,
-        "apart": 1,
-        "edges": 0,
-        "edges_begin": 0,
-        "edges_end": 0,
         "run": 1,
         "run_used": 1,
         "dilation": 1,
