@@ -53,7 +53,14 @@ if TYPE_CHECKING:
         sum_pool2d,
         sum_pool3d,
     )
-    from fastpool.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
+    from fastpool.transposed import (
+        ConvTranspose1d,
+        ConvTranspose2d,
+        ConvTranspose3d,
+        conv_transpose1d,
+        conv_transpose2d,
+        conv_transpose3d,
+    )
     from fastpool.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 
 #: Public name -> module that defines it.
@@ -61,6 +68,9 @@ _HOMES = {
     "Conv1d": "convolution",
     "Conv2d": "convolution",
     "Conv3d": "convolution",
+    "ConvTranspose1d": "transposed",
+    "ConvTranspose2d": "transposed",
+    "ConvTranspose3d": "transposed",
     "conv1d": "convolution",
     "conv2d": "convolution",
     "conv3d": "convolution",
@@ -123,6 +133,9 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",

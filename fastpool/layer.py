@@ -159,7 +159,10 @@ class Layer:
         windows, shape = self.result_shape(x)
         lifted = (_FLAT,) * (3 - self.axes) + windows
         batched = x if x.ndim == self.axes + 2 else x[np.newaxis]
-        steps = [step // self.source.size for step in batched.strides]
+        image, channel, *steps = (step // self.source.size for step in batched.strides)
+        steps = [0] * (3 - self.axes) + steps
+        # An axis of one element has no part in the order of the taps: a column is a row, whose pixels are a vector's.
+        order = sorted(range(3), key=lambda axis: not lifted[axis].is_single)
         outputs = prod(shape[-self.axes - 1 :])
         problem = Convolution(
             self.element,
@@ -167,8 +170,8 @@ class Layer:
             batched.shape[1],
             self.shape[0],
             self.groups,
-            (lifted[0], lifted[1], lifted[2]),
-            (steps[0], steps[1], *(0,) * (3 - self.axes), *steps[2:]),  # type: ignore[arg-type]
+            tuple(lifted[axis] for axis in order),  # type: ignore[arg-type]
+            (image, channel, *(steps[axis] for axis in order)),  # type: ignore[arg-type]
             self.padding_mode,
             self.low,
             self.high,

@@ -11,9 +11,10 @@ from typing import Any
 from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import Form, expected_cycles, plan_all_taps, plan_directly
 from fastpool.plans.depthwise import begun_rows, depthwise_cycles, ends_in_half, is_depthwise, summed_rows
-from fastpool.plans.direct import Grid, is_aliased, packing_cycles, shared_bytes, tile_cycles
+from fastpool.plans.direct import is_aliased, packing_cycles, shared_bytes, tile_cycles
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.plans.tasks import Grid
 from fastpool.plans.winograd import Tiling, forms_for, schedule_cycles
 from fastpool.plans.winograd_forms import FORMS, WinogradForm
 from fastpool.routines.channelwise import channelwise

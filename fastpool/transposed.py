@@ -1,62 +1,17 @@
-"""Transposed convolution in one, two and three dimensions: no zeros are inserted, none are multiplied.
-
-Outputs whose index has the same remainder modulo the stride (a *phase*) see the same subset of the taps, at consecutive
-inputs. So a phase is an ordinary convolution at unit stride with those taps, flipped: the work is that of the taps that
-meet an input, whatever the stride.
-"""
+"""Transposed convolution in one, two and three dimensions: functions, and classes whose weights are prepared once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
-from math import gcd
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
 from fastpool import validation
 from fastpool.arrays import contiguous
-from fastpool.dtypes import ELEMENT_TYPES, INTEGERS, sum_type
-from fastpool.geometry import Pads, extent
-from fastpool.layer import convolve, layer_for
-
-
-@dataclass(frozen=True)
-class _Phase:
-    """Outputs first, first + stride, ... of an axis: an ordinary convolution of a part of the input."""
-
-    outputs: slice
-    count: int
-    taps: list[int]  #: in the order of increasing input index
-    dilation: int
-    source: slice  #: of the input
-    pads: tuple[int, int]
-
-
-def _phases(size: int, kernel: int, stride: int, dilation: int, pad: int, out: int) -> list[_Phase]:
-    """Phases of one axis. Output o sees, for tap k, input (o + pad - k*dilation) / stride where that is whole."""
-    found = []
-    for first in range(min(stride, out)):
-        count = -(-(out - first) // stride)
-        taps = [k for k in reversed(range(kernel)) if (first + pad - k * dilation) % stride == 0]
-        if not taps:
-            found.append(_Phase(slice(first, None, stride), count, [], 1, slice(0, 0), (0, 0)))
-            continue
-        low, high = ((first + pad - k * dilation) // stride for k in (taps[0], taps[-1]))
-        end = count + high  # inputs low .. end - 1 are seen
-        source = slice(max(0, low), max(0, min(size, end)))
-        found.append(
-            _Phase(
-                slice(first, None, stride),
-                count,
-                taps,
-                # Consecutive taps of a phase are stride / gcd apart, and their inputs dilation / gcd.
-                dilation // gcd(dilation, stride),
-                source,
-                (max(0, -low), max(0, end - size)),
-            )
-        )
-    return found
+from fastpool.dtypes import ELEMENT_TYPES, INTEGERS
+from fastpool.layer import are_finite
+from fastpool.transposed_layer import TransposedLayer, TransposedWeights, convolve_transposed, transposed_layer_for
 
 
 def _transposed(
@@ -64,80 +19,98 @@ def _transposed(
     x: Any,
     weight: Any,
     bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: Any,
-    dilation: Any,
+    options: tuple[Any, ...],
     out: Any,
 ) -> np.ndarray:
     validation.images(x, axes, ELEMENT_TYPES)
     validation.weights(weight, axes)
-    element = validation.element_type(x)
-    of_integers = element.is_integer
-    if of_integers:
+    source = validation.element_type(x)
+    if source.is_integer:
         validation.array(weight, "weight", INTEGERS, f"x of {x.dtype}")
-        element = sum_type(element, validation.element_type(weight))
     else:
         validation.same_dtype(weight, "weight", x)
-    groups = validation.integer(groups, "groups", 1)
-    channels, kernel = weight.shape[0], weight.shape[2:]
-    if x.shape[-axes - 1] != channels or channels % groups:
-        raise ValueError(
-            f"x must have the {channels} channels of weight.shape[0], and groups must divide them, "
-            f"got {x.shape[-axes - 1]} channels and {groups} groups"
-        )
-    strides = validation.per_axis(stride, "stride", axes, 1)
-    spread = validation.per_axis(dilation, "dilation", axes, 1)
-    extra = validation.per_axis(output_padding, "output_padding", axes, 0)
-    sizes = x.shape[-axes:]
-    pads = _pads(padding, sizes, kernel, strides, spread)
-    outs = []
-    for axis, (size, k, s, d, pad, more) in enumerate(zip(sizes, kernel, strides, spread, pads, extra, strict=True)):
-        if more >= max(s, d):
-            raise ValueError(f"output_padding[{axis}] must be smaller than stride or dilation, {max(s, d)}, got {more}")
-        length = (size - 1) * s - sum(pad) + extent(k, d) + more
-        if length < 1:
-            raise ValueError(f"padding[{axis}] must leave an output, got {pad}, which leaves {length}")
-        outs.append(length)
-    out_channels = weight.shape[1] * groups
-    shape = validation.result_shape((*x.shape[: -axes - 1], out_channels, *outs), element, "stride")
-    biases = np.zeros(out_channels, element.dtype)
-    if bias is not None:
-        if of_integers:
-            validation.integer_per_channel(bias, "bias", out_channels, element, weight)
+    finite = source.is_integer or are_finite(contiguous(weight, source))
+    layer = transposed_layer_for(weight, source.dtype, *options, False, finite)
+    weights = TransposedWeights(layer, contiguous(weight, layer.element), bias)
+    return convolve_transposed(weights, x, out, {"weight": weight, "bias": bias})
+
+
+class _Prepared:
+    """A transposed convolution of `_axes` dimensions with weights of its own, packed for each shape of x."""
+
+    _axes: int
+
+    def __init__(
+        self,
+        weight: np.ndarray,
+        bias: np.ndarray | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+        *,
+        activation: Any = None,
+    ):
+        validation.weights(weight, self._axes)
+        element = validation.element_type(weight)
+        self._weight = np.array(weight, element.dtype, order="C")
+        self._finite = element.is_integer or are_finite(self._weight)
+        self._options: tuple[Any, ...] = stride, padding, output_padding, groups, dilation, activation
+        layer = self._layer_of(element.dtype)
+        self._options = deepcopy(self._options)  # which are allowed
+        self._bias: np.ndarray | None = None
+        if bias is not None:
+            if element.is_integer:
+                sums = ELEMENT_TYPES[np.dtype(np.int64)]
+                validation.integer_per_channel(bias, "bias", layer.out_channels, sums, weight)
+            else:
+                validation.per_channel(bias, "bias", layer.out_channels, weight, "weight")
+            self._bias = np.array(bias, validation.native(bias), order="C")
+        self._weights: dict[np.dtype, TransposedWeights] = {}  # by dtype of x
+
+    def _layer_of(self, x: np.dtype) -> TransposedLayer:
+        return transposed_layer_for(self._weight, x, *self._options, True, self._finite)
+
+    def __call__(self, x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+        """Convolve `x`; arguments and result as of the function of the same name."""
+        weights = self._weights.get(x.dtype) if type(x) is np.ndarray and x.dtype.isnative else None
+        if weights is None or (x.shape, x.strides) not in weights.layer.bound:
+            weights = self._weights_for(x)
+        return convolve_transposed(weights, x, out, {})
+
+    def _weights_for(self, x: Any) -> TransposedWeights:
+        validation.images(x, self._axes, ELEMENT_TYPES)
+        element = validation.element_type(self._weight)
+        if element.is_integer:
+            source = validation.element_type(validation.array(x, "x", INTEGERS, f"weight of {element.dtype}"))
         else:
-            validation.per_channel(bias, "bias", out_channels, x)
-        biases[:] = bias
-    if out is None:
-        out = np.empty(shape, element.dtype)
-    else:
-        validation.out(out, shape, x, element, weight=weight, bias=bias)
-    # (C, O / groups, kernel) -> (O, C / groups, kernel), as an ordinary convolution takes it.
-    grouped = weight.reshape(groups, channels // groups, weight.shape[1], *kernel)
-    turned = np.moveaxis(grouped, 2, 1).reshape(out_channels, channels // groups, *kernel)
-    per_axis = zip(sizes, kernel, strides, spread, pads, outs, strict=True)
-    for phases in product(*(_phases(size, k, s, d, pad[0], o) for size, k, s, d, pad, o in per_axis)):
-        target = out[(..., *(phase.outputs for phase in phases))]
-        part = x[(..., *(phase.source for phase in phases))]
-        if not part.size:  # no tap of this phase meets an input
-            target[...] = biases.reshape(-1, *(1,) * axes)
-            continue
-        taps = turned[np.ix_(range(out_channels), range(channels // groups), *(phase.taps for phase in phases))]
-        options = (1, tuple(p.pads for p in phases), tuple(p.dilation for p in phases), groups, "zeros", None, "auto")
-        layer = layer_for(taps, axes, *options, False, False)
-        if of_integers:
-            layer = layer.over(part)
-        filters = contiguous(taps, element)
-        pack = layer.pack
-        target[...] = convolve(layer, part, lambda form: pack(filters, form), filters, biases, None, None, {})  # noqa: B023
-    return out  # type: ignore[no-any-return]
+            validation.same_element(x, "x", element, "weight")
+            source = element
+        found = self._weights.get(source.dtype)
+        if found is None:
+            layer = self._layer_of(source.dtype)
+            found = TransposedWeights(layer, contiguous(self._weight, layer.element), self._bias)
+            self._weights[source.dtype] = found
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, here or in another process, is prepared anew: plans hold addresses."""
+        return _prepared, (type(self), self._weight, self._bias, self._options)
+
+    def __repr__(self) -> str:
+        stride, padding, output_padding, groups, dilation, _ = self._options
+        return (
+            f"{type(self).__name__}(weight={self._weight.shape} {self._weight.dtype}, stride={stride}, "
+            f"padding={padding}, output_padding={output_padding}, groups={groups}, dilation={dilation})"
+        )
 
 
-def _pads(padding: Any, sizes: Any, kernel: Any, strides: Any, spread: Any) -> Pads:
-    if isinstance(padding, str):
-        raise ValueError(f"padding must be integers or (begin, end) pairs, got {validation.shown(padding)}")
-    return validation.pads(padding, sizes, kernel, strides, spread)
+def _prepared(
+    kind: type[_Prepared], weight: np.ndarray, bias: np.ndarray | None, options: tuple[Any, ...]
+) -> _Prepared:
+    *positional, activation = options
+    return kind(weight, bias, *positional, activation=activation)
 
 
 def conv_transpose1d(
@@ -150,6 +123,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Any = 1,
     *,
+    activation: Any = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Transposed 1-D convolution: the gradient of `conv1d` with regard to its input.
@@ -170,6 +144,8 @@ def conv_transpose1d(
         Further outputs at the end, fewer than the stride or the dilation.
     groups : int
         As of `conv1d`.
+    activation : None, "relu", "relu6" or (low, high)
+        Limits of the result, as of `conv2d`.
     out : ndarray, shape of the result, optional
         Where to write the result. It may not overlap an input.
 
@@ -184,9 +160,13 @@ def conv_transpose1d(
     TypeError, ValueError
         If an argument has the wrong type, dtype, shape or range.
 
+    See Also
+    --------
+    ConvTranspose1d : The same prepared once, for repeated calls with the same weight.
+
     Notes
     -----
-    Arguments, order and names are those of ``torch.nn.functional.conv_transpose1d``.
+    Arguments, order and names are those of ``torch.nn.functional.conv_transpose1d``; `activation` and `out` are ours.
 
     Examples
     --------
@@ -195,7 +175,8 @@ def conv_transpose1d(
     >>> fastpool.conv_transpose1d(np.array([[1.0, 2.0]]), np.array([[[1.0, 10.0, 100.0]]]), stride=2)
     array([[  1.,  10., 102.,  20., 200.]])
     """
-    return _transposed(1, x, weight, bias, stride, padding, output_padding, groups, dilation, out)
+    options = (stride, padding, output_padding, groups, dilation, activation)
+    return _transposed(1, x, weight, bias, options, out)
 
 
 def conv_transpose2d(
@@ -208,6 +189,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
     *,
+    activation: Any = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Transposed 2-D convolution: the gradient of `conv2d` with regard to its input.
@@ -228,6 +210,8 @@ def conv_transpose2d(
         Further outputs at the end, fewer than the stride or the dilation.
     groups : int
         As of `conv2d`.
+    activation : None, "relu", "relu6" or (low, high)
+        Limits of the result, as of `conv2d`.
     out : ndarray, shape of the result, optional
         Where to write the result. It may not overlap an input.
 
@@ -242,9 +226,13 @@ def conv_transpose2d(
     TypeError, ValueError
         If an argument has the wrong type, dtype, shape or range.
 
+    See Also
+    --------
+    ConvTranspose2d : The same prepared once, for repeated calls with the same weight.
+
     Notes
     -----
-    Arguments, order and names are those of ``torch.nn.functional.conv_transpose2d``.
+    Arguments, order and names are those of ``torch.nn.functional.conv_transpose2d``; `activation` and `out` are ours.
 
     Examples
     --------
@@ -254,7 +242,8 @@ def conv_transpose2d(
     array([[[1., 1., 2., 2.],
             [1., 1., 2., 2.]]])
     """
-    return _transposed(2, x, weight, bias, stride, padding, output_padding, groups, dilation, out)
+    options = (stride, padding, output_padding, groups, dilation, activation)
+    return _transposed(2, x, weight, bias, options, out)
 
 
 def conv_transpose3d(
@@ -267,6 +256,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Any = 1,
     *,
+    activation: Any = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Transposed 3-D convolution: the gradient of `conv3d` with regard to its input.
@@ -287,6 +277,8 @@ def conv_transpose3d(
         Further outputs at the end, fewer than the stride or the dilation.
     groups : int
         As of `conv3d`.
+    activation : None, "relu", "relu6" or (low, high)
+        Limits of the result, as of `conv2d`.
     out : ndarray, shape of the result, optional
         Where to write the result. It may not overlap an input.
 
@@ -301,9 +293,13 @@ def conv_transpose3d(
     TypeError, ValueError
         If an argument has the wrong type, dtype, shape or range.
 
+    See Also
+    --------
+    ConvTranspose3d : The same prepared once, for repeated calls with the same weight.
+
     Notes
     -----
-    Arguments, order and names are those of ``torch.nn.functional.conv_transpose3d``.
+    Arguments, order and names are those of ``torch.nn.functional.conv_transpose3d``; `activation` and `out` are ours.
 
     Examples
     --------
@@ -312,4 +308,81 @@ def conv_transpose3d(
     >>> fastpool.conv_transpose3d(np.ones((1, 1, 1, 1)), np.ones((1, 2, 1, 1, 2))).shape
     (2, 1, 1, 2)
     """
-    return _transposed(3, x, weight, bias, stride, padding, output_padding, groups, dilation, out)
+    options = (stride, padding, output_padding, groups, dilation, activation)
+    return _transposed(3, x, weight, bias, options, out)
+
+
+class ConvTranspose2d(_Prepared):
+    """`conv_transpose2d` prepared once, with its weights packed, and called many times.
+
+    Parameters
+    ----------
+    weight, bias, stride, padding, output_padding, groups, dilation, activation
+        As for `conv_transpose2d`. `weight` and `bias` are copied: changing the arrays later does not change the
+        convolution.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.ConvTranspose2d(np.ones((1, 1, 2, 2)), stride=2)(np.array([[[1.0, 2.0]]]))
+    array([[[1., 1., 2., 2.],
+            [1., 1., 2., 2.]]])
+    """
+
+    _axes = 2
+
+
+class ConvTranspose1d(_Prepared):
+    """`conv_transpose1d` prepared once, with its weights packed, and called many times.
+
+    Parameters
+    ----------
+    weight, bias, stride, padding, output_padding, groups, dilation, activation
+        As for `conv_transpose1d`. `weight` and `bias` are copied: changing the arrays later does not change the
+        convolution.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.ConvTranspose1d(np.array([[[1.0, 10.0, 100.0]]]), stride=2)(np.array([[1.0, 2.0]]))
+    array([[  1.,  10., 102.,  20., 200.]])
+    """
+
+    _axes = 1
+
+
+class ConvTranspose3d(_Prepared):
+    """`conv_transpose3d` prepared once, with its weights packed, and called many times.
+
+    Parameters
+    ----------
+    weight, bias, stride, padding, output_padding, groups, dilation, activation
+        As for `conv_transpose3d`. `weight` and `bias` are copied: changing the arrays later does not change the
+        convolution.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, dtype, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastpool
+    >>> fastpool.ConvTranspose3d(np.ones((1, 2, 1, 1, 2)))(np.ones((1, 1, 1, 1))).shape
+    (2, 1, 1, 2)
+    """
+
+    _axes = 3

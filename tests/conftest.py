@@ -391,7 +391,7 @@ TAKEN = {
 
 def is_without_gaps(problem, grid, tile):
     """Whether nothing parts the pixels of a row of x."""
-    return not problem.is_padded and problem.axes[2].stride == 1
+    return not problem.is_padded and not direct._lie_apart(problem)
 
 
 def may_be_in_place(problem, grid, tile):

@@ -17,6 +17,7 @@ from fastpool.kernels.pool import prepare
 from fastpool.kernels.simd import lanes_of, load, splat, store
 from fastpool.machine.processor import TARGET
 from fastpool.routines.direct import row_of_tiles
+from fastpool.routines.interleave import INTERLEAVED_STRIDES
 from fastpool.routines.layout import Layout
 from fastpool.routines.pack import PACKED_STRIDES
 from fastpool.routines.routine import kernel, lanes, spec_for
@@ -29,9 +30,9 @@ FLOAT32 = ELEMENT_TYPES[np.dtype(np.float32)]
 DRIVERS = {"direct", "pack_input", "panel_input", "winograd_input", "winograd_output", "winograd_fused"}
 #: One element after the other by their nature: they write to places that the data name, or carry indices along. Or
 #: hardly ever run: where an infinity or NaN has spread over a tile.
-SCALAR = {"argpool", "fractional_indices", "median_in_place", "repair_rows", "unpool"}
+SCALAR = {"argpool", "fractional_indices", "median_in_place", "repair_rows", "turn", "unpool"}
 #: They move and compute nothing.
-MOVING = {"pack_channel", "pack_panels", "pack_weights"}
+MOVING = {"interleave", "pack_channel", "pack_panels", "pack_weights"}
 #: Sums of products.
 FUSED = {
     *("row_of_tiles", "multiply", "depthwise", "channelwise", "blur", "gemv", "peak"),
@@ -79,8 +80,9 @@ def shapes_of(name: str) -> list[tuple[str, int, int]]:
         shapes = [shape for shape in shapes if shape[2] == 3 and shape[1] in (1, 3)]
     if name == "large_pool":  # windows of one to two vectors, at stride 1
         shapes = [shape for shape in shapes if shape[0].endswith("step 1 stride 1") and shape[2] == lanes(FLOAT32)]
-    if name == "pack_channel":  # each stride at which vectors are taken apart
-        return [(f"stride {stride}", 1, 1) for stride in PACKED_STRIDES]
+    if name in ("interleave", "pack_channel"):  # each stride at which vectors are put together, or taken apart
+        strides = INTERLEAVED_STRIDES if name == "interleave" else PACKED_STRIDES
+        return [(f"stride {stride}", 1, 1) for stride in strides]
     variants = [shape[0] for shape in shapes]
     chosen = [[shape for shape in shapes if shape[0] == variant] for variant in (variants[0], variants[-1])]
     return list(dict.fromkeys(of_variant[len(of_variant) // 2] for of_variant in chosen))

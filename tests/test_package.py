@@ -45,7 +45,8 @@ MAY_IMPORT = {
     "reasons": FOUNDATION | {"plans", "routines", "units"},
     "explain": FOUNDATION | {"layer", "plans", "reasons", "runtime", "units", "validation"},
     "convolution": FOUNDATION | {"arrays", "explain", "layer", "memo", "plans", "validation"},
-    "transposed": FOUNDATION | {"arrays", "layer", "validation"},
+    "transposed_layer": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
+    "transposed": FOUNDATION | {"arrays", "layer", "transposed_layer", "validation"},
     "pooling": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
     "max_pooling": {"pooling", "validation"},
     "sum_pooling": {"geometry", "plans", "pooling", "validation"},
@@ -284,12 +285,14 @@ def test_signatures_are_those_of_pytorch(name):
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
-def test_prepared_convolutions_take_the_arguments_of_the_functions(axes):
-    function = inspect.signature(getattr(fastpool, f"conv{axes}d")).parameters
-    prepared = getattr(fastpool, f"Conv{axes}d")
+@pytest.mark.parametrize(("name", "kind"), [("conv", "Conv"), ("conv_transpose", "ConvTranspose")])
+def test_prepared_convolutions_take_the_arguments_of_the_functions(name, kind, axes):
+    function = inspect.signature(getattr(fastpool, f"{name}{axes}d")).parameters
+    prepared = getattr(fastpool, f"{kind}{axes}d")
     made, called = inspect.signature(prepared).parameters, inspect.signature(prepared.__call__).parameters
-    assert list(made) == [name for name in function if name not in ("x", "residual", "out")]
-    assert list(called) == ["self", "x", "residual", "out"]
+    at_call = [name for name in ("x", "residual", "out") if name in function]
+    assert list(made) == [name for name in function if name not in at_call]
+    assert list(called) == ["self", *at_call]
     for name, parameter in [*made.items(), *list(called.items())[1:]]:
         assert (parameter.default, parameter.kind) == (function[name].default, function[name].kind), name
 

@@ -79,7 +79,10 @@ def remainders(tile, dtype, source):
     parts = [(1 + columns % most_channels, columns) for columns in range(1, most_columns + 1)]
     parts += [(channels, most_columns - channels % (pixels + 1)) for channels in range(1, most_channels + 1)]
     for channels, columns in parts:
-        # To be read in place, a row, or the rows joined, must be as long as the tile.
+        # Of one column the rows are joined, and have no edges. To be read in place, a row, or the rows joined, must be
+        # as long as the tile.
+        if "edged" in source and columns == 1:
+            continue
         if not source.startswith("in place") or columns * (rows if source.endswith(JOINED) else 1) >= pixels:
             yield problem, (channels, rows, columns)
 

@@ -26,7 +26,7 @@ TRANSPOSED = {"x": X, "stride": 1, "padding": 1, "output_padding": 0, "dilation"
 #: Function of two dimensions -> arguments of a call that works.
 CALLS = {
     "conv2d": {"x": X, "weight": WEIGHT, "bias": BIAS, **FORM, "activation": None, "algorithm": "auto"},
-    "conv_transpose2d": {**TRANSPOSED, "weight": WEIGHT, "bias": BIAS, "groups": 1},
+    "conv_transpose2d": {**TRANSPOSED, "weight": WEIGHT, "bias": BIAS, "groups": 1, "activation": None},
     "subsample2d": {**POOLING, "weight": BIAS, "bias": BIAS},
     "max_pool2d": {**POOLING, "dilation": 1, "return_indices": False},
     "min_pool2d": {**POOLING, "dilation": 1, "return_indices": False},
@@ -43,7 +43,8 @@ CALLS["conv2d"]["residual"] = None
 for _name in CALLS:
     CALLS[_name]["out"] = None
 #: The class takes some of its arguments when it is made, the others when it is called.
-CALLS["Conv2d"] = CALLS["conv2d"]
+CLASSES = {"Conv2d": "conv2d", "ConvTranspose2d": "conv_transpose2d"}
+CALLS |= {name: CALLS[function] for name, function in CLASSES.items()}
 AT_CALL = ("x", "residual", "out")
 
 #: Arguments that are one integer, or one for each axis, and the smallest that is allowed.
@@ -54,11 +55,11 @@ HUGE = (2**31, 2**32, 2**63 - 1, 2**63, 2**64, 10**30, 10**5000)
 
 
 def call(name, arguments):
-    """Call a public function, or make and call a `Conv2d`."""
-    if name != "Conv2d":
+    """Call a public function, or make and call an object of a class."""
+    if name not in CLASSES:
         return getattr(fastpool, name)(**arguments)
     at_call = {key: value for key, value in arguments.items() if key in AT_CALL}
-    made = fastpool.Conv2d(**{key: value for key, value in arguments.items() if key not in AT_CALL})
+    made = getattr(fastpool, name)(**{key: value for key, value in arguments.items() if key not in AT_CALL})
     return made(at_call.pop("x"), **at_call)
 
 
@@ -307,7 +308,7 @@ def test_values_of_each_argument(argument, value):
         refused(name, argument, value)
 
 
-@pytest.mark.parametrize("name", ["conv2d", "Conv2d", "conv_transpose2d"])
+@pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d", *CLASSES])
 def test_a_convolution_has_no_default_for_none(name):
     refused(name, "stride", None)
     refused(name, "stride", ())
@@ -419,7 +420,7 @@ def test_out_does_not_overlap_itself(name):
 #: Calls whose result has x's shape, so that `out` may lie on x in every way.
 SAME_SHAPE = {name: {"kernel_size": 3, "stride": 1, "padding": 1} for name in functions_with("kernel_size")}
 SAME_SHAPE |= {name: {"output_size": None} for name in functions_with("output_size")}
-SAME_SHAPE |= {"conv2d": {}, "Conv2d": {}, "conv_transpose2d": {}}
+SAME_SHAPE |= {"conv2d": {}, "conv_transpose2d": {}, **{name: {} for name in CLASSES}}
 
 
 @pytest.mark.parametrize("name", SAME_SHAPE)
@@ -469,7 +470,7 @@ def test_out_does_not_overlap_the_other_inputs():
 
 # ------------------------------------------------------------------------------------------------------ other ranks
 
-OTHER_RANKS = {n: (f"conv{n}d", f"Conv{n}d", f"conv_transpose{n}d") for n in (1, 3)}
+OTHER_RANKS = {n: (f"conv{n}d", f"Conv{n}d", f"conv_transpose{n}d", f"ConvTranspose{n}d") for n in (1, 3)}
 
 
 @pytest.mark.parametrize(("axes", "name"), [(axes, name) for axes, names in OTHER_RANKS.items() for name in names])

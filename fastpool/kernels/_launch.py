@@ -14,7 +14,7 @@ from fastpool.kernels import _workers
 from fastpool.kernels._jit import device_of_launchers as device
 from fastpool.kernels.simd import I8, I64
 from fastpool.routines.launchers import COUNT, COUNTERS, LINE, LINE_BYTES, STEPS, STOP, THREADS, WIDTH
-from fastpool.routines.layout import ALONE, EACH, FIRST_ADDRESS, SCRATCH, TASKS, WHO
+from fastpool.routines.layout import ALONE, EACH, FIRST_ADDRESS, OUT, OUT_AT, SCRATCH, SCRATCH_AT, TASKS, WHO
 
 
 @intrinsic
@@ -81,7 +81,10 @@ def _next_line(typingctx, memory):
 @device
 def _place_scratch(steps, count, width, scratch):
     for step in range(count):
-        _workers.write_words(steps, step * width + FIRST_ADDRESS + SCRATCH, scratch)
+        row = steps + step * width
+        _workers.write_words(row, FIRST_ADDRESS + SCRATCH, scratch + row[SCRATCH_AT])
+        if row[OUT_AT] >= 0:
+            _workers.write_words(row, FIRST_ADDRESS + OUT, scratch + row[OUT_AT])
 
 
 @device
@@ -90,8 +93,8 @@ def _copy_with_addresses(plan_steps, count, width, steps, x, weights, bias, resi
         steps[word] = plan_steps[word]
     for step in range(count):
         row = steps + (step * width + FIRST_ADDRESS)
-        row[0], row[1], row[2], row[3], row[4] = x, weights, bias, residual, out
-        row[6], row[7] = indices, filters
+        row[0], row[1], row[2], row[3] = row[0] + x, row[1] + weights, row[2] + bias, row[3] + residual
+        row[4], row[6], row[7] = row[4] + out, row[6] + indices, row[7] + filters
 
 
 @device

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastpool import runtime
 from fastpool.plans.plan import Plan
-from fastpool.routines.layout import ALONE, FIRST_ADDRESS, SCRATCH, WHO
+from fastpool.routines.layout import ADDRESSES, ALONE, FIRST_ADDRESS, SCRATCH, WHO
 
 #: Cycles up to which a step is not shared: handing its halves over and waiting for them takes 800.
 _ALONE = 2_000.0
@@ -54,6 +54,7 @@ class Chain:
         tables = [run.plan.blocks() for run in runs]
         self._steps = np.zeros((sum(map(len, tables)), max(table.shape[1] for table in tables)), np.int64)
         self._rows: list[slice] = []
+        self._begins: list[np.ndarray] = []  # of each run's steps in its arrays, in bytes
         first = 0
         for run, table in zip(runs, tables, strict=True):
             rows = slice(first, first + len(table))
@@ -61,6 +62,7 @@ class Chain:
             if run.plan.cycles <= _ALONE:
                 self._steps[rows, WHO] = ALONE
             self._rows.append(rows)
+            self._begins.append(table[:, FIRST_ADDRESS : FIRST_ADDRESS + ADDRESSES].copy())
             for place, address in enumerate(run.addresses):
                 self.place(len(self._rows) - 1, place, address)
             first = rows.stop
@@ -70,7 +72,8 @@ class Chain:
 
     def place(self, run: int, place: int, address: int) -> None:
         """Replace an address of a run, counted as in `Plan.run`."""
-        self._steps[self._rows[run], FIRST_ADDRESS + place + (place >= SCRATCH)] = address
+        place += place >= SCRATCH
+        self._steps[self._rows[run], FIRST_ADDRESS + place] = self._begins[run][:, place] + address
 
     def __call__(self) -> None:
         """Carry them out."""

@@ -15,11 +15,12 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
-from fastpool.plans.direct import Grid, direct_cycles
+from fastpool.plans.direct import direct_cycles
 from fastpool.plans.edges import NO_EDGES, omitted_share, row_taps
 from fastpool.plans.in_place import fields_in_place, shares_in_place
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.plans.tasks import Grid
 from fastpool.routines.direct import direct
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TILE_SHAPES, TileShape

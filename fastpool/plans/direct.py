@@ -5,7 +5,7 @@ Ranks are lifted to three spatial axes (a 2-D convolution has depth 1), so that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -26,6 +26,7 @@ from fastpool.plans.packing import (
 from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.private import Part, cut, slack, thread_elements
 from fastpool.plans.problem import Convolution, apart, ceil_div
+from fastpool.plans.tasks import Grid, Shares, pieces
 from fastpool.routines.direct import (
     CHANNELS_AT_ONCE,
     IN_PLACE,
@@ -36,7 +37,6 @@ from fastpool.routines.direct import (
     edged,
     has_edged,
     is_edged,
-    row_of_tiles,
 )
 from fastpool.routines.pack import pack_channel, pack_input
 from fastpool.routines.routine import lanes as lanes_for
@@ -49,7 +49,6 @@ from fastpool.routines.tiles import (
     SHARED_LIMIT,
     TILE_SHAPES,
     TileShape,
-    even_shares,
 )
 
 #: Blocks of channels that can be shared out among some threads.
@@ -71,11 +70,6 @@ TASK_BYTES = LEVEL_2_BYTES // 4
 #: cold weights 1x1 over 512 channels of 7x7 takes 0.59 ms for 2048 channels, and 0.72 without. Longer tasks gained
 #: nothing.
 MOST_FETCHED = 16
-#: Steps of a sum from which a tile's output is fetched meanwhile, unless it comes from memory: 1x1 from 128 to 64
-#: channels of 112x112 takes 5 % less so, from 256 22 %, 32 to 128 of 16 times 56x56 3 %. Beside shorter sums fetching
-#: takes longer than it saves: 4x4 at stride 4 from 3 to 96 channels of 224x224 takes 2 to 5 % less without, 3x3 stems
-#: 3 to 4 %.
-_FETCHED_STEPS = 100
 #: Tiles to the one whose pixels are fetched; see `_pixels_ahead`.
 _TILES_AHEAD = 2
 #: For a packed input, no tile needs to begin early.
@@ -108,18 +102,19 @@ def _in_place(problem: Convolution) -> Source | None:
     return Source(IN_PLACE, offsets, channel, depth * d.stride, row * h.stride, None)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Output seen by the kernel: rows of columns, several of which may have been joined into one."""
+def _is_column(problem: Convolution) -> bool:
+    """Whether rows have a pixel each: read in place, those of a column are a row, one row of x apart.
 
-    depths: int
-    rows: int
-    columns: int
+    3x300 filters over the words of a text, 100 of them on 50x300, take 50 us instead of 124.
+    """
+    return problem.axes[2].out == 1 and problem.axes[1].out > 1 and not problem.is_padded
 
 
 def _apart(problem: Convolution, packing: int) -> int:
     """Elements of the source from one pixel of a row to the next."""
-    return problem.axes[2].stride if packing == IN_PLACE else 1
+    if packing != IN_PLACE:
+        return 1
+    return problem.axes[1].stride * problem.x_strides[3] if _is_column(problem) else problem.axes[2].stride
 
 
 def _join_rows(problem: Convolution, source: Source) -> Grid:
@@ -182,7 +177,7 @@ def compared(problem: Convolution, grid: Grid, apart: bool) -> dict[TileShape, f
 
 def _lie_apart(problem: Convolution) -> bool:
     """Whether the pixels of a row of x lie apart, or a tap does not find all of them."""
-    return problem.axes[2].stride > 1 or problem.axes[2].is_padded
+    return _apart(problem, IN_PLACE) != 1 or problem.axes[2].is_padded
 
 
 def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
@@ -205,7 +200,12 @@ def _edges(problem: Convolution, grid: Grid, tile: TileShape) -> Edges | None:
     """Edges of the tiles of a row of x in place; None where there are no such tiles."""
     width, pixels = problem.axes[2], tile.pixels(lanes_for(problem.element))
     element = problem.element
-    if tile.role != "channels" or element.is_integer or not has_edged(width.kernel, width.stride, element.size):
+    if (
+        _is_column(problem)
+        or tile.role != "channels"
+        or element.is_integer
+        or not has_edged(width.kernel, width.stride, element.size)
+    ):
         return None
     return edges_of(width, range(0, grid.columns, pixels), grid.columns - pixels, pixels)
 
@@ -263,7 +263,7 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     to 16x16 at strides of 2 to 16 4 to 46 %; 1x7 over 128 to 192 channels of 17x17 13 to 19 %; 5x5 at stride 2 over 16
     to 384 channels of 7x7 to 112x112 9 to 40 %.
     """
-    if not problem.is_padded and problem.axes[2].stride == 1:
+    if not problem.is_padded and (problem.axes[2].stride == 1 or _is_column(problem)):
         return True
     edges = _edges(problem, grid, tile) if _lie_apart(problem) else NO_EDGES
     if edges is None:
@@ -310,16 +310,6 @@ def _common_source(problem: Convolution) -> Source | None:
     return packed_source(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))
 
 
-def pieces(others: int, most: int, least: int = 1) -> int:
-    """Pieces of rows or tiles, beside `others` independent tasks: about as many tasks as wanted, evenly shared."""
-    least = max(least, DIRECT_TASKS // others)
-    # A task more costs the reading of its pixels or weights once more: 2 % are put against an uneven share.
-    return min(
-        range(min(least, most), min(2 * least, most) + 1),
-        key=lambda pieces: even_shares(others * pieces) * (1 + 0.02 * pieces),
-    )
-
-
 def _parts_of_weights(problem: Convolution, tile: TileShape) -> tuple[Part, ...]:
     """Parts of the channels, so that the weights of a block stay in the cache from one row to the next."""
     group_channels = problem.channels // problem.groups
@@ -345,70 +335,6 @@ def _parts_planes(problem: Convolution, blocks: int) -> bool:
         and input_bytes <= LEVEL_2_BYTES // 2
         and input_bytes <= problem.out_channels * _PARTED_CYCLES * _READ_BYTES
     )
-
-
-#: Fields of some direct convolutions, which are packed, or have edges, masks, parts, or much to fetch.
-_OF_SOME = (
-    *("pack_channel", "packing", "pack_panels", "panels", "panel", "panel_channels", "lines"),
-    *("edges", "edges_begin", "edges_end", "width", "pad_left", "adds", "no_bias", "x_ahead"),
-)
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How the work is cut into tasks."""
-
-    grid: Grid
-    row_tasks: int
-    tile_tasks: int
-    blocks_per_task: int
-    blocks_outermost: bool
-
-    def fields(self, problem: Convolution, tile: TileShape, variant: str) -> dict[str, Any]:
-        """Fields that say so, the routines of the tiles, and what holds unless pixels are packed or at an edge."""
-        lanes, grid = lanes_for(problem.element), self.grid
-        group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
-        blocks = ceil_div(group_out, tile.block(lanes))
-        block_tasks, pixels = ceil_div(blocks, self.blocks_per_task), tile.pixels(lanes)
-        pixel_tasks = problem.images * problem.groups * grid.depths * self.row_tasks * self.tile_tasks
-        out_bytes = problem.images * problem.out_batch * problem.element.size
-        last = tile.last(group_out, lanes)
-        return {
-            "tasks": pixel_tasks * block_tasks,
-            "row_of_tiles": Code(row_of_tiles, problem.element, (variant, tile.vectors, tile.width)),
-            "row_of_last": Code(row_of_tiles, problem.element, (variant, last.vectors, last.width)),
-            **dict.fromkeys(_OF_SOME, 0),
-            "apart": 1,
-            "x_batch": problem.x_strides[0],
-            "x_channel": problem.x_strides[1],
-            "images": problem.images,
-            "groups": problem.groups,
-            "group_inputs": group_channels,
-            "group_channels": group_out,
-            "block": tile.block(lanes),
-            "blocks": blocks,
-            "weights_block": group_channels * problem.taps * tile.block(lanes),
-            "out_batch": problem.out_batch,
-            "out_channel": problem.pixels,
-            "residual_batch": problem.residual_batch or 0,
-            "has_residual": int(problem.residual_batch is not None),
-            "has_bounds": int(problem.is_bounded),
-            "out_depths": grid.depths,
-            "out_rows": grid.rows,
-            "out_columns": grid.columns,
-            "first_column": 0,
-            "out_row": grid.columns,
-            "row_tasks": self.row_tasks,
-            "tiles": ceil_div(grid.columns, pixels),
-            "pixels": pixels,
-            "tile_tasks": self.tile_tasks,
-            "blocks_per_task": self.blocks_per_task,
-            "block_tasks": block_tasks,
-            "blocks_outermost": int(self.blocks_outermost),
-            "fetches_output": int(group_channels * problem.taps >= _FETCHED_STEPS or out_bytes > CACHED_BYTES),
-            "low": problem.low,
-            "high": problem.high,
-        }
 
 
 def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastpool.plans.direct import NOTHING_AHEAD, TASK_BYTES, Grid, Shares, pieces
+from fastpool.plans.direct import NOTHING_AHEAD, TASK_BYTES
 from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.plans.tasks import Grid, Shares, pieces
 from fastpool.routines.direct import IN_PLACE
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import DIRECT_TASKS, TileShape

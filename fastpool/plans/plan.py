@@ -11,7 +11,7 @@ import numpy as np
 from fastpool import runtime
 from fastpool.arrays import ALIGNMENT
 from fastpool.dtypes import ElementType
-from fastpool.routines.layout import ANY, EACH, WHO, Layout
+from fastpool.routines.layout import ANY, EACH, OUT_AT, SCRATCH_AT, WHO, Layout
 from fastpool.routines.routine import Routine, spec_for
 
 
@@ -66,6 +66,9 @@ class Step:
     kernel: Code
     fields: dict[str, Any]
     by_each: bool = False  #: whether every thread does all tasks for itself
+    begins: dict[str, int] = field(default_factory=dict)  #: array -> bytes from its begin to what the step sees of it
+    scratch_at: int = 0  #: words of the plan's scratch that are not for this step
+    out_at: int | None = None  #: words to where it writes within the plan's scratch; None: to the result
 
     @property
     def tasks(self) -> int:
@@ -74,9 +77,13 @@ class Step:
 
     def block(self, complete: bool = True) -> np.ndarray:
         """Call block, complete or without addresses of rare routines."""
-        words = _words(self.kernel.routine.layout, self.fields, complete)
+        layout = self.kernel.routine.layout
+        words = _words(layout, self.fields, complete)
         words[0] = self.kernel.address()
         words[WHO] = EACH if self.by_each else ANY
+        words[SCRATCH_AT], words[OUT_AT] = self.scratch_at, -1 if self.out_at is None else self.out_at
+        for name, begin in self.begins.items():
+            words[list(layout.words).index(name)] = begin
         return words
 
 

@@ -93,6 +93,7 @@ _AHEAD = {
     (4, 2): ((4, 4, 2),),
     (7, 2): ((4, 7, 2, True),),
     (11, 4): ((4, 11, 4, True),),
+    (2, 1): ((4, 2, 1),),
 }
 #: By size of the filter, and stride.
 FORMS = {

@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
-#: First words of every call block. `who` says who does the tasks; `x` ... are filled in by the launchers.
+#: First words of every call block. `who` says who does the tasks; `x` ... are filled in by the launchers, which add
+#: what the block has there: bytes from the begin of the array on. `scratch_at` is where in the scratch of the launch
+#: that of the step begins, `out_at` where the step writes in it (words; negative: to the array).
 HEAD = {
     "function": "integer",
     "tasks": "integer",
     "who": "integer",
+    "scratch_at": "integer",
+    "out_at": "integer",
     "x": "source",
     "weights": "elements",
     "bias": "elements",
@@ -25,13 +29,13 @@ HEAD = {
     "indices": "integers",
     "filters": "elements",
 }
-TASKS, WHO, FIRST_ADDRESS = 1, 2, 3
+TASKS, WHO, SCRATCH_AT, OUT_AT, FIRST_ADDRESS = 1, 2, 3, 4, 5
 #: Threads take tasks from one another; or the caller does all, too little to be shared; or every thread does all for
 #: itself, in its own scratch, and goes on to the next step at once.
 ANY, ALONE, EACH = 0, 1, 2
 ADDRESSES = len(HEAD) - FIRST_ADDRESS
-#: Which of the addresses is that of the scratch memory.
-SCRATCH = list(HEAD).index("scratch") - FIRST_ADDRESS
+#: Which of the addresses are those of the result and of the scratch memory.
+OUT, SCRATCH = (list(HEAD).index(name) - FIRST_ADDRESS for name in ("out", "scratch"))
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,11 @@ from fastpool.routines.elementwise import BINARY, SMOOTH, UNARY, elementwise
 from fastpool.routines.flatpool import flat_pool, groups_of_vectors, variant_of_flat
 from fastpool.routines.fractional import fractional, fractional_indices
 from fastpool.routines.gemv import COLUMNS, gemv, row_shape
+from fastpool.routines.interleave import INTERLEAVED_STRIDES, interleave
 from fastpool.routines.largepool import BESIDE, large_pool
 from fastpool.routines.largepool import variant_of as variant_of_large
 from fastpool.routines.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
+from fastpool.routines.overlap_add import overlap_add
 from fastpool.routines.pack import PACKED_STRIDES, pack_channel, pack_input, pack_weights
 from fastpool.routines.panels import pack_panels, panel_input
 from fastpool.routines.pool import VARIANTS, pool
@@ -44,6 +46,7 @@ from fastpool.routines.shortpool import groups_of_short_rows, short_pool, varian
 from fastpool.routines.smallpool import SMALL_WINDOWS, groups_in_registers, small_pool, variant_of
 from fastpool.routines.stochastic import weighted_draw, weighted_mean
 from fastpool.routines.tiles import RUNS, TILE_SHAPES
+from fastpool.routines.turn import turn
 from fastpool.routines.unpool import unpool
 from fastpool.routines.winograd import (
     finish_rows,
@@ -154,6 +157,8 @@ def _large_windows(operations: Sequence[str], lanes: int) -> list[Shape]:
     ]
 
 
+_TURNS = (*((f"stride {stride}", 1, 1) for stride in INTERLEAVED_STRIDES), *_ANY)
+
 KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pack_channel": (pack_channel, tuple((way, 1, 1) for way in _PACKINGS)),
     "pack_input": (pack_input, _ANY),
@@ -164,6 +169,9 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     ),
     "panel_input": (panel_input, _ANY if TARGET.registers == 16 else ()),
     "direct": (direct, _ANY),
+    "interleave": (interleave, _TURNS),
+    "overlap_add": (overlap_add, _TURNS),
+    "turn": (turn, _ANY),
     "row_of_tiles": (
         row_of_tiles,
         tuple((tile.role, tile.vectors, tile.width) for tile in _TILES)
@@ -238,7 +246,7 @@ INTEGER_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
         sums.numba_name: tuple(shape for shape in KERNELS[name][1] if not (is_edged(shape[0]) or is_masked(shape[0])))
         for sums in _SUMS
     }
-    for name in ("pack_input", "pack_weights", "direct", "row_of_tiles")
+    for name in ("pack_input", "pack_weights", "direct", "row_of_tiles", "interleave", "turn")
 } | {
     "pack_channel": {
         sums.numba_name: tuple(

@@ -1,0 +1,101 @@
+"""How a direct convolution is cut into tasks: rows of pixels, tiles of a row, blocks of channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastpool.plans.plan import Code
+from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.routines.direct import row_of_tiles
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import CACHED_BYTES, DIRECT_TASKS, TileShape, even_shares
+
+#: Steps of a sum from which a tile's output is fetched meanwhile, unless it comes from memory: 1x1 from 128 to 64
+#: channels of 112x112 takes 5 % less so, from 256 22 %, 32 to 128 of 16 times 56x56 3 %. Beside shorter sums fetching
+#: takes longer than it saves: 4x4 at stride 4 from 3 to 96 channels of 224x224 takes 2 to 5 % less without, 3x3 stems
+#: 3 to 4 %.
+_FETCHED_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Output seen by the kernel: rows of columns, several of which may have been joined into one."""
+
+    depths: int
+    rows: int
+    columns: int
+
+
+def pieces(others: int, most: int, least: int = 1) -> int:
+    """Pieces of rows or tiles, beside `others` independent tasks: about as many tasks as wanted, evenly shared."""
+    least = max(least, DIRECT_TASKS // others)
+    # A task more costs the reading of its pixels or weights once more: 2 % are put against an uneven share.
+    return min(
+        range(min(least, most), min(2 * least, most) + 1),
+        key=lambda pieces: even_shares(others * pieces) * (1 + 0.02 * pieces),
+    )
+
+
+#: Fields of some direct convolutions, which are packed, or have edges, masks, parts, or much to fetch.
+_OF_SOME = (
+    *("pack_channel", "packing", "pack_panels", "panels", "panel", "panel_channels", "lines"),
+    *("edges", "edges_begin", "edges_end", "width", "pad_left", "adds", "no_bias", "x_ahead"),
+)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How the work is cut into tasks."""
+
+    grid: Grid
+    row_tasks: int
+    tile_tasks: int
+    blocks_per_task: int
+    blocks_outermost: bool
+
+    def fields(self, problem: Convolution, tile: TileShape, variant: str) -> dict[str, Any]:
+        """Fields that say so, the routines of the tiles, and what holds unless pixels are packed or at an edge."""
+        lanes, grid = lanes_for(problem.element), self.grid
+        group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
+        blocks = ceil_div(group_out, tile.block(lanes))
+        block_tasks, pixels = ceil_div(blocks, self.blocks_per_task), tile.pixels(lanes)
+        pixel_tasks = problem.images * problem.groups * grid.depths * self.row_tasks * self.tile_tasks
+        out_bytes = problem.images * problem.out_batch * problem.element.size
+        last = tile.last(group_out, lanes)
+        return {
+            "tasks": pixel_tasks * block_tasks,
+            "row_of_tiles": Code(row_of_tiles, problem.element, (variant, tile.vectors, tile.width)),
+            "row_of_last": Code(row_of_tiles, problem.element, (variant, last.vectors, last.width)),
+            **dict.fromkeys(_OF_SOME, 0),
+            "apart": 1,
+            "x_batch": problem.x_strides[0],
+            "x_channel": problem.x_strides[1],
+            "images": problem.images,
+            "groups": problem.groups,
+            "group_inputs": group_channels,
+            "group_channels": group_out,
+            "block": tile.block(lanes),
+            "blocks": blocks,
+            "weights_block": group_channels * problem.taps * tile.block(lanes),
+            "out_batch": problem.out_batch,
+            "out_channel": problem.pixels,
+            "residual_batch": problem.residual_batch or 0,
+            "has_residual": int(problem.residual_batch is not None),
+            "has_bounds": int(problem.is_bounded),
+            "out_depths": grid.depths,
+            "out_rows": grid.rows,
+            "out_columns": grid.columns,
+            "first_column": 0,
+            "out_row": grid.columns,
+            "row_tasks": self.row_tasks,
+            "tiles": ceil_div(grid.columns, pixels),
+            "pixels": pixels,
+            "tile_tasks": self.tile_tasks,
+            "blocks_per_task": self.blocks_per_task,
+            "block_tasks": block_tasks,
+            "blocks_outermost": int(self.blocks_outermost),
+            "fetches_output": int(group_channels * problem.taps >= _FETCHED_STEPS or out_bytes > CACHED_BYTES),
+            "low": problem.low,
+            "high": problem.high,
+        }

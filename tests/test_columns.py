@@ -1,0 +1,90 @@
+"""Results of one column: filters over whole rows, and images that are columns."""
+
+import numpy as np
+import pytest
+from conftest import (
+    FILLED_MEMORY,
+    LAYOUTS,
+    GuardedMemory,
+    assert_close,
+    between,
+    every_dtype,
+    integers,
+    needs_mprotect,
+    run_apart,
+)
+
+import fastpool
+from fastpool import oracle
+from fastpool.machine.processor import TARGET
+from fastpool.routines.direct import IN_PLACE
+
+#: Shape of x, of the filters, and options: sentences of words, whole rows, every second row, taps apart.
+FORMS = {
+    "3x8 over words": ((2, 1, 21, 8), (37, 1, 3, 8), {}),
+    "1x7": ((1, 20, 7, 7), (40, 20, 1, 7), {}),
+    "2x5, every second row": ((1, 3, 16, 5), (20, 3, 2, 5), {"stride": (2, 1)}),
+    "stride beyond the row": ((2, 2, 19, 6), (5, 2, 3, 4), {"stride": (3, 9)}),
+    "dilated": ((1, 4, 17, 9), (33, 4, 2, 3), {"dilation": (3, 4)}),
+    "groups": ((2, 6, 15, 4), (9, 2, 2, 4), {"groups": 3}),
+    "1x1 at a stride": ((1, 18, 30, 3), (17, 18, 1, 1), {"stride": (1, 3)}),
+}
+
+
+def arrays(x, weight, dtype):
+    """Whole numbers above zero: x, weight and bias."""
+    return integers(1, x, dtype, 3) + dtype(4), integers(2, weight, dtype, 2) + dtype(3), integers(3, weight[:1], dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(form, dtype, planner):
+    x, weight, options = FORMS[form]
+    x, weight, bias = arrays(x, weight, dtype)
+    expected = oracle.conv2d(x, weight, bias, **options)
+    assert expected.shape[-1] == 1
+    assert_close(fastpool.conv2d(x, weight, bias, **options), expected)
+    assert_close(fastpool.Conv2d(weight, bias, **options)(between(x, np.nan)), expected)
+    for plan in planner.plans:
+        fields = plan.steps[-1].fields
+        if TARGET.registers == 32:  # with fewer, panels are packed
+            assert fields["source"] == IN_PLACE
+            assert fields["out_rows"] == 1
+            assert fields["apart"] == options.get("stride", (1, 1))[0] * x.shape[-1]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout):
+    x, weight, bias = arrays((2, 3, 21, 8), (20, 3, 3, 8), np.float32)
+    assert_close(fastpool.conv2d(LAYOUTS[layout](x), weight, bias), oracle.conv2d(x, weight, bias))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+def test_an_image_of_one_column_is_a_row(groups, padding_mode):
+    x, weight, bias = arrays((2, 6, 45), (12, 6 // groups, 9), np.float32)
+    options = {"groups": groups, "padding_mode": padding_mode}
+    expected = fastpool.conv1d(x, weight, bias, padding=4, stride=2, **options)
+    column = fastpool.conv2d(x[..., None], weight[..., None], bias, padding=(4, 0), stride=(2, 1), **options)
+    np.testing.assert_array_equal(column[..., 0], expected)
+    deep = fastpool.conv3d(
+        x[..., None, None], weight[..., None, None], bias, padding=(4, 0, 0), stride=(2, 1, 1), **options
+    )
+    np.testing.assert_array_equal(deep[..., 0, 0], expected)
+
+
+def check_guarded_memory():
+    """All arrays end, or begin, at memory that must not be touched."""
+    for at_end in (True, False):
+        for x, weight, options in FORMS.values():
+            memory = GuardedMemory()
+            given = arrays(x, weight, np.float32)
+            expected = oracle.conv2d(*given, **options)
+            x_, weight_, bias = (memory.array(a, at_end) for a in given)
+            out = memory.array(np.zeros_like(expected), at_end)
+            assert_close(fastpool.conv2d(x_, weight_, bias, **options, out=out), expected)
+
+
+@needs_mprotect
+def test_nothing_else_is_touched():
+    run_apart("test_columns", "check_guarded_memory", environment=FILLED_MEMORY)
