@@ -30,7 +30,7 @@ def _convolution(name: str, x: np.ndarray, axes: int) -> Run:
     """3-tap filters at stride 1; prepared where the name is a class's."""
     import fastpool
 
-    transposed = name.startswith("conv_transpose")
+    transposed = "transpose" in name.lower()
     channels = (x.shape[1], FILTERS) if transposed else (FILTERS, x.shape[1])
     weight = np.full((*channels, *[3] * axes), 0.01, x.dtype)
     function = getattr(fastpool, name)
@@ -75,12 +75,13 @@ def _other(name: str, x: np.ndarray, axes: int) -> Run:
 
 
 _RANKS = (1, 2, 3)
+_CONVOLUTIONS = ("Conv", "conv", "ConvTranspose", "conv_transpose")
 _WINDOWED = ("max", "min", "avg", "sum", "lp", "median")
 _OTHERS = ("subsample", "max_unpool", "adaptive_avg_pool", "adaptive_max_pool")
 _OTHERS += ("global_avg_pool", "global_max_pool", "global_lp_pool")
 #: Public name -> (spatial axes, function that prepares a call).
 OPERATIONS: dict[str, tuple[int, Callable[[str, np.ndarray, int], Run]]] = {
-    **{f"{name}{axes}d": (axes, _convolution) for name in ("Conv", "conv", "conv_transpose") for axes in _RANKS},
+    **{f"{name}{axes}d": (axes, _convolution) for name in _CONVOLUTIONS for axes in _RANKS},
     **{f"{name}_pool{axes}d": (axes, _window) for name in _WINDOWED for axes in _RANKS},
     **{f"{name}{axes}d": (axes, _other) for name in _OTHERS for axes in _RANKS},
     "stochastic_pool2d": (2, _other),

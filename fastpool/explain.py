@@ -17,8 +17,9 @@ import numpy as np
 from fastpool import reasons, runtime, validation
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.layer import Layer
-from fastpool.plans.convolution import plan_weights
+from fastpool.plans.convolution import Form, plan_weights
 from fastpool.plans.plan import Plan
+from fastpool.plans.problem import Convolution
 from fastpool.reasons import cycles_text, filtering_text
 from fastpool.units import bytes_text, count_text, counted
 
@@ -192,7 +193,7 @@ class Explanation:
 def explain(name: str, layer: Layer, shape: Sequence[int], dtype: Any = None) -> Explanation:
     """Explain what a layer does for a contiguous x of this shape, and dtype if it is not that of the weights."""
     weight_element = layer.element
-    x = never_read(shape, weight_element.dtype if dtype is None else _dtype(dtype))
+    x = never_read(shape, weight_element.dtype if dtype is None else dtype_of_x(dtype))
     if layer.of_integers:
         layer = layer.over(x)
     validation.images(x, layer.axes, ELEMENT_TYPES)
@@ -200,37 +201,54 @@ def explain(name: str, layer: Layer, shape: Sequence[int], dtype: Any = None) ->
     if not x.size:
         raise ValueError(f"x must have an image, or nothing is computed, got shape {x.shape}")
     bound, (problem, out_shape) = layer.bind(x, False), layer.problem(x, False)
-    plan, form = bound.plan, bound.form
-    threads = runtime.threads_for(plan.cycles)
-    prepared = plan_weights(layer.element, layer.shape, layer.groups, form)
-    decided = reasons.decided(problem, plan, form)
-    why = Reasons(**decided.pop("why"), threads=_why_threads(plan, threads))
-    kernel = "x".join(map(str, layer.kernel))
-    channels = f"{problem.channels} -> {problem.out_channels} channels"
-    if layer.groups > 1:
-        channels += f" in {layer.groups} groups"
     dtypes = str(layer.element.dtype)
     if layer.of_integers:
         dtypes = f"{layer.source.dtype} x {weight_element.dtype} in {dtypes}"
+    text = f"{name} {layer_text(layer.kernel, problem.channels, problem.out_channels, layer.groups)}, {dtypes}"
+    shapes = x.shape, layer.shape, out_shape
+    return explanation(text, shapes, weight_element.size, problem, bound.plan, bound.form)
+
+
+def layer_text(kernel: Sequence[int], channels: int, out_channels: int, groups: int) -> str:
+    """What is convolved, in words."""
+    parted = f" in {groups} groups" if groups > 1 else ""
+    return f"{'x'.join(map(str, kernel))}, {channels} -> {out_channels} channels{parted}"
+
+
+def explanation(
+    text: str,
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+    weight_size: int,
+    problem: Convolution,
+    plan: Plan,
+    form: Form,
+) -> Explanation:
+    """Explain the plan of a convolution; shapes are those of x, its weights and its result."""
+    shape, weight_shape, out_shape = shapes
+    element, threads = problem.element, runtime.threads_for(plan.cycles)
+    prepared = plan_weights(element, weight_shape, problem.groups, form)
+    decided = reasons.decided(problem, plan, form)
+    why = Reasons(**decided.pop("why"), threads=why_threads(plan, threads))
     return Explanation(
-        layer=f"{name} {kernel}, {channels}, {dtypes}",
-        shape=x.shape,
+        layer=text,
+        shape=shape,
         out_shape=out_shape,
         tasks=plan.steps[-1].tasks,
         threads=threads,
         cycles=plan.cycles,
         multiply_adds=problem.multiply_adds,
-        input_bytes=prod(x.shape) * layer.source.size,
-        weight_bytes=prod(layer.shape) * weight_element.size,
-        output_bytes=prod(out_shape) * layer.element.size,
-        prepared_weight_bytes=prepared[-1][1] * layer.element.size if prepared else 0,
+        input_bytes=prod(shape) * (problem.source or element).size,
+        weight_bytes=prod(weight_shape) * weight_size,
+        output_bytes=prod(out_shape) * element.size,
+        prepared_weight_bytes=prepared[-1][1] * element.size if prepared else 0,
         workspace_bytes=plan.workspace(threads),
         why=why,
         **decided,
     )
 
 
-def _dtype(dtype: Any) -> np.dtype:
+def dtype_of_x(dtype: Any) -> np.dtype:
+    """Dtype that an x is said to have."""
     try:
         found: np.dtype = np.dtype(dtype)
     except TypeError:
@@ -250,7 +268,8 @@ def never_read(shape: Any, dtype: np.dtype) -> np.ndarray:
         raise ValueError(f"x must have a shape that arrays can have, got {validation.shown(sizes)}") from None
 
 
-def _why_threads(plan: Plan, threads: int) -> str:
+def why_threads(plan: Plan, threads: int) -> str:
+    """Why a call takes so many threads."""
     if threads > 1:
         return f"{cycles_text(plan.cycles)} pay for calling the workers"
     if runtime.get_num_threads() == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from fastpool import validation
 from fastpool.arrays import contiguous
 from fastpool.dtypes import ELEMENT_TYPES, INTEGERS
+from fastpool.explain import dtype_of_x, never_read
+from fastpool.explain_transposed import TransposedExplanation, explain_transposed
 from fastpool.layer import are_finite
 from fastpool.transposed_layer import TransposedLayer, TransposedWeights, convolve_transposed, transposed_layer_for
 
@@ -81,6 +84,10 @@ class _Prepared:
 
     def _weights_for(self, x: Any) -> TransposedWeights:
         validation.images(x, self._axes, ELEMENT_TYPES)
+        return self._weights_of(x)
+
+    def _weights_of(self, x: np.ndarray) -> TransposedWeights:
+        """Weights in the elements of the sums with an x of this dtype."""
         element = validation.element_type(self._weight)
         if element.is_integer:
             source = validation.element_type(validation.array(x, "x", INTEGERS, f"weight of {element.dtype}"))
@@ -93,6 +100,41 @@ class _Prepared:
             found = TransposedWeights(layer, contiguous(self._weight, layer.element), self._bias)
             self._weights[source.dtype] = found
         return found
+
+    def explain(self, shape: Sequence[int], dtype: Any = None) -> TransposedExplanation:
+        """Say how a contiguous `x` of this shape is convolved, and why so.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of `x`, with or without N.
+        dtype : dtype, optional
+            Of `x`, by default that of the weights; integers may be others.
+
+        Returns
+        -------
+        TransposedExplanation
+            To be printed or read: the ordinary convolutions that it comes to, each with an explanation of its own, how
+            they are put together, threads, work, memory, and the reasons.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a call would refuse an x of this shape, or has nothing to compute for it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastpool
+        >>> conv = fastpool.ConvTranspose2d(np.ones((64, 32, 4, 4), np.float32), stride=2, padding=1)
+        >>> found = conv.explain((1, 64, 32, 32))
+        >>> [part.algorithm for part in found.convolutions]
+        ['winograd', 'winograd', 'winograd', 'winograd']
+        """
+        element = validation.element_type(self._weight)
+        x = never_read((1,), element.dtype if dtype is None else dtype_of_x(dtype))
+        weights = self._weights_of(x)
+        return explain_transposed(type(self).__name__, weights.layer, element, shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, here or in another process, is prepared anew: plans hold addresses."""

@@ -90,10 +90,11 @@ class TransposedLayer:
         found = self.bound.get(key)
         if found is None:
             axes, shape = self.result(x)
-            found = self.bound.keep(key, _Bound(plan_transposed(self._problem(x, axes)), shape))
+            found = self.bound.keep(key, _Bound(plan_transposed(self.problem(x, axes)), shape))
         return found  # type: ignore[no-any-return]
 
-    def _problem(self, x: np.ndarray, axes: tuple[TransposedAxis, ...]) -> TransposedConvolution:
+    def problem(self, x: np.ndarray, axes: tuple[TransposedAxis, ...]) -> TransposedConvolution:
+        """All that a plan depends on."""
         batched = x if x.ndim == self.axes + 2 else x[np.newaxis]
         image, channel, *steps = (step // self.source.size for step in batched.strides)
         missing = 3 - self.axes

@@ -50,6 +50,9 @@ CASES = [
     ("ConvTranspose", [X, noise(4, 3, 3, 3), noise(6)], 11, {"group": 2, "strides": [2, 3], "output_padding": [1, 2], "pads": [1, 1, 0, 2]}, 1),
     ("ConvTranspose", [X, noise(4, 3, 3, 3)], 11, {"strides": [2, 2], "auto_pad": "SAME_UPPER"}, 1),
     ("ConvTranspose", [X, noise(4, 3, 3, 3)], 11, {"strides": [2, 2], "output_shape": [20, 17]}, 1),
+    ("ConvTranspose", [X, noise(4, 3, 3, 3), noise(6)], 11, {"group": 2, "strides": [2, 3], "pads": [1, 1, 0, 2]}, 1, (1, 2)),
+    ("ConvTranspose", [X, noise(4, 3, 4, 4), noise(3)], 11, {"strides": [2, 2], "output_shape": [20, 17]}, 1, (1, 2)),
+    ("ConvTranspose", [noise(2, 4, 9), noise(4, 2, 5)], 11, {"strides": [2], "dilations": [3], "pads": [2, 1]}, 1, (1,)),
     ("MatMul", [noise(2, 3, 4, 5), noise(5, 6)], 13, {}, 1, (1,)),
     ("MatMul", [noise(1, 4), noise(2, 4, 3)], 13, {}, 1),
     ("Gemm", [noise(3, 4), noise(4, 5), noise(5)], 13, {"alpha": 0.5, "beta": 2.0}, 1, (1, 2)),
@@ -138,6 +141,30 @@ def test_qlinear_conv(x_type, w_type):
     wanted = np.clip(np.rint(sums * factor) + 7, info.min, info.max)
     assert ours.dtype == x_type
     np.testing.assert_array_equal(ours, wanted)
+
+
+def test_layers_of_a_decoder_become_one_chain():
+    """Transposed convolutions take activations and scales, and run between others in one launch."""
+    weights = {"w": noise(4, 6, 4, 4), "v": noise(6, 3, 3, 3), "b": noise(6), "s": abs(noise(6)), "t": noise(6)}
+    weights |= {"m": noise(6), "n": abs(noise(6)), "u": noise(3)}
+    model = model_of(
+        """(float[2, 4, 7, 6] x) => (float[2, 3, 28, 24] y) {
+        a = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1]> (x, w, b)
+        c = BatchNormalization (a, s, t, m, n)
+        d = Relu (c)
+        e = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 1]> (d, v, u)
+        y = Clip (e, low, high)
+    }""",
+        **weights,
+        low=np.array(-0.5, np.float32),
+        high=np.array(0.75, np.float32),
+    )
+    ours = fastpool.onnx.load(model, fallback=False)
+    for seed in range(2):
+        x = np.random.default_rng(seed).standard_normal((2, 4, 7, 6)).astype(np.float32)
+        assert_like([ours(x)], run_elsewhere(model, {"x": x}))
+    merged = {row.node: row.merged for row in ours.summary().rows}
+    assert merged == {"ConvTranspose 1": ("BatchNormalization", "Relu"), "ConvTranspose 2": ("Clip",)}
 
 
 def test_half_precision_convolution():

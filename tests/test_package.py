@@ -46,7 +46,9 @@ MAY_IMPORT = {
     "explain": FOUNDATION | {"layer", "plans", "reasons", "runtime", "units", "validation"},
     "convolution": FOUNDATION | {"arrays", "explain", "layer", "memo", "plans", "validation"},
     "transposed_layer": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
-    "transposed": FOUNDATION | {"arrays", "layer", "transposed_layer", "validation"},
+    "explain_transposed": FOUNDATION
+    | {"explain", "plans", "reasons", "runtime", "transposed_layer", "units", "validation"},
+    "transposed": FOUNDATION | {"arrays", "explain", "explain_transposed", "layer", "transposed_layer", "validation"},
     "pooling": FOUNDATION | {"arrays", "memo", "plans", "runtime", "validation"},
     "max_pooling": {"pooling", "validation"},
     "sum_pooling": {"geometry", "plans", "pooling", "validation"},
@@ -58,7 +60,9 @@ MAY_IMPORT = {
     "shuffle": {"validation"},
     "": PUBLIC | {"forks"},
     "measuring": {"", "dtypes", "plans", "routines"},
-    "onnx": FOUNDATION | PUBLIC | {"", "arrays", "explain", "layer", "plans", "pooling", "units", "validation"},
+    "onnx": FOUNDATION
+    | PUBLIC
+    | {"", "arrays", "explain", "layer", "plans", "pooling", "transposed_layer", "units", "validation"},
     "cli": {"", "measuring", "onnx", "oracle", "units"} | PUBLIC,
     "__main__": {"cli"},
 }

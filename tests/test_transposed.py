@@ -381,6 +381,47 @@ def test_errors_after_calls_that_worked():
         fastpool.ConvTranspose2d(weight, stride=2, output_padding=2)(x)
 
 
+def test_explanations():
+    """What they say is read from the plan of a call."""
+    for shape, weight, options, algorithm, parts, text in (
+        (
+            (1, 64, 32, 32),
+            (64, 32, 4, 4),
+            {"stride": 2, "padding": 1},
+            "phases",
+            ["winograd"] * 4,
+            "4 times 2x2, 64 ->",
+        ),
+        ((1, 64, 32, 32), (64, 3, 4, 4), {"stride": 2, "padding": 1}, "overlapping sums", ["direct"], "1x1, 64 -> 48"),
+        ((8, 16, 9), (16, 5, 3), {"padding": 1}, "phases", ["direct"], "1 convolution, which gives the result"),
+        ((3, 4, 300, 400), (4, 8, 2, 2), {"stride": 2}, "phases", ["direct"], "put together in 12 pieces"),
+        ((1, 4, 5, 6), (4, 2, 3, 3), {"stride": 5}, "phases", ["direct"], "1 convolution, put together in 1 piece"),
+    ):
+        x, filters = np.zeros(shape, np.float32), np.ones(weight, np.float32)
+        made = getattr(fastpool, f"ConvTranspose{len(weight) - 2}d")(filters, **options)
+        found, result = made.explain(shape), made(x)
+        assert found.algorithm == algorithm
+        assert [part.algorithm for part in found.convolutions] == parts
+        assert text in str(found)
+        assert found.out_shape == result.shape
+        assert found.multiply_adds == x.size * prod(weight[1:])
+        assert (found.input_bytes, found.weight_bytes, found.output_bytes) == (x.nbytes, filters.nbytes, result.nbytes)
+        (weights,) = made._weights.values()
+        planned = weights.layer.bind(x).planned
+        assert found.workspace_bytes == planned.plan.workspace(found.threads)
+        assert found.prepared_weight_bytes == sum(packed.nbytes for packed in weights._packed.values())
+    inf = fastpool.ConvTranspose2d(np.full((4, 3, 3, 3), np.inf, np.float32), padding=1)
+    assert "not finite" in inf.explain((1, 4, 5, 5)).why
+    eight = fastpool.ConvTranspose1d(np.ones((4, 3, 3), np.int8))
+    assert "uint16 x int8 in int64" in eight.explain((4, 9), np.uint16).layer
+    with pytest.raises(ValueError, match="x must have the 4 channels"):
+        eight.explain((5, 9))
+    with pytest.raises(ValueError, match="x must have an image"):
+        eight.explain((0, 4, 9))
+    with pytest.raises(TypeError, match="x must have dtype"):
+        eight.explain((4, 9), np.float32)
+
+
 def test_no_images():
     weight = np.ones((4, 3, 3, 3), np.float32)
     assert both(np.ones((0, 4, 5, 6), np.float32), weight, None, stride=2).shape == (0, 3, 11, 13)

@@ -10,7 +10,7 @@ from fastpool.onnx.ops.activation import are_ordered, bounds_of
 from fastpool.onnx.ops.operator import Value
 
 #: Operators that take an activation on their way to memory.
-_ACTIVATED = ("Conv", "BatchNormalization", "Add", "Gemm")
+_ACTIVATED = ("Conv", "ConvTranspose", "BatchNormalization", "Add", "Gemm")
 
 #: Operators whose product with their input is one, too: what a sigmoid becomes, and one of straight lines.
 _GATED = {"Sigmoid": "Swish", "HardSigmoid": "HardSwish"}

@@ -13,7 +13,15 @@ from fastpool.geometry import Axis
 from fastpool.plans.convolution import Form, plan_convolution, plan_weights
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution
-from fastpool.plans.transposed_problem import Filters, Packed, Piece, Transposed, TransposedConvolution, whole_lines
+from fastpool.plans.transposed_problem import (
+    Filters,
+    Packed,
+    Part,
+    Piece,
+    Transposed,
+    TransposedConvolution,
+    whole_lines,
+)
 
 _WORD = 8
 
@@ -28,6 +36,8 @@ class Composer:
         self._kept: list[Any] = []  # what the addresses in the steps are of
         self._packed: dict[tuple[Filters, Form], Packed] = {}
         self._packed_elements = 0
+        self._parts: dict[Filters, Part] = {}
+        self._pieces = 0
         self._shared = self._private = 0
         self._missed: np.ndarray | None = None
 
@@ -80,6 +90,7 @@ class Composer:
             scratch_at = self.buffer * size // _WORD
             self._steps.append(replace(step, fields=fields, begins=begins, scratch_at=scratch_at, out_at=out_at))
         self._kept.append(plan)
+        self._parts.setdefault(filters, Part(convolution, plan, form, filters))
         self._shared = max(self._shared, plan.shared_elements)
         self._private = max(self._private, plan.thread_elements)
         self.cycles += plan.cycles
@@ -97,6 +108,7 @@ class Composer:
     def add(self, step: Step, cycles: float, *kept: np.ndarray) -> None:
         """Add a step that puts together what is in the buffer."""
         self._steps.append(step)
+        self._pieces += 1
         self._kept.extend(kept)
         self.cycles += cycles
 
@@ -111,4 +123,5 @@ class Composer:
             tuple(self._kept),
             missed=self._missed,
         )
-        return Transposed(plan, filters, tuple(self._packed.values()), self._packed_elements)
+        packed = tuple(self._packed.values())
+        return Transposed(plan, filters, packed, self._packed_elements, tuple(self._parts.values()), self._pieces)

@@ -11,12 +11,12 @@ from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis, extent
 from fastpool.plans.convolution import Form
 from fastpool.plans.plan import Plan
-from fastpool.plans.problem import ceil_div
+from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.routines.tiles import DIRECT_TASKS
 
-#: Bytes of scratch that are filled before what is in them is put together. By phases, 2x2 to 5x5 at stride 2 on 28x28 to
-#: 112x112 take as long with 1 to 8 MiB, and 5 to 15 % more with half of one; where taps overlap, inputs at the ends of a
-#: piece are multiplied again: 4x4x4 over 128 channels of 8x8x8 takes 8.4 ms with 1 MiB, 4.2 with 4 and 3.8 with 8.
+#: Bytes of scratch that are filled before what is in them is put together. By phases, 2x2 to 5x5 at stride 2 on 28x28
+#: to 112x112 take as long with 1 to 8 MiB, and 5 to 15 % more with half of one; where taps overlap, inputs at the ends
+#: of a piece are multiplied again: 4x4x4 over 128 channels of 8x8x8 takes 8.4 ms with 1 MiB, 4.2 with 4, 3.8 with 8.
 TOGETHER_BYTES = 4 * 1024 * 1024
 
 
@@ -101,6 +101,16 @@ class Packed:
 
 
 @dataclass(frozen=True)
+class Part:
+    """An ordinary convolution that a transposed one comes to."""
+
+    problem: Convolution
+    plan: Plan
+    form: Form
+    filters: Filters
+
+
+@dataclass(frozen=True)
 class Transposed:
     """A plan, and how its weights lie: filters of its convolutions, their biases, and what is packed of them."""
 
@@ -108,6 +118,8 @@ class Transposed:
     filters: tuple[Filters, ...]
     packed: tuple[Packed, ...]
     packed_elements: int
+    parts: tuple[Part, ...]  #: of its first piece
+    pieces: int  #: how often results are put together; 0 where there is nothing to be put together
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
 import fastpool
+from fastpool.arrays import contiguous
 from fastpool.dtypes import FLOATS
 from fastpool.explain import never_read
 from fastpool.geometry import extent
-from fastpool.layer import layer_for
+from fastpool.layer import are_finite, layer_for
 from fastpool.onnx.errors import ModelError, Unsupported
 from fastpool.onnx.graph import Node
 from fastpool.onnx.ops.operator import Arrays, Inputs, Kernel, Task, Value, operator, optional, required
 from fastpool.onnx.ops.prepared import Prepared
 from fastpool.onnx.ops.windows import window_of
+from fastpool.plans.chain import Run
+from fastpool.transposed_layer import TransposedWeights, transposed_layer_for
 
 _FUNCTIONS = {1: fastpool.conv1d, 2: fastpool.conv2d, 3: fastpool.conv3d}
 _TRANSPOSED = {1: fastpool.conv_transpose1d, 2: fastpool.conv_transpose2d, 3: fastpool.conv_transpose3d}
@@ -196,11 +200,66 @@ def conv_transpose(node: Node, inputs: Inputs) -> Kernel:
     shape = (x.shape[0], channels, *sizes)
     if min(sizes) < 1 or any(most < least for most, least in zip(sizes, natural, strict=True)):
         raise ModelError(f"{node.label} cannot make a result of shape {shape}")
-    function = _TRANSPOSED[axes]
-    has_bias = optional(inputs, 2) is not None
-    within = (..., *(slice(0, size) for size in natural))
+    bias = optional(inputs, 2)
+    options = (window.stride, pads, extra, groups, window.dilation, node.bounds)
     # What the windows do not reach of an output that is asked to be larger holds the bias.
     is_larger = list(sizes) != natural
+    is_constant = weight.data is not None and (bias is None or bias.data is not None) and weight.dtype == x.dtype
+    is_prepared = is_constant and not is_larger
+    if is_prepared:
+        make = _prepared_transposed(node, weight, bias, options, channels)
+    else:
+        make = _unprepared_transposed(axes, bias is not None, options, natural, is_larger)
+    return Kernel(
+        [Value(shape, x.dtype)],
+        make,
+        "by phases or overlapping sums" if is_prepared else "weights packed in every run",
+        prod(x.shape) * prod(weight.shape[1:]),
+        prod(weight.shape) if weight.data is not None else 0,
+        makes_run=is_prepared,
+    )
+
+
+Make = Callable[[Arrays, Arrays], Task]
+
+
+def _prepared_transposed(
+    node: Node, weight: Value, bias: Value | None, options: tuple[Any, ...], channels: int
+) -> Make:
+    """What binds a transposed convolution of constant weights, packed once for each plan that reads them."""
+    array, added = weight.data, None if bias is None else bias.data
+    assert array is not None
+    if added is not None and (added.shape != (channels,) or added.dtype != array.dtype):
+        raise ModelError(
+            f"{node.label}: its bias must have shape {(channels,)} and dtype {array.dtype}, "
+            f"got {added.shape} and {added.dtype}"
+        )
+    key = repr(options)
+    known = node.state.get(key)
+    if known is None or known[0] is not array or known[1] is not added:
+        layer = transposed_layer_for(array, array.dtype, *options, True, are_finite(array))
+        known = array, added, TransposedWeights(layer, contiguous(array, layer.element), added)
+        node.state[key] = known
+    weights: TransposedWeights = known[2]
+
+    def make(inputs: Arrays, outputs: Arrays) -> Task:
+        if not outputs[0].size:
+            return None
+        planned = weights.layer.bind(inputs[0]).planned
+        packed, biases, filters = weights.arrays(planned)
+        return Run(planned.plan, inputs[0], packed, biases, None, outputs[0], None, filters)
+
+    return make
+
+
+def _unprepared_transposed(
+    axes: int, has_bias: bool, options: tuple[Any, ...], natural: list[int], is_larger: bool
+) -> Make:
+    """Weights that are computed, or a part of the output only: a call of the function."""
+    function = _TRANSPOSED[axes]
+    *arguments, bounds = options
+    low, high = bounds or (None, None)
+    within = (..., *(slice(0, size) for size in natural))
 
     def make(arrays: Arrays, outputs: Arrays) -> Task:
         bias = arrays[2] if has_bias else None
@@ -208,16 +267,10 @@ def conv_transpose(node: Node, inputs: Inputs) -> Kernel:
 
         def task() -> None:
             if is_larger:
-                out[...] = 0 if bias is None else bias.reshape(-1, *(1,) * axes)
-            function(arrays[0], arrays[1], bias, window.stride, pads, extra, groups, window.dilation, out=out[within])
+                nothing = np.zeros(1, out.dtype) if bias is None else bias.reshape(-1, *(1,) * axes)
+                out[...] = np.clip(nothing, low, high)
+            function(arrays[0], arrays[1], bias, *arguments, activation=bounds, out=out[within])
 
         return task
 
-    used = weight.data is not None
-    return Kernel(
-        [Value(shape, x.dtype)],
-        make,
-        "by phases",
-        prod(x.shape) * prod(weight.shape[1:]),
-        prod(weight.shape) if used else 0,
-    )
+    return make
