@@ -15,7 +15,7 @@ from fastpool.plans.direct import is_aliased, packing_cycles, shared_bytes, tile
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.tasks import Grid
-from fastpool.plans.winograd import Tiling, forms_for, schedule_cycles
+from fastpool.plans.winograd import Tiling, as_images, forms_for, schedule_cycles
 from fastpool.plans.winograd_forms import FORMS, WinogradForm
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED, direct, is_masked
@@ -310,6 +310,7 @@ def of_channelwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
 
 def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str, Any]:
     """Of a Winograd convolution."""
+    of_depths, problem = problem, as_images(problem)
     fields, tiling = plan.steps[-1].fields, Tiling(problem, form)
     _, vectors, width = fields["multiply"].shape
     shared = fields["shared"] > 0
@@ -317,7 +318,7 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
     run = sum(ceil_div(tiles, width) * width for tiles in _runs(problem, fields, shared))
     out_vectors = (tiling.out_blocks - 1) * vectors + fields["multiply_last"].shape[1]
     done = run * form.multiplications * problem.groups * tiling.multiplied * out_vectors * tiling.lanes
-    weights = tiling.multiplied * problem.out_channels
+    weights = of_depths.channels // problem.groups * of_depths.axes[0].kernel * form.fold * problem.out_channels
     exact = problem.images * problem.pixels / form.outputs**2 * weights
     group = fields["group_rows"] * fields["group_columns"]
     full = ceil_div(group, width)
@@ -325,7 +326,7 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
     if problem.algorithm == "winograd":
         why = 'algorithm="winograd" asks for it'
     else:
-        cycles = count_text(round(plan_directly(problem)[0].cycles))
+        cycles = count_text(round(plan_directly(of_depths)[0].cycles))
         why = f"{cycles_text(plan.cycles)} of one core estimated, directly {cycles}"
     return {
         "algorithm": "winograd",

@@ -300,6 +300,79 @@ def test_winograd_in_groups_and_dilated(forms, form, schedule):
     forms.assert_chosen(form, schedule)
 
 
+#: Taps, stride, dilation and padding of depth, and depths of x.
+DEPTHS = {
+    "one tap": (1, 1, 1, (0, 0), 3),
+    "one tap, every second": (1, 2, 1, (1, 0), 4),
+    "three taps": (3, 1, 1, (1, 1), 4),
+    "three taps, every second": (3, 2, 1, (1, 1), 5),
+    "two taps apart": (2, 1, 2, (0, 3), 3),
+    "taps that meet nothing": (3, 1, 2, (4, 0), 1),
+}
+
+
+def conv3d(x, weight, bias, stride, padding, dilation, groups):
+    """Each output depth as the sum of convolutions in two dimensions."""
+    (front, back), *pads = padding
+    outputs = (x.shape[2] + front + back - dilation[0] * (weight.shape[2] - 1) - 1) // stride[0] + 1
+    found = []
+    for output in range(outputs):
+        depths = [output * stride[0] - front + tap * dilation[0] for tap in range(weight.shape[2])]
+        parts = [
+            oracle.conv2d(x[:, :, depth], weight[:, :, tap], None, stride[1:], pads, dilation[1:], groups)
+            for tap, depth in enumerate(depths)
+            if 0 <= depth < x.shape[2]
+        ]
+        zeros = np.zeros_like(x[:, :, 0])
+        nothing = oracle.conv2d(zeros, weight[:, :, 0], bias, stride[1:], pads, dilation[1:], groups)
+        found.append(sum(parts, nothing))
+    return np.stack(found, 2)
+
+
+@every_form
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_winograd_on_depths(forms, form, schedule, depth):
+    """Taps of depth are channels of an image for each output depth; groups, residual, activation, and an infinity."""
+    taps, stride, dilation, pads, size = DEPTHS[depth]
+    if form.folded or (schedule == "on the fly" and taps > 1):
+        pytest.skip("phases that are channels have no depths, and weights on the fly no taps of them")
+    dtype = next(dtype for dtype in DTYPES if form.suits(ELEMENT_TYPES[np.dtype(dtype)]))
+    forms.choose(form, schedule)
+    lanes = lanes_of(dtype)
+    for groups, channels, outputs in ((1, lanes + 1, 2 * lanes + 3), (2, lanes, 5)):
+        shape = 2, groups * channels, size, 2 * form.outputs * form.stride + 1, 4 * form.stride + form.kernel
+        x = between(integers(40, shape, dtype, 4) + 5, WRONG)
+        weight = integers(41, (groups * outputs, channels, taps, form.kernel, form.kernel), dtype, 2) + 3
+        bias = noise(42, groups * outputs, dtype)
+        options = {"stride": (stride, form.stride, form.stride), "dilation": (dilation, 1, 1), "groups": groups}
+        options["padding"] = (pads, (1, 0), (0, 1))
+        expected = conv3d(x, weight, bias, **options)
+        residual = integers(43, expected.shape, dtype)
+        frame = Frame(expected.shape, dtype)
+        fastpool.conv3d(x, weight, bias, residual=residual, activation=(0, 900), out=frame.array, **options)
+        assert_close(frame.array.copy(), np.clip(expected + residual, 0, 900))
+        frame.assert_kept()
+        assert_close(fastpool.Conv3d(weight, bias, **options)(x), expected)
+        x[1, channels - 1, size // 2, shape[3] // 2, shape[4] // 3] = np.inf
+        found = fastpool.conv3d(x, weight, bias, **options)
+        assert_close(found, conv3d(x, weight, bias, **options))
+    forms.assert_chosen(form, schedule)
+
+
+def test_winograd_on_depths_is_explained():
+    weight = np.ones((64, 64, 3, 3, 3), np.float32)
+    found = fastpool.Conv3d(weight, padding=1).explain((1, 64, 16, 56, 56))
+    assert found.algorithm == "winograd"
+    assert found.multiply_adds == 64 * 64 * 27 * 16 * 56 * 56
+    assert found.multiply_adds_done < found.multiply_adds / 2
+    # Five channels more would fill a third vector for each tap of depth.
+    more = fastpool.Conv3d(np.ones((64, 69, 3, 3, 3), np.float32), padding=1, algorithm="winograd")
+    assert more.explain((1, 69, 16, 56, 56)).waste > 0.1
+    # Few channels leave most lanes of each tap idle, and data for padding has no depths.
+    assert fastpool.Conv3d(weight[:, :3], padding=1).explain((1, 3, 16, 56, 56)).algorithm == "direct"
+    assert fastpool.Conv3d(weight, padding=1, padding_mode="reflect").explain((64, 5, 9, 9)).algorithm == "direct"
+
+
 @needs_threads
 @pytest.mark.usefixtures("always_parallel")
 @every_schedule

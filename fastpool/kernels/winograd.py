@@ -35,6 +35,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd, transforms
+from fastpool.kernels._jit import device
 from fastpool.kernels.calls import exists, invoke
 from fastpool.kernels.channels import fold_in, is_folded, masked_vector, transpose_in, transpose_out
 from fastpool.kernels.simd import I64, Tile, keep_small, known, lanes_of, scalar, splat, store, width_of
@@ -224,7 +225,7 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
                 fold_in(spec, plane, rows, call.x_row, w, call.width, call.x_channel, channels, line + p * lanes)
         else:
             source = call.row_map[first_row + i * call.row_dilation]
-            if source < 0:
+            if source < 0 or channels == 0:
                 for p in range(columns):
                     store(spec, line + p * lanes, splat(spec, 0.0))
             else:
@@ -414,17 +415,24 @@ def repair_rows(call, pixels, pitch, image, group, channel, channels, first_row,
             first = (first_column + j) * stride - call.pad_left
             for lane in range(channels):
                 total = scalar(spec, 0.0)
-                filters = call.filters + (channel + lane) * call.channels * taps * taps
+                filters = call.filters + (channel + lane) * call.channels * call.slices * taps * taps
                 for c in range(call.channels):
-                    plane = call.x + (image * call.x_batch + (group * call.channels + c) * call.x_channel)
-                    for k in range(taps):
-                        source = first_source[k * call.row_dilation]
-                        for tap in range(taps):
-                            w = first + tap * dilation
-                            inside = source >= 0 and w >= 0 and w < call.width
-                            value = plane[source * call.x_row + w] if inside else scalar(spec, 0.0)
-                            total = simd.fma(filters[tap], value, total)
-                        filters = filters + taps
+                    for slice_ in range(call.slices):
+                        depth = image % call.depths * call.depth_stride + slice_ * call.depth_dilation - call.pad_front
+                        is_there = depth >= 0 and depth < call.depth_size
+                        plane = call.x + (
+                            image // call.depths * call.x_batch
+                            + depth * call.x_depth
+                            + (group * call.channels + c) * call.x_channel
+                        )
+                        for k in range(taps):
+                            source = first_source[k * call.row_dilation]
+                            for tap in range(taps):
+                                w = first + tap * dilation
+                                inside = is_there and source >= 0 and w >= 0 and w < call.width
+                                value = plane[source * call.x_row + w] if inside else scalar(spec, 0.0)
+                                total = simd.fma(filters[tap], value, total)
+                            filters = filters + taps
                 pixels[i * pitch + j * lanes + lane] = total + call.bias[channel + lane]
 
 
@@ -439,7 +447,8 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
     first_row, row_step = call.row_starts[tile_row], call.row_dilation
     rows_here = min(outputs, (call.out_rows - first_row + row_step - 1) // row_step)
     pitch = (columns + lanes) * lanes
-    plane = call.out_rows * call.out_columns
+    out_channel = call.out_channel
+    before = image // call.depths, image % call.depths * call.out_rows * call.out_columns
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
     for half in range(2):
         channel = (2 * out_block + half) * lanes
@@ -475,20 +484,31 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
                 else:
                     call.missed[0] = 1
             for i in range(rows_here):
-                place = channel * plane + (first_row + i * row_step) * call.out_columns + first_tile * outputs
+                row = first_row + i * row_step
+                place = before[1] + channel * out_channel + row * call.out_columns + first_tile * outputs
                 for j in range(0, columns_here, lanes):
                     transpose_out(
                         spec,
                         pixels + (i * pitch + j * lanes),
-                        call.out + (image * call.out_batch + place + j),
-                        call.residual + (image * call.residual_batch + place + j),
+                        call.out + (before[0] * call.out_batch + place + j),
+                        call.residual + (before[0] * call.residual_batch + place + j),
                         flags,
-                        plane,
+                        out_channel,
                         channels,
                         columns_here - j,
                         low,
                         high,
                     )
+
+
+@device
+def _plane_of(call, image, group, block, lanes):
+    """Plane of the first channel of a block, and how many channels follow: none where a tap of depth meets padding."""
+    slice_, before = block // call.slice_blocks, block % call.slice_blocks * (lanes // call.fold)
+    depth = image % call.depths * call.depth_stride + slice_ * call.depth_dilation - call.pad_front
+    first_channel = group * call.channels + before
+    plane = call.x + (image // call.depths * call.x_batch + depth * call.x_depth + first_channel * call.x_channel)
+    return plane, call.channels - before if 0 <= depth < call.depth_size else 0
 
 
 def winograd_input(call, task, thread):
@@ -498,9 +518,7 @@ def winograd_input(call, task, thread):
     block, row = task % (call.groups * call.channel_blocks), task // (call.groups * call.channel_blocks)
     group, block = block // call.channel_blocks, block % call.channel_blocks
     image, tile_row = row // call.tile_rows, row % call.tile_rows
-    before = block * (lanes // call.fold)
-    first_channel, channels = group * call.channels + before, call.channels - before
-    plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
+    plane, channels = _plane_of(call, image, group, block, lanes)
     strip = call.scratch + (call.shared + thread * call.scratch_thread + call.strip_offset)
     of_task = (group * call.row_groups + row // call.group_rows) * call.v_task
     target = call.scratch + (of_task + block * call.v_tiles * lanes)
@@ -552,9 +570,7 @@ def winograd_fused(call, task, thread):
     own = call.scratch + (call.shared + thread * call.scratch_thread)
     v, m, strip = own + call.v_offset, own + call.m_offset, own + call.strip_offset
     for block in range(call.channel_blocks):
-        before = block * (lanes // call.fold)
-        plane = call.x + (image * call.x_batch + (group * call.channels + before) * call.x_channel)
-        channels = call.channels - before
+        plane, channels = _plane_of(call, image, group, block, lanes)
         for row in range(first_row, end_row):
             target, first = v + block * call.v_tiles * lanes, (row - first_row) * tiles
             invoke(call.transform_rows, call, plane, strip, target, channels, row, first_tile, tiles, first)

@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 
+from fastpool.arrays import address
 from fastpool.dtypes import ELEMENT_TYPES, ElementType
 from fastpool.machine.processor import TARGET
 from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_channelwise
@@ -16,13 +17,14 @@ from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, 
 from fastpool.plans.direct import is_in_place, packing_cycles, plan_direct, reads_edged
 from fastpool.plans.masked_rows import plan_masked_rows, suits_masked_rows
 from fastpool.plans.panels import plan_panels, suits_panels
-from fastpool.plans.plan import Code, Plan, Step
+from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.plans.winograd import forms_for, plan_winograd, winograd_cycles
+from fastpool.plans.winograd import as_images, forms_for, plan_winograd, winograd_cycles
 from fastpool.plans.winograd_forms import WinogradForm, u_product
 from fastpool.routines.pack import pack_weights
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TileShape
+from fastpool.routines.turn import turn
 from fastpool.routines.winograd import winograd_weights
 
 #: How weights are prepared: blocks of a register tile, transformed for Winograd, or not at all.
@@ -140,6 +142,7 @@ def expected_cycles(problem: Convolution, form: WinogradForm) -> float:
 
 def _preparation(problem: Convolution, form: WinogradForm) -> float:
     """Cycles to transform the weights ahead in every call, or what speaks against doing it on the fly."""
+    problem = as_images(problem)
     if problem.prepared:
         return (_MARGIN - 1) * winograd_cycles(problem, form) if form.on_the_fly else 0.0
     if form.on_the_fly:
@@ -157,6 +160,10 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
         return []
     lanes = lanes_for(element)
     block = form.block(lanes) if isinstance(form, TileShape) else 2 * lanes
+    plans = []
+    if isinstance(form, WinogradForm) and form.slices > 1:
+        plans.append(_plan_slices(element, shape, form))
+        shape = (shape[0], form.channels(shape[1], lanes), *shape[3:])
     group_out, reduction = shape[0] // groups, prod(shape[1:])
     blocks = ceil_div(group_out, block)
     elements = groups * blocks * reduction * block
@@ -168,9 +175,9 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
         "group_channels": group_out,
     }
     cycles = elements * element.size * 0.75
-    plans = [(Plan((Step(Code(pack_weights, element), fields),), 0, 0, element, cycles), elements)]
+    plans.append((Plan((Step(Code(pack_weights, element), fields),), 0, 0, element, cycles), elements))
     if isinstance(form, WinogradForm) and not form.on_the_fly:
-        channel_blocks = form.channel_blocks(shape[1], lanes)
+        channel_blocks = form.channel_blocks(shape[1], lanes)  # in which taps of depth are counted
         pitch = u_product(form, channel_blocks, element.size, lanes)
         fields = {
             "tasks": groups * blocks,
@@ -182,6 +189,29 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
         step = Step(Code(winograd_weights, element, form.shape), fields)
         plans.append((Plan((step,), 0, 0, element, 4 * cycles), groups * blocks * form.products * pitch))
     return plans
+
+
+def _plan_slices(element: ElementType, shape: tuple[int, ...], form: WinogradForm) -> tuple[Plan, int]:
+    """Plan that makes channels of the taps of depth: (out channel, tap, channel, row and column), whole vectors."""
+    inputs, taps, channels = shape[1], prod(shape[3:]), form.channels(shape[1], lanes_for(element))
+    offsets = table(np.arange(form.slices * taps))
+    fields = {
+        "tasks": shape[0],
+        "group_channels": shape[0],
+        "group_inputs": inputs,
+        "phases": form.slices,
+        "taps": taps,
+        "offsets": address(offsets),
+        "in_group": 0,
+        "in_channel": inputs * form.slices * taps,
+        "in_input": form.slices * taps,
+        "out_group": 0,
+        "out_phase": channels // form.slices * taps,
+        "out_channel": channels * taps,
+        "out_inputs": channels // form.slices,
+    }
+    elements = shape[0] * channels * taps
+    return Plan((Step(Code(turn, element), fields),), 0, 0, element, 2.0 * elements, (offsets,)), elements
 
 
 def unpack_weights(packed: np.ndarray, form: Form, shape: tuple[int, ...], groups: int) -> np.ndarray:

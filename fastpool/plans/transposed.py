@@ -46,16 +46,18 @@ def plan_turning(element: ElementType, shape: tuple[int, ...], groups: int, filt
     offsets = table(offsets)
     fields = {
         "tasks": groups * channels,
-        "groups": groups,
         "group_channels": channels,
         "group_inputs": inputs,
-        "kernel": prod(kernel),
+        "in_group": inputs * channels * prod(kernel),
+        "in_channel": prod(kernel),
+        "in_input": channels * prod(kernel),
         "phases": phases,
         "taps": taps,
         "offsets": address(offsets),
         "out_group": phases * channels * inputs * taps,
         "out_phase": out_phase,
         "out_channel": out_channel,
+        "out_inputs": inputs,
     }
     # Read a line at a time, from as many pages as there are channels.
     cycles = 4.0 * prod(filters.shape)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from math import prod
 from typing import Any
 
@@ -73,19 +73,48 @@ _ENDS_BYTES = 256 * 1024
 def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
     """Forms that can compute it: square filters at stride 1 or 2, plain rows.
 
-    Dilation needs stride 1. Groups are taken if they have a vector of channels at least: else most lanes are idle.
+    Dilation needs stride 1. Groups are taken if they have a vector of channels at least: else most lanes are idle. So
+    are those of few channels in several taps of depth.
     """
     depth, height, width = problem.axes
-    padded = problem.padding_mode != "zeros" and (width.pad_begin or width.pad_end)
+    is_padded = width.is_padded or depth.is_padded
     unit = height.stride == width.stride and (width.stride == 1 or height.dilation == width.dilation == 1)
-    square = height.kernel == width.kernel and depth.is_single
-    wide = problem.groups == 1 or problem.channels // problem.groups >= lanes_for(problem.element)
-    if not unit or not square or not wide or problem.x_strides[4] != 1 or padded:
+    square = height.kernel == width.kernel
+    is_wide = problem.channels // problem.groups >= lanes_for(problem.element)
+    wide = is_wide or (problem.groups == 1 and depth.kernel == 1)
+    if not unit or not square or not wide or problem.x_strides[4] != 1:
         return ()
+    if is_padded and problem.padding_mode != "zeros":
+        return ()
+    forms = (replace(form, slices=depth.kernel) for form in FORMS.get((width.kernel, width.stride), ()))
     return tuple(
         form
-        for form in FORMS.get((width.kernel, width.stride), ())
-        if form.suits(problem.element) and Tiling(problem, form).least_bytes <= problem.workspace_limit
+        for form in forms
+        if form.suits(problem.element)
+        and (depth.kernel == 1 or not form.on_the_fly)
+        and (depth.is_single or not form.folded)
+        and Tiling(as_images(problem), form).least_bytes <= problem.workspace_limit
+    )
+
+
+@lru_cache(maxsize=256)
+def as_images(problem: Convolution) -> Convolution:
+    """The same with each output depth as an image, and the channels of each tap of depth as further channels.
+
+    Each tap has whole vectors of these. What they read is transformed anew for each depth that sees it; sums are as
+    long as those of an image of so many channels, and so are the multiplications that are saved.
+    """
+    depth, height, width = problem.axes
+    if depth.is_single:
+        return problem
+    lanes, group_channels = lanes_for(problem.element), problem.channels // problem.groups
+    if depth.kernel > 1:
+        group_channels = depth.kernel * ceil_div(group_channels, lanes) * lanes
+    return replace(
+        problem,
+        images=problem.images * depth.out,
+        channels=problem.groups * group_channels,
+        axes=(Axis(1, 1, 1, 1, 0, 0, 1), height, width),
     )
 
 
@@ -248,6 +277,7 @@ def _in_panels(tiles: int) -> int:
 
 def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
     """Estimated cycles of one core."""
+    problem = as_images(problem)
     tiling = Tiling(problem, form)
     shuffles = tiling.lanes.bit_length() - 1
     size, outputs = form.size, form.outputs
@@ -388,7 +418,8 @@ def _shared_rows(tiling: Tiling, threads: int = _THREADS) -> int:
 
 def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     """Plan of the convolution by `form`."""
-    element, tiling = problem.element, Tiling(problem, form)
+    of_depths, problem = problem, as_images(problem)
+    depth, element, tiling = of_depths.axes[0], problem.element, Tiling(problem, form)
     lanes, size = tiling.lanes, element.size
     block = 2 * lanes
     _, height, width = problem.axes
@@ -447,13 +478,21 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "fold": form.fold,
         "images": problem.images,
         "groups": problem.groups,
-        "channels": group_channels,
+        "channels": of_depths.channels // problem.groups,
         "channel_blocks": tiling.channel_blocks,
+        "slice_blocks": tiling.channel_blocks // depth.kernel,
+        "slices": depth.kernel,
+        "depths": depth.out,
+        "depth_stride": depth.stride,
+        "depth_dilation": depth.dilation,
+        "depth_size": depth.size,
+        "pad_front": depth.pad_begin,
         "multiplied": tiling.multiplied,
         "out_channels": problem.out_channels // problem.groups,
         "out_blocks": tiling.out_blocks,
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
+        "x_depth": problem.x_strides[2],
         "x_row": problem.x_strides[3],
         "width": width.size,
         "row_map": address(tables[0]),
@@ -464,6 +503,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "out_rows": height.out,
         "out_columns": width.out,
         "out_batch": problem.out_batch,
+        "out_channel": of_depths.pixels,
         "residual_batch": problem.residual_batch or 0,
         "has_residual": int(problem.residual_batch is not None),
         "has_bounds": int(problem.is_bounded),
@@ -511,5 +551,5 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     else:
         tasks = problem.images * problem.groups * row_groups * column_groups
         steps = (Step(Code(winograd_fused, element), {"tasks": tasks} | fields),)
-    cycles = winograd_cycles(problem, form)
+    cycles = winograd_cycles(of_depths, form)
     return Plan(steps, fields["shared"], private, element, cycles, tuple(tables), missed=missed)

@@ -23,6 +23,7 @@ class WinogradForm:
     stride: int
     folded: bool = False  #: whether the phases of a channel are channels
     on_the_fly: bool = False  #: whether weights are only packed ahead, and transformed by each call
+    slices: int = 1  #: taps of depth, which are channels: (tap, channel), whole vectors of these
 
     @property
     def taps(self) -> int:
@@ -48,6 +49,10 @@ class WinogradForm:
     def fold(self) -> int:
         """Lanes of a channel."""
         return self.stride**2 // self.phases
+
+    def channels(self, channels: int, lanes: int) -> int:
+        """Channels that so many become: those of each tap of depth fill whole vectors."""
+        return channels if self.slices == 1 else self.slices * ceil_div(channels, lanes) * lanes
 
     def channel_blocks(self, channels: int, lanes: int) -> int:
         """Vectors of so many channels of a phase."""

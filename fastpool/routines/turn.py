@@ -1,4 +1,4 @@
-"""Filters of a transposed convolution, turned into those of ordinary ones."""
+"""Filters whose axes change places: those of a transposed convolution, or taps of depth that become channels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from fastpool.routines.routine import kernel
 TURN = Layout(
     "turn",
     {
-        "groups": "integer",
         "group_channels": "integer",
         "group_inputs": "integer",
-        "kernel": "integer",  # taps of a filter
         "phases": "integer",
         "taps": "integer",
         "offsets": "integers",
+        "in_group": "integer",
+        "in_channel": "integer",
+        "in_input": "integer",
         "out_group": "integer",
         "out_phase": "integer",
         "out_channel": "integer",
+        "out_inputs": "integer",  # as many, those beyond `group_inputs` zero
     },
 )
 turn = kernel("turn.turn", TURN)

@@ -23,12 +23,20 @@ WINOGRAD = Layout(
         "images": "integer",
         "groups": "integer",
         "channels": "integer",  # of a group
-        "channel_blocks": "integer",  # of one phase of a group
+        "channel_blocks": "integer",  # of one phase of a group: those of each tap of depth, one after the other
+        "slice_blocks": "integer",  # of one tap of depth
+        "slices": "integer",  # taps of depth
+        "depths": "integer",  # of the output, each of which is an image here
+        "depth_stride": "integer",
+        "depth_dilation": "integer",
+        "depth_size": "integer",
+        "pad_front": "integer",
         "multiplied": "integer",  # channels of one phase of a group, and phases that are channels
         "out_channels": "integer",  # of a group
         "out_blocks": "integer",
         "x_batch": "integer",
         "x_channel": "integer",
+        "x_depth": "integer",
         "x_row": "integer",
         "width": "integer",
         "row_map": "integers",  # of padded rows to those of x, or -1
@@ -39,6 +47,7 @@ WINOGRAD = Layout(
         "out_rows": "integer",
         "out_columns": "integer",
         "out_batch": "integer",
+        "out_channel": "integer",
         "residual_batch": "integer",
         "has_residual": "integer",
         "has_bounds": "integer",
