@@ -36,6 +36,7 @@ class Engine:
     note: str  # how it is run: a footnote of every report it appears in
     opener: Callable[[], Loader] | None = None  # imports the library and returns what loads whole networks, if it can
     network_note: str = ""  # how these are run
+    opens_layers_only: bool = False  # networks of one convolution
 
     def available(self) -> bool:
         """Tell whether all packages of this engine are installed."""
@@ -81,6 +82,12 @@ def _open_fastpool() -> Loader:
         return lambda: model.run({name: x})[wanted]
 
     return load
+
+
+def _open_torch() -> Loader:
+    """Import what loads layers."""
+    importlib.import_module("torch")
+    return peers.torch_layer
 
 
 def _open_onnxruntime() -> Loader:
@@ -138,7 +145,16 @@ ENGINES: dict[str, Engine] = {
             _im2col("gather"),
             "the padded batch is gathered through a table of indices by `take`, and multiplied by `matmul`",
         ),
-        Engine("torch", "PyTorch", ("torch",), peers.torch_eager, peers.TORCH_NOTE),
+        Engine(
+            "torch",
+            "PyTorch",
+            ("torch",),
+            peers.torch_eager,
+            peers.TORCH_NOTE,
+            _open_torch,
+            "eager mode under `inference_mode`, the faster of the default and the channels-last path",
+            opens_layers_only=True,
+        ),
         Engine(
             "onnxruntime",
             "ONNX Runtime",

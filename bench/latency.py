@@ -185,7 +185,7 @@ def as_json(rows: Sequence[Measured], versions: Mapping[str, str], settings: Map
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.latency", description=(__doc__ or "").partition(":")[0])
-    able = [name for name, engine in ENGINES.items() if engine.opener is not None]
+    able = [name for name, engine in ENGINES.items() if engine.opener is not None and not engine.opens_layers_only]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NETWORKS)} (default: all)")
     parser.add_argument("--file", type=Path, action="append", default=[], help="another model of one input and output")
     parser.add_argument("--engines", default=",".join(able), help="comma-separated, ours first (default %(default)s)")

@@ -32,6 +32,46 @@ class UnsupportedError(Exception):
     """The engine does not offer this case in this dtype."""
 
 
+def torch_layer(path: str, x: np.ndarray, threads: int) -> Run:
+    """Load a network of one convolution, transposed or not, with constant weights."""
+    import onnx
+    import torch
+    import torch.nn.functional as functional
+
+    torch.set_num_threads(threads)
+    graph = onnx.load(path).graph
+    if len(graph.node) != 1 or graph.node[0].op_type not in ("Conv", "ConvTranspose"):
+        raise UnsupportedError("PyTorch loads a single convolution only")
+    node, axes = graph.node[0], x.ndim - 2
+    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    weight, bias = (torch.from_numpy(onnx.numpy_helper.to_array(array).copy()) for array in graph.initializer)
+    stride, pads, dilation = attributes["strides"], attributes["pads"][:axes], attributes["dilations"]
+    groups = attributes["group"]
+    if node.op_type == "Conv":
+        options = (stride, pads, dilation, groups)
+    else:
+        options = (stride, pads, attributes["output_padding"], groups, dilation)
+    name = "conv" if node.op_type == "Conv" else "conv_transpose"
+    operation = getattr(functional, f"{name}{axes}d")
+
+    def run(x: Any, weight: Any) -> np.ndarray:
+        with torch.inference_mode():
+            found: np.ndarray = operation(x, weight, bias, *options).contiguous().numpy()
+            return found
+
+    given = torch.from_numpy(x)
+
+    def channels_last() -> Run:
+        last = torch.channels_last if axes == 2 else torch.channels_last_3d
+        turned = weight.contiguous(memory_format=last)
+        return lambda: run(given.contiguous(memory_format=last), turned)
+
+    ways: dict[str, Callable[[], Run]] = {"eager": lambda: lambda: run(given, weight)}
+    if axes > 1:
+        ways["eager, channels last"] = channels_last
+    return fastest(ways)[1]
+
+
 def torch_eager(case: Case, arrays: Arrays, threads: int) -> tuple[str, Run]:
     """Call `torch.nn.functional` on tensors that share the arrays' memory."""
     import torch
