@@ -19,6 +19,7 @@ from bench import ours, peers
 from bench.baselines import baselines
 from bench.baselines.convolution import IM2COL
 from bench.cases import Arrays, Case
+from bench.layers import prepared_layer
 from bench.timing import fastest
 
 Run = Callable[[], np.ndarray]
@@ -36,7 +37,13 @@ class Engine:
     note: str  # how it is run: a footnote of every report it appears in
     opener: Callable[[], Loader] | None = None  # imports the library and returns what loads whole networks, if it can
     network_note: str = ""  # how these are run
-    opens_layers_only: bool = False  # networks of one convolution
+    layer_opener: Callable[[], Loader] | None = None  # the same for networks of one convolution, where it differs
+    layer_note: str = ""  # how these are run
+
+    @property
+    def opens_layers(self) -> bool:
+        """Tell whether it loads networks of one convolution."""
+        return (self.layer_opener or self.opener) is not None
 
     def available(self) -> bool:
         """Tell whether all packages of this engine are installed."""
@@ -113,6 +120,8 @@ ENGINES: dict[str, Engine] = {
             "convolutions by a prepared `Conv2d`, whose weights are packed beforehand; `out=` is reused",
             _open_fastpool,
             "`fastpool.onnx.load`, then `run` on the same array",
+            lambda: prepared_layer,
+            "a prepared `Conv1d` to `ConvTranspose3d`, whose weights are packed beforehand; `out=` is reused",
         ),
         Engine(
             "fastpool-functional",
@@ -151,9 +160,8 @@ ENGINES: dict[str, Engine] = {
             ("torch",),
             peers.torch_eager,
             peers.TORCH_NOTE,
-            _open_torch,
-            "eager mode under `inference_mode`, the faster of the default and the channels-last path",
-            opens_layers_only=True,
+            layer_opener=_open_torch,
+            layer_note="eager mode under `inference_mode`, the faster of the default and the channels-last path",
         ),
         Engine(
             "onnxruntime",

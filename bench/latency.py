@@ -149,7 +149,11 @@ def _costs(rows: Sequence[Measured], engines: Sequence[str]) -> str:
 
 
 def notes(
-    engines: Sequence[str], versions: Mapping[str, str], options: argparse.Namespace, watches: Sequence[Disturbance]
+    engines: Sequence[str],
+    versions: Mapping[str, str],
+    options: argparse.Namespace,
+    watches: Sequence[Disturbance],
+    of_layers: bool = False,
 ) -> list[str]:
     """Say where, when, with what and how fairly the figures were taken."""
     lines = [
@@ -157,7 +161,10 @@ def notes(
         f"Every engine in a process of its own, in turns, {options.rounds} rounds; each block first runs "
         f"{1e3 * options.warm:.0f} ms uncounted; times are medians of the rounds, ratios medians of each round's "
         f"ratio. The results were compared before, to {TOLERANCE:g} of the largest value.",
-        *(f"{ENGINES[engine].label}: {ENGINES[engine].network_note}." for engine in engines),
+        *(
+            f"{ENGINES[engine].label}: {(of_layers and ENGINES[engine].layer_note) or ENGINES[engine].network_note}."
+            for engine in engines
+        ),
     ]
     counted = [share for watch in watches for share in watch.counted]
     if counted:
@@ -185,7 +192,7 @@ def as_json(rows: Sequence[Measured], versions: Mapping[str, str], settings: Map
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.latency", description=(__doc__ or "").partition(":")[0])
-    able = [name for name, engine in ENGINES.items() if engine.opener is not None and not engine.opens_layers_only]
+    able = [name for name, engine in ENGINES.items() if engine.opener is not None]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NETWORKS)} (default: all)")
     parser.add_argument("--file", type=Path, action="append", default=[], help="another model of one input and output")
     parser.add_argument("--engines", default=",".join(able), help="comma-separated, ours first (default %(default)s)")

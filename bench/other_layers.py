@@ -130,7 +130,7 @@ def measure(layer: OtherLayer, workers: dict[str, Worker], options: argparse.Nam
         model.write_bytes(layer.model(options.seed))
         np.save(x, np.random.default_rng(options.seed).standard_normal((1, layer.channels, *layer.size), np.float32))
         for worker in workers.values():
-            worker.load(str(model), str(x))
+            worker.load(str(model), str(x), as_layer=True)
         check_equal(layer.id, TOLERANCE, {name: worker.result(folder) for name, worker in workers.items()})
         blocks = {name: partial(worker.measure, options.warm, options.span) for name, worker in workers.items()}
         watch = Disturbance(partial(processor_seconds, workers.values()), options.patience)
@@ -175,7 +175,7 @@ def markdown(rows: Sequence[tuple[OtherLayer, Measured]], options: argparse.Name
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.other_layers", description=(__doc__ or "").partition(":")[0])
-    able = [name for name, engine in ENGINES.items() if engine.opener is not None]
+    able = [name for name, engine in ENGINES.items() if engine.opens_layers]
     parser.add_argument("--only", default="", metavar="SUBSTR", help="of all layers, those whose name contains this")
     parser.add_argument("--engines", default=DEFAULT, help="comma-separated, ours first (default %(default)s)")
     parser.add_argument("--threads", type=int, default=cpu_count(), help="for every engine (default: all cores)")
@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (WorkerError, DisagreementError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    text = markdown(rows, options, notes(options.engines, versions, options, watches))
+    text = markdown(rows, options, notes(options.engines, versions, options, watches, of_layers=True))
     print("\n" + text)
     if options.markdown:
         options.markdown.write_text(f"# Other layers\n\n{text}", encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.cases import Arrays, Case, ConvCase
+from bench.layers import UnsupportedError, one_convolution
 from bench.timing import fastest
 
 Run = Callable[[], np.ndarray]
@@ -28,35 +29,19 @@ NCNN_NOTE = (
 )
 
 
-class UnsupportedError(Exception):
-    """The engine does not offer this case in this dtype."""
-
-
 def torch_layer(path: str, x: np.ndarray, threads: int) -> Run:
     """Load a network of one convolution, transposed or not, with constant weights."""
-    import onnx
     import torch
     import torch.nn.functional as functional
 
     torch.set_num_threads(threads)
-    graph = onnx.load(path).graph
-    if len(graph.node) != 1 or graph.node[0].op_type not in ("Conv", "ConvTranspose"):
-        raise UnsupportedError("PyTorch loads a single convolution only")
-    node, axes = graph.node[0], x.ndim - 2
-    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-    weight, bias = (torch.from_numpy(onnx.numpy_helper.to_array(array).copy()) for array in graph.initializer)
-    stride, pads, dilation = attributes["strides"], attributes["pads"][:axes], attributes["dilations"]
-    groups = attributes["group"]
-    if node.op_type == "Conv":
-        options = (stride, pads, dilation, groups)
-    else:
-        options = (stride, pads, attributes["output_padding"], groups, dilation)
-    name = "conv" if node.op_type == "Conv" else "conv_transpose"
-    operation = getattr(functional, f"{name}{axes}d")
+    layer = one_convolution(path)
+    axes, weight, bias = x.ndim - 2, torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)
+    operation = getattr(functional, f"conv{'_transpose' * layer.transposed}{axes}d")
 
     def run(x: Any, weight: Any) -> np.ndarray:
         with torch.inference_mode():
-            found: np.ndarray = operation(x, weight, bias, *options).contiguous().numpy()
+            found: np.ndarray = operation(x, weight, bias, *layer.options).contiguous().numpy()
             return found
 
     given = torch.from_numpy(x)

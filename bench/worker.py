@@ -77,12 +77,12 @@ class Worker:
         """Return the folder that a package was imported from."""
         return self._ask("origin", package)
 
-    def load(self, model: str, x: str) -> dict[str, float]:
-        """Load a network from a file, and run it once on the array of another file.
+    def load(self, model: str, x: str, as_layer: bool = False) -> dict[str, float]:
+        """Load a network from a file, `as_layer` if it is one convolution, and run it once on another file's array.
 
         Returns the seconds that both took, and the process's memory in bytes: before, and the most it has had.
         """
-        return self._ask("load", model, x)
+        return self._ask("load", model, x, as_layer)
 
     def measure(self, warm: float, span: float) -> float:
         """Return the median time of a call, after running it uncounted for `warm` seconds."""
@@ -154,12 +154,13 @@ class _Server:
         self.run = run
         return variant
 
-    def load(self, model: str, x: str) -> dict[str, float]:
+    def load(self, model: str, x: str, as_layer: bool) -> dict[str, float]:
         """Load a network in place of the case before, and run it once."""
         self.run = None
-        if self.engine.opener is None:
+        opener = (as_layer and self.engine.layer_opener) or self.engine.opener
+        if opener is None:
             raise UnsupportedError(f"{self.engine.name} loads no networks")
-        loader, array = self.engine.opener(), np.load(x)
+        loader, array = opener(), np.load(x)
         before, start = peak_memory(), perf_counter()
         run = loader(model, array, self.threads)
         loaded = perf_counter()

@@ -10,7 +10,7 @@ from onnx_graphs import model_of
 
 from bench import other_layers
 from bench.engines import ENGINES
-from bench.peers import UnsupportedError
+from bench.layers import UnsupportedError
 
 
 def test_models_are_valid_and_of_the_shapes_that_are_said():
@@ -42,11 +42,11 @@ def test_engines_agree(engine, only, capsys, tmp_path):
     assert only.split("/")[-1] in text
 
 
-def test_pytorch_loads_no_networks(tmp_path):
+def test_other_networks_are_no_layers(tmp_path):
     if not ENGINES["torch"].available():
         pytest.skip("no torch")
     path = tmp_path / "network.onnx"
     model = model_of("(float[1, 1, 4, 4] x) => (float[1, 1, 4, 4] y) { y = Relu (x) }")
     path.write_bytes(model.SerializeToString())
     with pytest.raises(UnsupportedError, match="a single convolution"):
-        ENGINES["torch"].opener()(str(path), np.zeros((1, 1, 4, 4), np.float32), 1)
+        ENGINES["torch"].layer_opener()(str(path), np.zeros((1, 1, 4, 4), np.float32), 1)
