@@ -13,6 +13,7 @@ from fastpool.dtypes import ElementType
 from fastpool.explain import Explanation, explanation, layer_text, never_read, why_threads
 from fastpool.plans.overlap_add import plan_overlap_add, suits_overlap_add
 from fastpool.plans.phases import plan_phases
+from fastpool.plans.transposed import MOST_PHASES
 from fastpool.plans.transposed_problem import Transposed, TransposedConvolution
 from fastpool.reasons import cycles_text
 from fastpool.transposed_layer import TransposedLayer
@@ -161,6 +162,8 @@ def _why(problem: TransposedConvolution) -> str:
         return "integers are always summed by phases"
     if problem.phases == 1:
         return "at stride 1 it is an ordinary convolution with its filters turned"
+    if problem.phases > MOST_PHASES:
+        return f"{count_text(problem.phases)} phases are too many for a table"
     if not suits_overlap_add(problem):
         return "no taps overlap, so that the phases are a product of matrices already"
     phases, sums = (plan(problem).plan.cycles for plan in (plan_phases, plan_overlap_add))

@@ -171,7 +171,7 @@ def test_other_ranks(axes, way, take):
 @every_way
 @pytest.mark.parametrize("limit", [1, 2000, 20_000])
 def test_in_pieces(limit, way, take, monkeypatch):
-    """Rows, depths or images at a time, the last piece a smaller one."""
+    """Columns, rows, depths or images at a time, the last piece a smaller one."""
     monkeypatch.setattr(transposed_problem, "TOGETHER_BYTES", limit)
     made = take(way)
     for shape, weight, options in (
@@ -434,6 +434,28 @@ def test_same_bits(way, take, always_parallel):
     for weight, options in (((40, 30, 4, 4), {"stride": 2, "padding": 1}), ((40, 7, 3, 3), {"stride": 2})):
         weight = np.random.default_rng(1).standard_normal(weight).astype(np.float32)
         assert_same_bits(fastpool.ConvTranspose2d(weight, **options), x)
+
+
+def test_many_phases_have_no_table():
+    """Of 9 million phases 9 see an input; time and memory are those of the result."""
+    x, weight, bias = arrays((1, 1, 2, 2), (1, 1, 3, 3), np.float32)
+    made = fastpool.ConvTranspose2d(weight, bias, 3000, activation=(6, None))
+    expected = scattered(x, weight, bias, 3000)
+    assert_close(made(x), np.maximum(expected, 6))
+    assert "too many for a table" in made.explain(x.shape).why
+    (weights,) = made._weights.values()
+    tables = weights.layer.bind(x).planned.plan.tables
+    assert sum(table.nbytes for table in tables if isinstance(table, np.ndarray)) < 10**6
+
+
+def test_a_row_of_many_bytes_is_cut_into_columns():
+    """No call needs more scratch than 16 MiB for a thread."""
+    x, weight = np.ones((1, 8, 2, 6000), np.float32), np.ones((8, 200, 2, 2), np.float32)
+    made = fastpool.ConvTranspose2d(weight, stride=2)
+    found = made.explain(x.shape)
+    assert found.workspace_bytes <= found.threads * 16 * 2**20
+    assert found.pieces >= 2 * 5
+    np.testing.assert_array_equal(made(x), np.full((1, 200, 4, 12000), 8, np.float32))
 
 
 def test_large_strides_cost_nothing():

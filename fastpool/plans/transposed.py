@@ -16,11 +16,17 @@ from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.transposed_problem import Filters, Transposed, TransposedConvolution
 from fastpool.routines.turn import turn
 
+#: Phases up to which a table of all of them is made: 1024 has the largest stride of a network, 32. With more, most see
+#: no input, and a table would take as much memory as a channel of the result.
+MOST_PHASES = 4096
+
 
 def plan_transposed(problem: TransposedConvolution) -> Transposed:
     """Plan of a transposed convolution, and how its weights lie."""
     if not problem.finite:
         # An infinity among the taps of a phase, times the zeros around x, would be what no input has added.
+        return plan_overlap_add(problem)
+    if problem.phases > MOST_PHASES and not problem.element.is_integer:
         return plan_overlap_add(problem)
     phases = plan_phases(problem)
     if not suits_overlap_add(problem):

@@ -201,19 +201,22 @@ class Piece:
 
 
 def pieces(problem: TransposedConvolution, image_bytes: int) -> list[Piece]:
-    """Pieces of no more than `TOGETHER_BYTES` if an image has so many, or a single row of one image."""
+    """Pieces of no more than `TOGETHER_BYTES`, if an image has so many: some images, or of one a few depths, or rows.
+
+    If one row has more, it is cut into columns.
+    """
     counts = tuple(axis.count for axis in problem.axes)
     whole = (0, counts[0]), (0, counts[1]), (0, counts[2])
     if image_bytes <= TOGETHER_BYTES:
         at_once = TOGETHER_BYTES // max(1, image_bytes)
         starts = range(0, problem.images, at_once)
         return [Piece(image, min(at_once, problem.images - image), whole) for image in starts]
-    axis = next(i for i, count in enumerate(counts) if count > 1 or i == 2)
-    step = max(1, counts[axis] * TOGETHER_BYTES // image_bytes)
-    step = ceil_div(counts[axis], ceil_div(counts[axis], step))  # pieces of one size
-    found = []
-    for image, begin in product(range(problem.images), range(0, counts[axis], step)):
-        ranges = list(whole)
-        ranges[axis] = begin, min(begin + step, counts[axis])
-        found.append(Piece(image, 1, (ranges[0], ranges[1], ranges[2])))
-    return found
+    ranges: list[list[Range]] = []
+    left = image_bytes
+    for count in counts:
+        step = min(count, max(1, count * TOGETHER_BYTES // left))
+        step = ceil_div(count, ceil_div(count, step))  # pieces of one size
+        ranges.append([(begin, min(begin + step, count)) for begin in range(0, count, step)])
+        left = max(1, left * step // count)
+    parts = list(product(ranges[0], ranges[1], ranges[2]))
+    return [Piece(image, 1, part) for image in range(problem.images) for part in parts]
