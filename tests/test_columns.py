@@ -16,8 +16,11 @@ from conftest import (
 
 import fastpool
 from fastpool import oracle
+from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
+from fastpool.plans.problem import joined
 from fastpool.routines.direct import IN_PLACE
+from fastpool.routines.tiles import LEVEL_2_BYTES
 
 #: Shape of x, of the filters, and options: sentences of words, whole rows, every second row, taps apart.
 FORMS = {
@@ -74,17 +77,30 @@ def test_an_image_of_one_column_is_a_row(groups, padding_mode):
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
-def test_filters_of_depth_alone_see_rows_of_all_pixels(groups, planner):
+def test_filters_of_depth_alone_see_rows_of_all_pixels(groups):
     """As in two dimensions; where pixels of a depth are not beside each other, each row is one of its own."""
     x, weight, bias = arrays((2, 6, 7, 5, 4), (12, 6 // groups, 3, 1, 1), np.float32)
     options = {"stride": (2, 1, 1), "padding": (1, 0, 0), "groups": groups}
     flat = x.reshape(2, 6, 7, 20), weight[..., 0]
     expected = oracle.conv2d(*flat, bias, stride=(2, 1), padding=(1, 0), groups=groups).reshape(2, 12, 4, 5, 4)
     assert_close(fastpool.Conv3d(weight, bias, **options)(between(x, np.nan)), expected)
-    if groups == 1:  # else rows may have been packed, or put together once more
-        assert planner.plans[-1].steps[-1].fields["out_columns"] == 20
     for layout in ("within a larger one", "columns reversed", "every second column"):
         assert_close(fastpool.conv3d(LAYOUTS[layout](x), weight, bias, **options), expected)
+
+
+def test_which_axes_are_joined():
+    depth, height, width = Axis(7, 3, 1, 1, 1, 1, 7), Axis(5, 1, 1, 1, 0, 0, 5), Axis(4, 1, 1, 1, 0, 0, 4)
+    pixels = Axis(20, 1, 1, 1, 0, 0, 20)
+    assert joined([depth, height, width], [20, 4, 1], 4)[0][1:] == [depth, pixels]
+    assert joined([depth, height, width], [40, 8, 2], 4) == ([Axis(1, 1, 1, 1, 0, 0, 1), depth, pixels], [0, 40, 2])
+    for axes, steps, pixel_bytes in (
+        ([depth, height, width], [20, 5, 1], 4),  # rows lie apart
+        ([depth, height, width], [20, 4, 1], LEVEL_2_BYTES),  # many channels
+        ([height, height, width], [20, 4, 1], 4),  # no filter of depth
+        ([depth, Axis(5, 1, 1, 1, 1, 0, 6), width], [20, 4, 1], 4),
+        ([depth, height, Axis(4, 2, 1, 1, 0, 0, 3)], [20, 4, 1], 4),
+    ):
+        assert joined(axes, steps, pixel_bytes) == (axes, steps)
 
 
 def check_guarded_memory():
