@@ -330,6 +330,17 @@ def test_integers_of_one_prepared_convolution():
         made(np.ones((2, 3, 5, 6), np.float32))
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (4, 2)])
+def test_integers_are_never_filtered(kernel, stride):
+    """Of floats these layers would go through Winograd's filtering."""
+    x = integers(1, (1, 64, 24, 24), np.int8)
+    weight = integers(2, (64, 64, kernel, kernel), np.int8)
+    found = fastpool.ConvTranspose2d(weight, None, stride, 1)
+    assert {part.algorithm for part in found.explain(x.shape).convolutions} == {"direct"}
+    floats = fastpool.conv_transpose2d(x.astype(np.float64), weight.astype(np.float64), None, stride, 1)
+    np.testing.assert_array_equal(found(x), np.rint(floats).astype(np.int32))
+
+
 # ---------------------------------------------------------------------------------------------------- prepared objects
 
 

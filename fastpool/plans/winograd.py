@@ -84,6 +84,8 @@ def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
     wide = is_wide or (problem.groups == 1 and depth.kernel == 1)
     if not unit or not square or not wide or problem.x_strides[4] != 1:
         return ()
+    if problem.element.is_integer:  # which the transforms would make fractions of
+        return ()
     if is_padded and problem.padding_mode != "zeros":
         return ()
     forms = (replace(form, slices=depth.kernel) for form in FORMS.get((width.kernel, width.stride), ()))
