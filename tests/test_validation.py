@@ -8,101 +8,29 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import DTYPES, SENTINEL, assert_close, integers, run_apart
+from calls import (
+    BIAS,
+    CALLS,
+    CLASSES,
+    HUGE,
+    IN_ORACLE,
+    NAN,
+    PER_AXIS,
+    WEIGHT,
+    X,
+    call,
+    functions_with,
+    reference,
+    refused,
+    shown,
+)
+from conftest import DTYPES, assert_close, integers, run_apart
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
 import fastpool
-from fastpool import oracle, oracle_extras
-
-X = integers(0, (2, 4, 6, 7), np.float32)
-WEIGHT = integers(1, (4, 4, 3, 3), np.float32)
-BIAS = integers(2, (4,), np.float32)
-
-POOLING = {"x": X, "kernel_size": 2, "stride": None, "padding": 0, "ceil_mode": False}
-FORM = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
-TRANSPOSED = {"x": X, "stride": 1, "padding": 1, "output_padding": 0, "dilation": 1}
-#: Function of two dimensions -> arguments of a call that works.
-CALLS = {
-    "conv2d": {"x": X, "weight": WEIGHT, "bias": BIAS, **FORM, "activation": None, "algorithm": "auto"},
-    "conv_transpose2d": {**TRANSPOSED, "weight": WEIGHT, "bias": BIAS, "groups": 1, "activation": None},
-    "subsample2d": {**POOLING, "weight": BIAS, "bias": BIAS},
-    "max_pool2d": {**POOLING, "dilation": 1, "return_indices": False},
-    "min_pool2d": {**POOLING, "dilation": 1, "return_indices": False},
-    "avg_pool2d": {**POOLING, "dilation": 1, "count_include_pad": True, "divisor_override": None},
-    "sum_pool2d": {**POOLING, "dilation": 1},
-    "lp_pool2d": {**POOLING, "dilation": 1, "norm_type": 2},
-    "adaptive_avg_pool2d": {"x": X, "output_size": 3},
-    "adaptive_max_pool2d": {"x": X, "output_size": 3, "return_indices": False},
-    "global_avg_pool2d": {"x": X},
-    "global_max_pool2d": {"x": X},
-    "global_lp_pool2d": {"x": X, "norm_type": 2},
-}
-CALLS["conv2d"]["residual"] = None
-for _name in CALLS:
-    CALLS[_name]["out"] = None
-#: The class takes some of its arguments when it is made, the others when it is called.
-CLASSES = {"Conv2d": "conv2d", "ConvTranspose2d": "conv_transpose2d"}
-CALLS |= {name: CALLS[function] for name, function in CLASSES.items()}
-AT_CALL = ("x", "residual", "out")
-
-#: Arguments that are one integer, or one for each axis, and the smallest that is allowed.
-PER_AXIS = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1, "output_size": 1, "output_padding": 0}
-
-NAN = float("nan")
-HUGE = (2**31, 2**32, 2**63 - 1, 2**63, 2**64, 10**30, 10**5000)
-
-
-def call(name, arguments):
-    """Call a public function, or make and call an object of a class."""
-    if name not in CLASSES:
-        return getattr(fastpool, name)(**arguments)
-    at_call = {key: value for key, value in arguments.items() if key in AT_CALL}
-    made = getattr(fastpool, name)(**{key: value for key, value in arguments.items() if key not in AT_CALL})
-    return made(at_call.pop("x"), **at_call)
-
-
-def functions_with(argument):
-    """Functions that take an argument of this name."""
-    return [name for name, arguments in CALLS.items() if argument in arguments]
-
-
-def shown(value):
-    """Short text of any value, for the name of a test."""
-    if isinstance(value, np.ndarray):
-        return f"{type(value).__name__}[{','.join(map(str, value.shape))}]{value.dtype}"
-    try:
-        text = repr(value)
-    except ValueError:  # an integer with more digits than Python prints
-        text = f"10**{value.bit_length() * 3 // 10}" if isinstance(value, int) else f"huge {type(value).__name__}"
-    return re.sub(r" at 0x\w+", "", text)[:60]
-
-
-def refused(name, argument, value, **others):
-    """Require that a call with this value is refused, that the message names the argument, and `out` stays as it is."""
-    arguments = CALLS[name] | others
-    watched = None
-    if "out" in arguments and argument != "out" and not others:
-        # Shape and dtype of the result of the good call: nothing but the bad argument is wrong.
-        result = call(name, arguments)
-        watched = arguments["out"] = np.full(result.shape, SENTINEL, result.dtype)
-    with pytest.raises((TypeError, ValueError)) as caught:
-        call(name, arguments | {argument: value})
-    message = str(caught.value)
-    assert re.search(rf"\b{argument}\b", message), f"the message does not name {argument}: {message}"
-    assert len(message) < 1000
-    if watched is not None:
-        np.testing.assert_array_equal(watched, np.full_like(watched, SENTINEL))
-
-
-def reference(name, arguments):
-    """Compute a call by the oracle, which has neither `out` nor algorithms."""
-    arguments = {key: value for key, value in arguments.items() if key not in ("out", "algorithm")}
-    return getattr(oracle, "conv2d" if name == "Conv2d" else name)(**arguments)
-
-
-IN_ORACLE = [name for name in CALLS if name.lower() in oracle.__all__]
+from fastpool import oracle_extras
 
 
 def test_every_function_is_in_the_table():
@@ -373,99 +301,6 @@ def test_pairs_of_padding_of_any_kind_are_accepted(pairs):
     for name in functions_with("padding"):
         wanted = call(name, CALLS[name] | {"padding": ((1, 0), (2, 1))})
         assert_close(call(name, CALLS[name] | {"padding": pairs}), wanted)
-
-
-# ---------------------------------------------------------------------------------------------------------------- out
-
-
-@pytest.mark.parametrize("name", functions_with("out"))
-def test_out_is_a_plain_array_of_the_results_shape_and_dtype(name):
-    wanted = call(name, CALLS[name])
-    shape, dtype = wanted.shape, wanted.dtype
-    for value in (1, "out", [0.0], object(), (wanted,), memoryview(wanted), np.ma.array(wanted), np.float32(0)):
-        refused(name, "out", value)
-    for other in (np.float64, np.int32, np.float16, np.complex64, object, dtype.newbyteorder()):
-        refused(name, "out", np.zeros(shape, other))
-    for other in ((), (0,), shape[1:], (1, *shape), (*shape[:3], shape[3] + 1), (3, *shape[1:]), shape[::-1]):
-        refused(name, "out", np.zeros(other, dtype))
-
-
-@pytest.mark.parametrize("name", functions_with("out"))
-def test_out_is_writeable(name):
-    wanted = call(name, CALLS[name])
-    out = np.full(wanted.shape, SENTINEL, wanted.dtype)
-    out.flags.writeable = False
-    refused(name, "out", out)
-    refused(name, "out", np.broadcast_to(np.float32(SENTINEL), wanted.shape))
-    np.testing.assert_array_equal(out, np.full_like(out, SENTINEL))
-
-
-@pytest.mark.parametrize("name", [name for name in functions_with("out") if "global" not in name])
-def test_out_does_not_overlap_itself(name):
-    shape = call(name, CALLS[name]).shape
-    memory = np.full(4 * np.prod(shape), SENTINEL, np.float32)
-    size = memory.itemsize
-    whole = [step * size for step in (np.prod(shape[1:]), np.prod(shape[2:]), shape[3], 1)]
-    for axis in range(4):
-        if shape[axis] > 1:
-            overlapping = whole.copy()
-            overlapping[axis] = 0
-            refused(name, "out", as_strided(memory, shape, overlapping))
-    refused(name, "out", as_strided(memory, shape, [whole[0], whole[1], size, size]))
-    refused(name, "out", as_strided(memory, shape, [size, size, size, size]))
-    refused(name, "out", as_strided(memory, shape, [*whole[:3], 1]))  # elements that share bytes
-    np.testing.assert_array_equal(memory, np.full_like(memory, SENTINEL))
-
-
-#: Calls whose result has x's shape, so that `out` may lie on x in every way.
-SAME_SHAPE = {name: {"kernel_size": 3, "stride": 1, "padding": 1} for name in functions_with("kernel_size")}
-SAME_SHAPE |= {name: {"output_size": None} for name in functions_with("output_size")}
-SAME_SHAPE |= {"conv2d": {}, "conv_transpose2d": {}, **{name: {} for name in CLASSES}}
-
-
-@pytest.mark.parametrize("name", SAME_SHAPE)
-def test_out_does_not_overlap_x(name):
-    memory = np.zeros(4 * X.size, np.float32)
-    size = X.size
-    x = memory[size : 2 * size].reshape(X.shape)
-    x[...] = X
-    kept = memory.copy()
-    for first in (1, size // 2, size - 1, size, size + 1, 2 * size - 1):
-        refused(name, "out", memory[first : first + size].reshape(X.shape), x=x, **SAME_SHAPE[name])
-    refused(name, "out", x[..., ::-1], x=x, **SAME_SHAPE[name])
-    refused(name, "out", x[:1], x=x[:1], **SAME_SHAPE[name])
-    refused(name, "out", x[0], x=x[0], **SAME_SHAPE[name])
-    np.testing.assert_array_equal(memory, kept)
-
-
-@pytest.mark.parametrize("name", SAME_SHAPE)
-def test_out_beside_x_or_between_its_elements_is_accepted(name):
-    wanted = call(name, CALLS[name] | SAME_SHAPE[name])
-    memory = np.zeros(3 * X.size, np.float32)
-    for x, out in (
-        (memory[: X.size].reshape(X.shape), memory[X.size : 2 * X.size].reshape(X.shape)),
-        (memory[: 2 * X.size : 2].reshape(X.shape), memory[1 : 2 * X.size : 2].reshape(X.shape)),
-    ):
-        assert np.shares_memory(x, memory)
-        x[...] = X
-        result = call(name, CALLS[name] | SAME_SHAPE[name] | {"x": x, "out": out})
-        assert result is out
-        assert_close(out.copy(), wanted)
-        np.testing.assert_array_equal(x, X)
-
-
-def test_out_does_not_overlap_the_other_inputs():
-    memory = np.full(X.size + 200, SENTINEL, np.float32)
-    out = memory[: X.size].reshape(X.shape)
-    weight, bias = as_strided(memory[X.size - 1 :], WEIGHT.shape, WEIGHT.strides), memory[X.size - 4 : X.size]
-    memory[...] = SENTINEL
-    refused("conv2d", "out", out, weight=weight)
-    refused("conv2d", "out", out, bias=bias)
-    refused("conv2d", "out", out, residual=out)
-    refused("Conv2d", "out", out, residual=out[..., ::-1])
-    refused("subsample2d", "out", out, weight=bias, **SAME_SHAPE["subsample2d"])
-    refused("subsample2d", "out", out, bias=bias, **SAME_SHAPE["subsample2d"])
-    np.testing.assert_array_equal(memory, np.full_like(memory, SENTINEL))
 
 
 # ------------------------------------------------------------------------------------------------------ other ranks
