@@ -5,6 +5,21 @@ from __future__ import annotations
 from fastpool.routines.layout import Layout
 from fastpool.routines.routine import kernel
 
+#: Where a piece of the result lies, and its sizes: what `TransposedConvolution.result_fields` gives.
+RESULT = {
+    "stride_column": "integer",
+    "groups": "integer",
+    "group_channels": "integer",
+    "depths": "integer",
+    "rows": "integer",
+    "width": "integer",
+    "row_tasks": "integer",  # of the rows of all depths of a channel
+    "out_batch": "integer",
+    "out_channel": "integer",
+    "out_depth": "integer",
+    "out_row": "integer",
+}
+
 #: `phase_begins` says where in the scratch memory each phase begins, or is negative for one that sees no input: all of
 #: it is the bias. `phase_groups` are from one group of its channels to the next.
 INTERLEAVE = Layout(
@@ -17,17 +32,7 @@ INTERLEAVE = Layout(
         "phase_row": "integer",
         "stride_depth": "integer",
         "stride_row": "integer",
-        "stride_column": "integer",
-        "groups": "integer",
-        "group_channels": "integer",
-        "depths": "integer",
-        "rows": "integer",
-        "width": "integer",
-        "row_tasks": "integer",  # of the rows of all depths of a channel
-        "out_batch": "integer",
-        "out_channel": "integer",
-        "out_depth": "integer",
-        "out_row": "integer",
+        **RESULT,
     },
 )
 interleave = kernel("interleave.interleave", INTERLEAVE)

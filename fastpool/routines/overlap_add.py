@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastpool.routines.interleave import RESULT
 from fastpool.routines.layout import Layout
 from fastpool.routines.routine import kernel
 
@@ -23,17 +24,7 @@ OVERLAP_ADD = Layout(
         "own": "integer",  # element of the scratch at which rows of the threads begin
         "own_thread": "integer",
         "own_pitch": "integer",  # from one phase of a row to the next
-        "stride_column": "integer",
-        "groups": "integer",
-        "group_channels": "integer",
-        "depths": "integer",
-        "rows": "integer",
-        "width": "integer",
-        "row_tasks": "integer",  # of the rows of all depths of a channel
-        "out_batch": "integer",
-        "out_channel": "integer",
-        "out_depth": "integer",
-        "out_row": "integer",
+        **RESULT,
         "low": "bound",
         "high": "bound",
     },
