@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,32 +16,32 @@ CHANNELS, MANY, SIZE = 64, 512, 42
 def exact(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
     """Return the convolution in long double, for float32 in float64."""
     wide = np.float64 if x.dtype == np.float32 else np.longdouble
-    taps, pad = weight.shape[2], (weight.shape[2] - 1) // 2
-    padded = np.pad(x[0], ((0, 0), (pad, pad), (pad, pad))).astype(wide)
-    out = (SIZE + 2 * pad - taps) // stride + 1
-    total = np.zeros((len(weight), out, out), wide)
-    for i in range(taps):
-        for j in range(taps):
-            seen = padded[:, i : i + out * stride : stride, j : j + out * stride : stride]
+    pads = [(taps - 1) // 2 for taps in weight.shape[2:]]
+    padded = np.pad(x[0], ((0, 0), *((pad, pad) for pad in pads))).astype(wide)
+    rows, columns = ((SIZE + 2 * pad - taps) // stride + 1 for pad, taps in zip(pads, weight.shape[2:], strict=True))
+    total = np.zeros((len(weight), rows, columns), wide)
+    for i in range(weight.shape[2]):
+        for j in range(weight.shape[3]):
+            seen = padded[:, i : i + rows * stride : stride, j : j + columns * stride : stride]
             for channel in range(len(padded)):
                 total += weight[:, channel, i, j, None, None].astype(wide) * seen[channel]
     return total
 
 
-def error(dtype: str, kernel: int, stride: int, form: WinogradForm | None, channels: int) -> float:
+def error(dtype: str, kernel: list[int], stride: int, form: WinogradForm | None, channels: int) -> float:
     """Return the largest error, as a part of the largest result; the direct sum's without a form."""
     import fastpool
     from fastpool import layer
     from fastpool.plans import convolution, winograd
 
     x = np.random.default_rng(0).standard_normal((1, channels, SIZE, SIZE)).astype(dtype)
-    weight = np.random.default_rng(1).standard_normal((CHANNELS, channels, kernel, kernel)).astype(dtype)
-    forms, winograd.FORMS = winograd.FORMS, {(kernel, stride): (form,) if form else ()}
+    weight = np.random.default_rng(1).standard_normal((CHANNELS, channels, *kernel)).astype(dtype)
+    forms, winograd.FORMS = winograd.FORMS, {(*kernel, stride): (form,) if form else ()}
     try:
         convolution.plan_convolution.cache_clear()
         layer._layers.clear()
         algorithm = "winograd" if form else "direct"
-        result = fastpool.conv2d(x, weight, None, stride, (kernel - 1) // 2, algorithm=algorithm)
+        result = fastpool.conv2d(x, weight, None, stride, [(taps - 1) // 2 for taps in kernel], algorithm=algorithm)
     finally:
         winograd.FORMS = forms
         convolution.plan_convolution.cache_clear()
@@ -58,11 +59,13 @@ def table() -> str:
         f"| filter | form | multiplications | float32 | float32, {MANY} channels | float64 |",
         "|---|---|---|---|---|---|",
     ]
-    for (kernel, stride), forms in FORMS.items():
-        name = f"{kernel}x{kernel}" + (f" stride {stride}" if stride > 1 else "")
+    for (*kernel, stride), forms in FORMS.items():
+        if kernel[0] > kernel[1] == 1:  # what filters rows alone rounds as what filters columns alone
+            continue
+        name = "x".join(map(str, kernel)) + (f" stride {stride}" if stride > 1 else "")
         ahead = [form for form in forms if not form.on_the_fly]  # the sums are the same, but for their order
         for form in (None, *sorted(ahead, key=lambda form: form.outputs)):
-            count = form.multiplications * form.fold / form.outputs**2 if form else float(kernel**2)
+            count = form.multiplications * form.fold / prod(form.tile_outputs) if form else float(prod(kernel))
             cells = [
                 f"{error(dtype, kernel, stride, form, channels):.1e}"
                 if form is None or form.suits(ELEMENT_TYPES[np.dtype(dtype)])

@@ -47,8 +47,8 @@ class Explanation:
         Of x, which is contiguous, and of the result.
     algorithm : {"direct", "depthwise", "winograd"}
         How it is computed.
-    filtering : (int, int) or None
-        (m, r) of Winograd's F(m x m, r x r): outputs and taps of a tile along each axis.
+    filtering : ((int, int), (int, int)) or None
+        Of Winograd's F(m x n, r x s): outputs (m, n) and taps (r, s) of a tile along rows and columns.
     phases : int
         Phases (rows and columns modulo the stride) that Winograd's filtering is applied to and summed over; else 1.
     role : {"channels", "pixels"}
@@ -116,7 +116,7 @@ class Explanation:
     shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     algorithm: str
-    filtering: tuple[int, int] | None
+    filtering: tuple[tuple[int, int], tuple[int, int]] | None
     phases: int
     role: str
     vectors: int

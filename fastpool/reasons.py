@@ -15,7 +15,7 @@ from fastpool.plans.direct import is_aliased, packing_cycles, shared_bytes, tile
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.tasks import Grid
-from fastpool.plans.winograd import Tiling, as_images, forms_for, schedule_cycles
+from fastpool.plans.winograd import Tiling, arranged, as_images, forms_for, schedule_cycles
 from fastpool.plans.winograd_forms import FORMS, WinogradForm
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED, direct, is_masked
@@ -47,10 +47,10 @@ def cycles_text(cycles: float) -> str:
     return f"{count_text(round(cycles))} cycles"
 
 
-def filtering_text(filtering: tuple[int, int], phases: int) -> str:
+def filtering_text(filtering: tuple[tuple[int, int], tuple[int, int]], phases: int) -> str:
     """Name of a Winograd algorithm, as the field writes it."""
-    m, r = filtering
-    return f"Winograd F({m}x{m}, {r}x{r})" + (f" on {phases} phases" if phases > 1 else "")
+    outputs, taps = (f"{rows}x{columns}" for rows, columns in filtering)
+    return f"Winograd F({outputs}, {taps})" + (f" on {phases} phases" if phases > 1 else "")
 
 
 # ------------------------------------------------------------------------------------------------------------ direct
@@ -111,16 +111,18 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
         return 'algorithm="direct" asks for it'
     forms = forms_for(problem)
     if not forms:
-        *most, last = (
-            f"{taps}x{taps} at stride {' or '.join(str(stride) for kernel, stride in sorted(FORMS) if kernel == taps)}"
-            for taps in sorted({kernel for kernel, _ in FORMS})
-        )
+        square = [
+            f"{taps}x{taps} at stride {' or '.join(str(s) for *kernel, s in sorted(FORMS) if kernel == [taps, taps])}"
+            for taps in sorted({rows for rows, columns, _ in FORMS if rows == columns})
+        ]
+        *most, last = (str(columns) for rows, columns, _ in sorted(FORMS) if rows == 1)
         return (
-            f"Winograd needs a filter of {', '.join(most)} or {last}, no dilation but at stride 1, groups of a vector "
-            f"of channels, zeros for padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
+            f"Winograd needs a filter of {', '.join(square)}, or one with rows of {', '.join(most)} or {last} taps at "
+            f"stride 1, or one such column, no dilation but at stride 1, groups of a vector of channels, zeros for "
+            f"padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
         )
     cycles, best = min(((expected_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
-    winograd = filtering_text((best.outputs, best.taps), best.stride**2)
+    winograd = filtering_text(best.filtering, best.stride**2)
     little = ", too little less for so many more weights" if cycles < plan.cycles else ""
     return f"{cycles_text(plan.cycles)} of one core estimated, by {winograd} {count_text(round(cycles))}{little}"
 
@@ -310,7 +312,7 @@ def of_channelwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
 
 def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[str, Any]:
     """Of a Winograd convolution."""
-    of_depths, problem = problem, as_images(problem)
+    of_depths, problem = arranged(problem), as_images(problem)
     fields, tiling = plan.steps[-1].fields, Tiling(problem, form)
     _, vectors, width = fields["multiply"].shape
     shared = fields["shared"] > 0
@@ -319,7 +321,7 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
     out_vectors = (tiling.out_blocks - 1) * vectors + fields["multiply_last"].shape[1]
     done = run * form.multiplications * problem.groups * tiling.multiplied * out_vectors * tiling.lanes
     weights = of_depths.channels // problem.groups * of_depths.axes[0].kernel * form.fold * problem.out_channels
-    exact = problem.images * problem.pixels / form.outputs**2 * weights
+    exact = problem.images * problem.pixels / prod(form.tile_outputs) * weights
     group = fields["group_rows"] * fields["group_columns"]
     full = ceil_div(group, width)
     step = TileShape("channels", vectors, width).step_cycles()
@@ -330,7 +332,7 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
         why = f"{cycles_text(plan.cycles)} of one core estimated, directly {cycles}"
     return {
         "algorithm": "winograd",
-        "filtering": (form.outputs, form.taps),
+        "filtering": form.filtering,
         "phases": form.stride**2,
         "role": "channels",
         "vectors": vectors,

@@ -103,7 +103,7 @@ def test_decisions_are_those_of_a_call(monkeypatch, decided, dtype):
         assert variant == found.role or variant.split()[0] in lies_apart
     if found.algorithm == "winograd":
         assert step.fields["multiply"].shape == ("product", found.vectors, found.width)
-        assert step.fields["finish_rows"].shape[1:] == found.filtering
+        assert step.fields["finish_rows"].shape[1:] == tuple(map(max, found.filtering))
 
 
 @every_dtype
@@ -189,19 +189,19 @@ def test_multiply_adds_of_a_depthwise_convolution(planner, size, stride, kernel,
 def test_multiply_adds_of_winograd(planner, monkeypatch, form, schedule, dtype):
     """Counted task by task, product by product."""
     monkeypatch.setattr(planner, "algorithm", "winograd")
-    monkeypatch.setattr(winograd, "FORMS", {(form.kernel, form.stride): (form,)})
+    monkeypatch.setattr(winograd, "FORMS", {(*form.kernels, form.stride): (form,)})
     monkeypatch.setattr(winograd, "_is_shared", lambda tiling: schedule == "shared")
     planner.forget()
-    conv = prepared((70, 20, form.kernel, form.kernel), dtype, padding=1, stride=form.stride, algorithm="winograd")
+    conv = prepared((70, 20, *form.kernels), dtype, padding=1, stride=form.stride, algorithm="winograd")
     found = conv.explain((3, 20, 61, 47))
     (plan,) = {id(plan): plan for plan in planner.plans}.values()
     assert plan.steps[-1].kernel.routine is ROUTINES[schedule]
-    assert found.filtering == (form.outputs, form.taps)
+    assert found.filtering == (form.tile_outputs, form.tile_taps)
     assert found.phases == form.stride**2
 
     fields, done = plan.steps[-1].fields, 0
     last = 1 if 0 < 70 % (2 * found.lanes) <= found.lanes else 2  # vectors of the last block of channels
-    down, across = (-(-size // form.outputs) for size in found.out_shape[2:])
+    down, across = (-(-size // m) for size, m in zip(found.out_shape[2:], form.tile_outputs, strict=True))
     for task in range(found.tasks):
         rows, columns = fields["group_rows"], across
         if schedule == "shared":
@@ -220,7 +220,7 @@ def test_multiply_adds_of_winograd(planner, monkeypatch, form, schedule, dtype):
     assert found.blocks == -(-70 // (2 * found.lanes))
     assert found.multiply_adds_done == done * phases * channels * found.lanes
     outputs = 3 * prod(found.out_shape[2:])
-    useful = outputs / form.outputs**2 * phases * channels * 70
+    useful = outputs / prod(form.tile_outputs) * phases * channels * 70
     assert found.waste == pytest.approx(1 - useful / found.multiply_adds_done)
 
 

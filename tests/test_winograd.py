@@ -34,7 +34,12 @@ FORMS = [form for forms in winograd.FORMS.values() for form in forms if not form
 SCHEDULES = {"shared": winograd_output, "fused": winograd_fused, "on the fly": winograd_output}
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 #: Each form with each schedule that it has.
-WAYS = [(form, schedule) for form in FORMS for schedule in SCHEDULES if not (form.folded and schedule == "on the fly")]
+WAYS = [
+    (form, schedule)
+    for form in FORMS
+    for schedule in SCHEDULES
+    if not (schedule == "on the fly" and (form.folded or form.axis))
+]
 
 
 def name_of(form, schedule):
@@ -68,7 +73,7 @@ class WinogradPlanner(Planner):
     def choose(self, form, schedule):
         """Let all further plans take this form and schedule."""
         form = replace(form, on_the_fly=schedule == "on the fly")
-        self._patch.setattr(winograd, "FORMS", {(form.kernel, form.stride): (form,)})
+        self._patch.setattr(winograd, "FORMS", {(*form.kernels, form.stride): (form,)})
         self._patch.setattr(winograd, "_is_shared", lambda tiling: schedule != "fused")
         self._patch.setattr(winograd, "_PART_BYTES", 1)  # each block of channels by itself
         self.forget()
@@ -95,19 +100,20 @@ def forms(monkeypatch):
 def winograd_parts(form, dtype):
     """Give problems, and parts (channels, rows, columns) of them with every remainder of tiles, lanes and blocks."""
     lanes = lanes_of(dtype)
-    kernel, stride = (form.kernel, form.kernel), (form.stride, form.stride)
+    kernel, stride = form.kernels, (form.stride, form.stride)
     for group_in, begin in [
         (1, (0, 0)),
-        (lanes - 1, (1, min(2, form.kernel - 1))),
-        (lanes + 1, (form.kernel - 1, 1)),
-        (2 * lanes, (0, 1)),
+        (lanes - 1, (min(1, kernel[0] - 1), min(2, kernel[1] - 1))),
+        (lanes + 1, (kernel[0] - 1, min(1, kernel[1] - 1))),
+        (2 * lanes, (0, min(1, kernel[1] - 1))),
     ]:
         most = 2 * lanes + 1
-        size = 2 * form.outputs + 1, 5 * form.outputs + 1
+        size = 2 * form.tile_outputs[0] + 1, 5 * form.tile_outputs[1] + 1
         problem = Prefixes(dtype, 1, group_in, most, size, kernel, stride, begin)
+        least = 2 if form.axis == "down" else 1  # columns: what has one is taken for a row
         for rows in range(1, size[0] + 1):
-            yield problem, (max(1, most - rows), rows, 1 + rows % size[1])
-        for columns in range(1, size[1] + 1):
+            yield problem, (max(1, most - rows), rows, max(least, 1 + rows % size[1]))
+        for columns in range(least, size[1] + 1):
             yield problem, (1 + columns % most, 1 + columns % size[0], columns)
         for channels in range(1, most + 1):
             yield problem, (channels, size[0] - channels % 2, size[1] - channels % 3)
@@ -180,11 +186,11 @@ def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dty
     """Exactly the outputs that see a non-finite number are not finite, although it spreads over whole tiles."""
     forms.choose(form, schedule)
     # As many outputs as there are inputs for each: filters of an even size see one more at the end.
-    ends = (form.kernel - 1) // 2, form.kernel // 2
-    options = {"stride": form.stride, "padding": (ends, ends), "activation": activation}
+    ends = tuple(((taps - 1) // 2, taps // 2) for taps in form.kernels)
+    options = {"stride": form.stride, "padding": ends, "activation": activation}
     clean = {
         "x": noise(1, (2, 3, 9 * form.stride, 14 * form.stride), dtype),
-        "weight": noise(2, (5, 3, form.kernel, form.kernel), dtype),
+        "weight": noise(2, (5, 3, *form.kernels), dtype),
         "bias": noise(3, (5,), dtype),
         "residual": noise(4, (2, 5, 9, 14), dtype),
     }
@@ -200,17 +206,18 @@ def test_winograd_does_not_overflow_where_the_sum_does_not(forms, form, schedule
     forms.choose(form, schedule)
     x = noise(5, (1, 2, 7, 8), dtype)
     x[0, 0, 2, 4] = x[0, 1, 0, 0] = np.finfo(dtype).max
-    weight = np.zeros((1, 2, form.kernel, form.kernel), dtype)
-    weight[..., form.kernel // 2, form.kernel // 2] = 0.5
-    expected = oracle.conv2d(x, weight, None, form.stride, form.kernel // 2)
-    assert_close(fastpool.conv2d(x, weight, None, form.stride, form.kernel // 2), expected)
+    weight = np.zeros((1, 2, *form.kernels), dtype)
+    padding = tuple(taps // 2 for taps in form.kernels)
+    weight[..., padding[0], padding[1]] = 0.5
+    expected = oracle.conv2d(x, weight, None, form.stride, padding)
+    assert_close(fastpool.conv2d(x, weight, None, form.stride, padding), expected)
     forms.assert_chosen(form, schedule)
 
 
 @cache
 def layer_and_result(shape, kernel, stride, padding, mode, dtype):
     """Image, weights and bias of a layer, normally distributed, and what the oracle makes of them."""
-    x, weight, bias = noise(8, shape, dtype), noise(6, (70, shape[1], kernel, kernel), dtype), noise(7, (70,), dtype)
+    x, weight, bias = noise(8, shape, dtype), noise(6, (70, shape[1], *kernel), dtype), noise(7, (70,), dtype)
     return x, weight, bias, oracle.conv2d(x, weight, bias, stride, padding, padding_mode=mode)
 
 
@@ -220,14 +227,14 @@ def test_winograd_layers(forms, form, schedule, shape, dtype):
     """Many tiles, images and blocks of channels."""
     forms.choose(form, schedule)
     for padding in (1, "same_lower", ((0, 4), (3, 0))):
-        x, weight, bias, expected = layer_and_result(shape, form.kernel, form.stride, padding, "zeros", dtype)
+        x, weight, bias, expected = layer_and_result(shape, form.kernels, form.stride, padding, "zeros", dtype)
         conv = fastpool.Conv2d(weight, bias, form.stride, padding)
         assert_close(conv(x), expected)
         assert_close(fastpool.conv2d(x, weight, bias, form.stride, padding), expected)
     for mode in DATA_PADDING_MODES:
         padding = (11, 75), (0, 0)  # the columns have none
-        if shape[3] >= form.kernel:
-            x, weight, bias, expected = layer_and_result(shape, form.kernel, form.stride, padding, mode, dtype)
+        if shape[3] >= form.kernels[1]:
+            x, weight, bias, expected = layer_and_result(shape, form.kernels, form.stride, padding, mode, dtype)
             assert_close(fastpool.conv2d(x, weight, bias, form.stride, padding, padding_mode=mode), expected)
     forms.assert_chosen(form, schedule)
 
@@ -237,7 +244,7 @@ def test_winograd_layers(forms, form, schedule, shape, dtype):
 @every_filtering
 def test_winograd_is_bit_identical_for_any_number_of_threads(forms, form, schedule, dtype):
     forms.choose(form, schedule)
-    x, weight = noise(10, (2, 20, 31, 29), dtype), noise(11, (80, 20, form.kernel, form.kernel), dtype)
+    x, weight = noise(10, (2, 20, 31, 29), dtype), noise(11, (80, 20, *form.kernels), dtype)
     conv, results = fastpool.Conv2d(weight, None, form.stride, 1), set()
     for threads in (1, 2, 2, 1):
         with fastpool.threads(threads):
@@ -279,16 +286,16 @@ def test_winograd_in_groups_and_dilated(forms, form, schedule):
     dtype = suited[-1] if schedule == "fused" else suited[0]
     for groups, channels, dilation in PARTED:
         channels = max(channels, lanes_of(dtype)) if groups > 1 else channels
-        weight = integers(30, (groups * 19, channels, form.kernel, form.kernel), dtype, 2) + 3
+        weight = integers(30, (groups * 19, channels, *form.kernels), dtype, 2) + 3
         bias = noise(31, groups * 19, dtype)
         step = dilation if form.stride == 1 else (1, 1)
-        options = {"stride": form.stride, "padding": (form.kernel - 1, 3), "dilation": step, "groups": groups}
-        least = (form.kernel - 1) * step[1] + 1 - 6
+        options = {"stride": form.stride, "padding": (form.kernels[0] - 1, 3), "dilation": step, "groups": groups}
+        least = (form.kernels[1] - 1) * step[1] + 1 - 6
         for index in range(4):
             shape = (
                 1 + index % 2,
                 groups * channels,
-                7 + 3 * index % 8 + step[0] * form.kernel,
+                7 + 3 * index % 8 + step[0] * form.kernels[0],
                 max(1, least) + 5 * index,
             )
             x = between(integers(32 + index, shape, dtype, 4) + 5, WRONG)
@@ -340,9 +347,10 @@ def test_winograd_on_depths(forms, form, schedule, depth):
     forms.choose(form, schedule)
     lanes = lanes_of(dtype)
     for groups, channels, outputs in ((1, lanes + 1, 2 * lanes + 3), (2, lanes, 5)):
-        shape = 2, groups * channels, size, 2 * form.outputs * form.stride + 1, 4 * form.stride + form.kernel
+        rows, columns = 2 * form.tile_outputs[0] * form.stride + 1, 4 * form.stride + form.kernels[1]
+        shape = 2, groups * channels, size, max(rows, form.kernels[0]), columns
         x = between(integers(40, shape, dtype, 4) + 5, WRONG)
-        weight = integers(41, (groups * outputs, channels, taps, form.kernel, form.kernel), dtype, 2) + 3
+        weight = integers(41, (groups * outputs, channels, taps, *form.kernels), dtype, 2) + 3
         bias = noise(42, groups * outputs, dtype)
         options = {"stride": (stride, form.stride, form.stride), "dilation": (dilation, 1, 1), "groups": groups}
         options["padding"] = (pads, (1, 0), (0, 1))
@@ -371,6 +379,95 @@ def test_winograd_on_depths_is_explained():
     # Few channels leave most lanes of each tap idle, and data for padding has no depths.
     assert fastpool.Conv3d(weight[:, :3], padding=1).explain((1, 3, 16, 56, 56)).algorithm == "direct"
     assert fastpool.Conv3d(weight, padding=1, padding_mode="reflect").explain((64, 5, 9, 9)).algorithm == "direct"
+
+
+#: Filters whose rows become depth, with stride, dilation and padding.
+ROWS_AS_DEPTH = {
+    "7x7": ((7, 7), (1, 1), (1, 1), 3),
+    "3x5": ((3, 5), (1, 1), (1, 1), ((0, 2), (1, 4))),
+    "2x9": ((2, 9), (1, 1), (1, 1), 0),
+    "rows at a stride": ((3, 3), (2, 1), (1, 1), 1),
+    "every second row": ((1, 7), (2, 1), (1, 1), (1, 3)),
+    "rows dilated": ((4, 2), (3, 1), (2, 1), (5, 1)),
+    "columns dilated": ((2, 4), (1, 1), (1, 3), (0, 4)),
+}
+
+
+@every_dtype
+@pytest.mark.parametrize("schedule", ["shared", "fused"])
+@pytest.mark.parametrize("filters", ROWS_AS_DEPTH)
+def test_rows_as_depth(forms, monkeypatch, filters, schedule, dtype):
+    """Taps of each row are channels, whatever strides rows have; groups, residual, activation, and an infinity."""
+    monkeypatch.setattr(winograd, "_is_shared", lambda tiling: schedule == "shared")
+    forms.forget()
+    kernel, stride, dilation, padding = ROWS_AS_DEPTH[filters]
+    lanes = lanes_of(dtype)
+    for groups, channels, outputs in ((1, lanes + 3, 2 * lanes + 1), (2, lanes, 7)):
+        x = between(integers(50, (2, groups * channels, 13, 17), dtype, 4) + 5, WRONG)
+        weight = integers(51, (groups * outputs, channels, *kernel), dtype, 2) + 3
+        bias = noise(52, groups * outputs, dtype)
+        options = {"stride": stride, "dilation": dilation, "padding": padding, "groups": groups}
+        expected = oracle.conv2d(x, weight, bias, **options)
+        residual = integers(53, expected.shape, dtype)
+        frame = Frame(expected.shape, dtype)
+        fastpool.conv2d(x, weight, bias, residual=residual, activation=(0, 900), out=frame.array, **options)
+        assert_close(frame.array.copy(), np.clip(expected + residual, 0, 900))
+        frame.assert_kept()
+        assert_close(fastpool.Conv2d(weight, bias, **options)(x), expected)
+        x[1, channels - 1, 6, 5] = np.inf
+        assert_close(fastpool.conv2d(x, weight, bias, **options), oracle.conv2d(x, weight, bias, **options))
+    for plan in forms.plans:
+        assert plan.steps[-1].kernel.routine is SCHEDULES[schedule]
+        assert plan.steps[-1].fields["slices"] == kernel[0]
+
+
+@every_dtype
+@pytest.mark.parametrize("taps", [2, 3, 4, 5, 7, 9])
+def test_filters_of_depth_alone(forms, taps, dtype):
+    """They filter the rows of images whose rows are planes."""
+    forms.forget()
+    x, weight = integers(54, (2, 18, 11, 3, 5), dtype, 4), integers(55, (35, 18, taps, 1, 1), dtype, 2)
+    for dilation, pads in ((1, (0, 0)), (1, (taps - 1, 2)), (2 if taps < 9 else 1, (4, 3))):
+        options = {"stride": (1, 1, 1), "padding": (pads, (0, 0), (0, 0)), "dilation": (dilation, 1, 1), "groups": 1}
+        expected = conv3d(x, weight, None, **options)
+        assert_close(fastpool.conv3d(x, weight, None, **options), expected)
+        assert_close(fastpool.Conv3d(weight, None, **options)(x), expected)
+        x[1, 5, 7, 2, 4] = np.inf
+    for plan in forms.plans:
+        assert plan.steps[-1].fields["finish_rows"].shape[0] == f"winograd {taps} 1 down"
+
+
+@every_dtype
+@pytest.mark.parametrize("dilation", [2, 5])
+def test_long_dilated_rows_are_many_tasks(forms, monkeypatch, dilation, dtype):
+    """Cut between tiles that lie among each other."""
+    monkeypatch.setattr(winograd, "_is_shared", lambda tiling: False)
+    forms.forget()
+    x, weight = noise(56, (1, 20, 1500), dtype), noise(57, (40, 20, 3), dtype)
+    found = fastpool.conv1d(x, weight, None, 1, dilation, dilation)
+    expected = oracle.conv2d(x[:, :, None], weight[:, :, None], None, 1, (0, dilation), (1, dilation))
+    assert_close(found, expected[:, :, 0])
+    (plan,) = forms.plans
+    fields = plan.steps[-1].fields
+    assert fields["column_groups"] > 2
+    assert fields["group_columns"] % dilation == 0
+
+
+def test_auto_filters_one_axis():
+    """Of layers of one dimension, and of rows or columns, where the direct sum took 1.4 to 2.5 times as long."""
+    for name, weight, shape, taps in (
+        ("Conv1d", (128, 80, 3), (1, 80, 3000), (1, 3)),
+        ("Conv2d", (128, 128, 1, 7), (1, 128, 17, 17), (1, 7)),
+        ("Conv2d", (128, 128, 7, 1), (1, 128, 17, 17), (7, 1)),
+        ("Conv2d", (64, 64, 7, 7), (1, 64, 56, 56), (1, 7)),
+        ("Conv3d", (128, 144, 3, 1, 1), (1, 144, 8, 28, 28), (3, 1)),
+    ):
+        layer = getattr(fastpool, name)(np.ones(weight, np.float32))
+        found = layer.explain(shape)
+        assert found.algorithm == "winograd"
+        outputs, of_filter = found.filtering
+        assert of_filter == taps
+        assert f"F({outputs[0]}x{outputs[1]}, {taps[0]}x{taps[1]})" in str(found)
 
 
 @needs_threads
@@ -419,9 +516,10 @@ def test_errors_do_not_grow_with_the_channels(forms):
         size = 10 * form.stride
         x, weight = (
             noise(17, (1, 520, size, size), np.float32),
-            noise(18, (20, 520, form.kernel, form.kernel), np.float32),
+            noise(18, (20, 520, *form.kernels), np.float32),
         )
-        expected = oracle.conv2d(x.astype(np.float64), weight.astype(np.float64), None, form.stride, form.kernel // 2)
-        found = fastpool.conv2d(x, weight, None, form.stride, form.kernel // 2)
+        padding = tuple(taps // 2 for taps in form.kernels)
+        expected = oracle.conv2d(x.astype(np.float64), weight.astype(np.float64), None, form.stride, padding)
+        found = fastpool.conv2d(x, weight, None, form.stride, padding)
         assert np.abs(found - expected).max() < 5e-6 * np.abs(expected).max(), form
         forms.assert_chosen(form, "shared")

@@ -7,7 +7,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd, transforms
 from fastpool.kernels.channels import is_folded
 from fastpool.kernels.simd import I64, lanes_of
-from fastpool.kernels.winograd import filter_of, fold_of, kernel_size_of, products_of
+from fastpool.kernels.winograd_forms import along, filter_of, filter_taps, fold_of, products_of, sizes_of
 from fastpool.routines.winograd import PHASES
 
 
@@ -17,13 +17,15 @@ def _transform_filters(typingctx, spec, source, tap_pitch, target, product_pitch
 
     def codegen(context, builder, sig, args):
         _, source, tap_pitch, target, product_pitch, phase_pitch = args
-        vector, taps = simd.vector_ir(spec), spec.width
-        size = spec.vectors + taps - 1
-        kernel_size, stride = filter_of(spec)
+        vector, taps, (down, across) = simd.vector_ir(spec), along(spec, spec.width), sizes_of(spec)
+        outputs, (size, stride) = along(spec, spec.vectors), filter_of(spec)
+        kernel = along(spec, size)
 
         def tap(row, column):
-            within = [builder.icmp_signed("<", index, I64(kernel_size)) for index in (row, column)]
-            place = builder.add(builder.mul(row, I64(kernel_size)), column)
+            within = [
+                builder.icmp_signed("<", index, I64(end)) for index, end in zip((row, column), kernel, strict=True)
+            ]
+            place = builder.add(builder.mul(row, I64(kernel[1])), column)
             mask = builder.select(builder.and_(*within), everything, ir.Constant(everything.type, None))
             place = builder.gep(source, [builder.mul(tap_pitch, place)])
             return simd.masked_load_ir(builder, place, vector, mask, ir.Constant(vector, None), spec.size)
@@ -32,15 +34,15 @@ def _transform_filters(typingctx, spec, source, tap_pitch, target, product_pitch
 
         def transform(phase, row_phase, column_phase):
             columns = []
-            for j in range(taps):
+            for j in range(taps[1]):
                 column = builder.add(column_phase, I64(j * stride))
-                loaded = [tap(builder.add(row_phase, I64(i * stride)), column) for i in range(taps)]
-                columns.append(transforms.weights_ir(builder, spec.vectors, loaded))
+                loaded = [tap(builder.add(row_phase, I64(i * stride)), column) for i in range(taps[0])]
+                columns.append(transforms.weights_ir(builder, outputs[0], loaded))
             start = builder.gep(target, [builder.mul(phase_pitch, phase)])
-            for i in range(size):
-                row = transforms.weights_ir(builder, spec.vectors, [column[i] for column in columns])
+            for i in range(down):
+                row = transforms.weights_ir(builder, outputs[1], [column[i] for column in columns])
                 for j, value in enumerate(row):
-                    place = builder.gep(start, [builder.mul(product_pitch, I64(i * size + j))])
+                    place = builder.gep(start, [builder.mul(product_pitch, I64(i * across + j))])
                     simd.store_ir(builder, value, place, spec.size)
 
         if is_folded(spec):
@@ -59,13 +61,13 @@ def transform_filters(call, source, target, first):
     """Transform the packed weights [channel][tap][2 * lanes] of one out block, a part of its blocks of channels."""
     simd.align_stack()
     spec = call.spec
-    lanes, taps = lanes_of(spec), kernel_size_of(spec)
+    lanes, taps = lanes_of(spec), filter_taps(spec)
     block = 2 * lanes
     channels = min(call.part_blocks * lanes, call.channels - first * lanes)
     phase_pitch = (channels + lanes - 1) // lanes * lanes * block
     for channel in range(channels):
         for half in range(0, block, lanes):
-            taps_of, place = source + (channel * taps * taps * block + half), target + (channel * block + half)
+            taps_of, place = source + (channel * taps * block + half), target + (channel * block + half)
             _transform_filters(spec, taps_of, block, place, call.u_product, phase_pitch)
 
 
@@ -73,11 +75,11 @@ def winograd_weights(call, task, thread):
     """Transform the packed weights [out block][channel][tap][2 * lanes] of one out block into U."""
     simd.align_stack()
     spec = call.spec
-    lanes, taps, fold = lanes_of(spec), kernel_size_of(spec), fold_of(spec)
+    lanes, taps, fold = lanes_of(spec), filter_taps(spec), fold_of(spec)
     block = 2 * lanes
     phase_pitch = block if fold > 1 else call.padded_channels * block
     for channel in range(call.channels):
-        source = call.weights + (task * call.channels + channel) * taps * taps * block
+        source = call.weights + (task * call.channels + channel) * taps * block
         target = call.out + (task * products_of(spec) * call.u_product + channel * fold * block)
         for half in range(0, block, lanes):
             _transform_filters(spec, source + half, block, target + half, call.u_product, phase_pitch)

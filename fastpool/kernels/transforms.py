@@ -15,18 +15,23 @@ from llvmlite import ir
 
 from fastpool.kernels.simd import fma_ir
 
-#: By number of products, those p of which p and -p are points.
+#: By number of products, those p of which p and -p are points; so is zero, if that number is even.
 PAIRS = {
     7: (Fraction(1, 4), Fraction(7, 8), Fraction(7, 4)),
     9: (Fraction(1, 4), Fraction(5, 8), Fraction(9, 8), Fraction(9, 4)),
+    10: (Fraction(1, 2), Fraction(7, 8), Fraction(9, 8), Fraction(5, 2)),
 }
 #: Finite points by number of products; the last product belongs to the point at infinity.
 POINTS = {
+    1: (),  # an axis that is not filtered: F(1, 1)
     3: (Fraction(0), Fraction(-1)),
     4: tuple(map(Fraction, (0, 1, -1))),
     5: (Fraction(0), Fraction(-1), Fraction(1, 2), Fraction(2)),
     6: (*map(Fraction, (0, 1, -1)), Fraction(1, 2), Fraction(-2)),
-} | {products: tuple(sign * p for p in pairs for sign in (1, -1)) for products, pairs in PAIRS.items()}
+} | {
+    products: ((Fraction(0),) if products % 2 == 0 else ()) + tuple(sign * p for p in pairs for sign in (1, -1))
+    for products, pairs in PAIRS.items()
+}
 
 
 def _polynomial(roots):
@@ -73,18 +78,27 @@ def _combination(builder, factors, vectors):
 
 
 def _input_pairs_ir(builder, d):
-    """B^T d for points that are pairs: (x + p) C(x^2) and (x - p) C(x^2) are their rows, with C for the other pairs."""
+    """B^T d for points that are pairs: (x + p) C(x^2) and (x - p) C(x^2) are their rows, with C for the other pairs.
+
+    With the point zero they are x times that, and its own row is that of all pairs, as is the last one.
+    """
     pairs, result = PAIRS[len(d)], []
-    squares = [p * p for p in pairs]
+    squares, with_zero = [p * p for p in pairs], len(d) % 2 == 0
+    all_pairs = _polynomial(squares)
+    if with_zero:
+        result.append(_combination(builder, all_pairs, d[:-1:2]))
     for p, square in zip(pairs, squares, strict=True):
         others = _polynomial([q for q in squares if q != square])
-        even, odd = (_combination(builder, others, d[k : k + 2 * len(others) : 2]) for k in range(2))
+        firsts = range(with_zero, with_zero + 2)
+        even, odd = (_combination(builder, others, d[k : k + 2 * len(others) : 2]) for k in firsts)
         result += [fma_ir(builder, _constant(sign * p, even.type), even, odd) for sign in (1, -1)]
-    return [*result, _combination(builder, _polynomial(squares), d[::2])]
+    return [*result, _combination(builder, all_pairs, d[int(with_zero) :: 2])]
 
 
 def input_ir(builder, d):
-    """B^T d for 3, 4, 5, 6, 7 or 9 vectors."""
+    """B^T d for 1, 3, 4, 5, 6, 7, 9 or 10 vectors."""
+    if len(d) == 1:
+        return d
     if len(d) in PAIRS:
         return _input_pairs_ir(builder, d)
     add, sub = builder.fadd, builder.fsub
@@ -118,11 +132,11 @@ def input_ir(builder, d):
 
 def _output_pairs_ir(builder, outputs, m):
     """A^T m for points that are pairs: even powers of them meet the sums of products, odd ones the differences."""
-    pairs, result = PAIRS[len(m)], []
-    both = [(m[2 * k], m[2 * k + 1]) for k in range(len(pairs))]
+    pairs, result, first = PAIRS[len(m)], [], 1 - len(m) % 2
+    both = [(m[first + 2 * k], m[first + 2 * k + 1]) for k in range(len(pairs))]
     halves = [[builder.fadd(*two) for two in both], [builder.fsub(*two) for two in both]]
     for i in range(outputs):
-        total = m[-1] if i == outputs - 1 else None
+        total = m[0] if first and i == 0 else m[-1] if i == outputs - 1 else None
         for p, value in zip(pairs, halves[i % 2], strict=True):
             if total is None:
                 total = value if i == 0 else builder.fmul(_constant(p**i, value.type), value)
@@ -135,7 +149,9 @@ def _output_pairs_ir(builder, outputs, m):
 
 
 def output_ir(builder, outputs, products):
-    """A^T m for 3, 4, 5, 6, 7 or 9 vectors."""
+    """A^T m for 1, 3, 4, 5, 6, 7, 9 or 10 vectors."""
+    if len(products) == 1:
+        return products
     if len(products) in PAIRS:
         return _output_pairs_ir(builder, outputs, products)
     m, add, sub = products, builder.fadd, builder.fsub

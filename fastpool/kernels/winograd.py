@@ -1,4 +1,4 @@
-"""Winograd convolution: square filters at stride 1 or 2, by products of transformed tiles.
+"""Winograd convolution: filters of few forms at stride 1 or 2, by products of transformed tiles.
 
 F(4,3) needs 36 multiplications for 4x4 outputs of a 3x3 filter where the direct sum needs 144. Lanes are channels
 throughout: rows of the input are transposed into vectors of channels, transformed tile by tile, multiplied (the same
@@ -19,6 +19,9 @@ a phase is only a step of two columns.
 Few channels would leave most lanes idle while they are transformed. Where x is *folded*, each phase of a channel is a
 channel of its own: the 3 channels of a 7x7 stem at stride 2 are 12, of 4x4 filters at unit stride.
 
+Filters of one row or one column (1x7, 3x1, those of one dimension) are transformed along one axis, whose tile is 1 x m
+or m x 1: F(4,3) needs 6 multiplications for 4 outputs instead of 12.
+
 A dilated convolution is one of its own on each of the phases modulo the dilation: its tiles take rows and columns that
 lie so far apart, and tiles of all phases are done together. Groups are convolutions beside each other.
 
@@ -37,68 +40,29 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd, transforms
 from fastpool.kernels._jit import device
 from fastpool.kernels.calls import exists, invoke
-from fastpool.kernels.channels import fold_in, is_folded, masked_vector, transpose_in, transpose_out
-from fastpool.kernels.simd import I64, Tile, keep_small, known, lanes_of, scalar, splat, store, width_of
+from fastpool.kernels.channels import fold_in, masked_vector, transpose_in, transpose_out
+from fastpool.kernels.simd import I64, Tile, keep_small, lanes_of, scalar, splat, store
+from fastpool.kernels.winograd_forms import (
+    along,
+    fold_of,
+    is_dilated,
+    output_columns,
+    output_rows,
+    sizes_of,
+    stride_of,
+    strip_stride,
+    strip_stride_of,
+    tap_columns,
+    tap_rows,
+)
 from fastpool.routines.direct import CHANNELS_AT_ONCE
 from fastpool.routines.winograd import BLOCK_VECTORS, PHASES
-
-
-def filter_of(spec):
-    """Size of the filter, and stride: words of the variant. Vectors x width of the spec are m x r."""
-    return int(spec.variant.split()[1]), int(spec.variant.split()[2])
-
-
-@known
-def kernel_size_of(spec):
-    """Size of the filter."""
-    return filter_of(spec)[0]
-
-
-@known
-def _stride_of(spec):
-    """Stride."""
-    return filter_of(spec)[1]
-
-
-def _strip_stride_of(spec):
-    """Columns of the strip from one output to the next."""
-    return 1 if is_folded(spec) else filter_of(spec)[1]
-
-
-@known
-def _strip_stride(spec):
-    """Columns of the strip from one output to the next."""
-    return _strip_stride_of(spec)
-
-
-@known
-def fold_of(spec):
-    """Lanes of a channel of x."""
-    return filter_of(spec)[1] ** 2 if is_folded(spec) else 1
-
-
-def _is_dilated(spec):
-    """Whether columns of a tile lie further apart than one: that costs an addition for each load and store."""
-    return spec.variant.endswith(" dilated")
 
 
 @intrinsic
 def _column_step_of(typingctx, spec, dilation):
     """Columns from one of a tile to the next: known ahead, unless they are dilated."""
-    return types.intp(spec, dilation), lambda context, builder, sig, args: args[1] if _is_dilated(spec) else I64(1)
-
-
-@known
-def outputs_of(spec):
-    """Outputs of a tile along an axis, m of F(m, r)."""
-    return spec.vectors
-
-
-@known
-def products_of(spec):
-    """Products of a tile."""
-    size = spec.vectors + spec.width - 1
-    return size * size
+    return types.intp(spec, dilation), lambda context, builder, sig, args: args[1] if is_dilated(spec) else I64(1)
 
 
 def _of_phase_ir(builder, values, phase):
@@ -122,25 +86,25 @@ def _transform_in(typingctx, spec, strip, row_pitch, step, target, later, produc
 
     def codegen(context, builder, sig, args):
         _, strip, row_pitch, step, target, later, product_pitch, phase_pitch = args
-        vector, size = simd.vector_ir(spec), spec.vectors + spec.width - 1
-        stride = _strip_stride_of(spec)
+        vector, (down, across) = simd.vector_ir(spec), sizes_of(spec)
+        stride = strip_stride_of(spec)
 
         def transform(strip, target, later):
             columns = []
-            for j in range(size):
+            for j in range(across):
                 place = builder.mul(step, I64(j * stride * spec.lanes))
-                rows = [builder.mul(row_pitch, I64(i * stride)) for i in range(size)]
+                rows = [builder.mul(row_pitch, I64(i * stride)) for i in range(down)]
                 loaded = [
                     simd.load_ir(builder, builder.gep(strip, [builder.add(row, place)]), vector, spec.size)
                     for row in rows
                 ]
                 columns.append(transforms.input_ir(builder, loaded))
-            for product in range(size * size):
+            for product in range(down * across):
                 place = builder.gep(later, [builder.mul(product_pitch, I64(product))])
                 simd.prefetch_ir(builder, place, to_write=True)
-            for i in range(size):
+            for i in range(down):
                 for j, value in enumerate(transforms.input_ir(builder, [column[i] for column in columns])):
-                    place = builder.gep(target, [builder.mul(product_pitch, I64(i * size + j))])
+                    place = builder.gep(target, [builder.mul(product_pitch, I64(i * across + j))])
                     simd.store_ir(builder, value, place, spec.size)
 
         if stride == 1:
@@ -166,15 +130,15 @@ def _transform_out(typingctx, spec, source, product_pitch, bias, target, row_pit
 
     def codegen(context, builder, sig, args):
         _, source, product_pitch, bias, target, row_pitch, step, check = args
-        vector, size, outputs = simd.vector_ir(spec), spec.vectors + spec.width - 1, spec.vectors
+        vector, (down, across), outputs = simd.vector_ir(spec), sizes_of(spec), along(spec, spec.vectors)
         columns = []
-        for j in range(size):
-            places = [builder.gep(source, [builder.mul(product_pitch, I64(i * size + j))]) for i in range(size)]
+        for j in range(across):
+            places = [builder.gep(source, [builder.mul(product_pitch, I64(i * across + j))]) for i in range(down)]
             loaded = [simd.load_ir(builder, place, vector, spec.size) for place in places]
-            columns.append(transforms.output_ir(builder, outputs, loaded))
+            columns.append(transforms.output_ir(builder, outputs[0], loaded))
         values = []
-        for i in range(outputs):
-            for j, value in enumerate(transforms.output_ir(builder, outputs, [column[i] for column in columns])):
+        for i in range(outputs[0]):
+            for j, value in enumerate(transforms.output_ir(builder, outputs[1], [column[i] for column in columns])):
                 value = builder.fadd(value, bias)
                 values.append(value)
                 place = builder.gep(
@@ -208,20 +172,20 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
     """
     simd.align_stack()
     spec = call.spec
-    lanes, taps, stride = lanes_of(spec), width_of(spec), _strip_stride(spec)
-    step = outputs_of(spec) * stride  # from one tile of the strip to the next
-    size = step + (taps - 1) * stride
+    lanes, within = lanes_of(spec), strip_stride(spec)
+    step = output_columns(spec) * within  # from one tile of the strip to the next
+    size = (output_rows(spec) + tap_rows(spec) - 1) * within
     dilation = _column_step_of(spec, call.column_dilation)
-    columns = ((tiles + dilation - 1) // dilation * step + (taps - 1) * stride) * dilation
+    columns = ((tiles + dilation - 1) // dilation * step + (tap_columns(spec) - 1) * within) * dilation
     pitch = (columns + lanes - 1) // lanes * lanes * lanes
-    first_row, first_column = call.row_starts[tile_row] * _stride_of(spec), first_tile * outputs_of(spec)
-    start = first_column * _stride_of(spec) - call.pad_left
+    first_row, first_column = call.row_starts[tile_row] * stride_of(spec), first_tile * output_columns(spec)
+    start = first_column * stride_of(spec) - call.pad_left
     for i in range(size):
         line = strip + i * pitch
         if fold_of(spec) > 1:
-            rows = call.row_map + (first_row + i * _stride_of(spec))
+            rows = call.row_map + (first_row + i * stride_of(spec))
             for p in range(0, columns, lanes):
-                w = start + p * _stride_of(spec)
+                w = start + p * stride_of(spec)
                 fold_in(spec, plane, rows, call.x_row, w, call.width, call.x_channel, channels, line + p * lanes)
         else:
             source = call.row_map[first_row + i * call.row_dilation]
@@ -408,14 +372,15 @@ def repair_rows(call, pixels, pitch, image, group, channel, channels, first_row,
     One code for all forms: it is rarely run.
     """
     spec = call.spec
-    lanes, taps, stride, dilation = lanes_of(spec), call.kernel_size, call.stride, call.column_dilation
+    lanes, stride, dilation = lanes_of(spec), call.stride, call.column_dilation
+    taps = call.kernel_rows * call.kernel_columns
     for i in range(rows):
         first_source = call.row_map + (first_row + i * call.row_dilation) * stride
         for j in range(columns):
             first = (first_column + j) * stride - call.pad_left
             for lane in range(channels):
                 total = scalar(spec, 0.0)
-                filters = call.filters + (channel + lane) * call.channels * call.slices * taps * taps
+                filters = call.filters + (channel + lane) * call.channels * call.slices * taps
                 for c in range(call.channels):
                     for slice_ in range(call.slices):
                         depth = image % call.depths * call.depth_stride + slice_ * call.depth_dilation - call.pad_front
@@ -425,14 +390,14 @@ def repair_rows(call, pixels, pitch, image, group, channel, channels, first_row,
                             + depth * call.x_depth
                             + (group * call.channels + c) * call.x_channel
                         )
-                        for k in range(taps):
+                        for k in range(call.kernel_rows):
                             source = first_source[k * call.row_dilation]
-                            for tap in range(taps):
+                            for tap in range(call.kernel_columns):
                                 w = first + tap * dilation
                                 inside = is_there and source >= 0 and w >= 0 and w < call.width
                                 value = plane[source * call.x_row + w] if inside else scalar(spec, 0.0)
                                 total = simd.fma(filters[tap], value, total)
-                            filters = filters + taps
+                            filters = filters + call.kernel_columns
                 pixels[i * pitch + j * lanes + lane] = total + call.bias[channel + lane]
 
 
@@ -440,12 +405,12 @@ def finish_rows(call, m, pixels, out_block, group, image, tile_row, first_tile, 
     """Transform one row of tiles back, in all channels of an out block; `pixels` is scratch for rows of channels."""
     simd.align_stack()
     spec = call.spec
-    lanes, outputs = lanes_of(spec), outputs_of(spec)
+    lanes, outputs = lanes_of(spec), output_columns(spec)
     dilation = _column_step_of(spec, call.column_dilation)
     columns = (tiles + dilation - 1) // dilation * outputs * dilation
     columns_here = min(columns, call.out_columns - first_tile * outputs)
     first_row, row_step = call.row_starts[tile_row], call.row_dilation
-    rows_here = min(outputs, (call.out_rows - first_row + row_step - 1) // row_step)
+    rows_here = min(output_rows(spec), (call.out_rows - first_row + row_step - 1) // row_step)
     pitch = (columns + lanes) * lanes
     out_channel = call.out_channel
     before = image // call.depths, image % call.depths * call.out_rows * call.out_columns

@@ -163,7 +163,7 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
     plans = []
     if isinstance(form, WinogradForm) and form.slices > 1:
         plans.append(_plan_slices(element, shape, form))
-        shape = (shape[0], form.channels(shape[1], lanes), *shape[3:])
+        shape = (shape[0], form.channels(shape[1], lanes), prod(form.kernels))
     group_out, reduction = shape[0] // groups, prod(shape[1:])
     blocks = ceil_div(group_out, block)
     elements = groups * blocks * reduction * block
@@ -193,7 +193,7 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
 
 def _plan_slices(element: ElementType, shape: tuple[int, ...], form: WinogradForm) -> tuple[Plan, int]:
     """Plan that makes channels of the taps of depth: (out channel, tap, channel, row and column), whole vectors."""
-    inputs, taps, channels = shape[1], prod(shape[3:]), form.channels(shape[1], lanes_for(element))
+    inputs, taps, channels = shape[1], prod(form.kernels), form.channels(shape[1], lanes_for(element))
     offsets = table(np.arange(form.slices * taps))
     fields = {
         "tasks": shape[0],

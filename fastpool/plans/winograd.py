@@ -70,25 +70,31 @@ _THREADS = 2
 _ENDS_BYTES = 256 * 1024
 
 
+def _forms_of(height: Axis, width: Axis) -> tuple[WinogradForm, ...]:
+    """Forms for filters along these axes: their strides are the same, and 1 where they are dilated."""
+    if height.stride != width.stride or (width.stride > 1 and (height.dilation > 1 or width.dilation > 1)):
+        return ()
+    return FORMS.get((height.kernel, width.kernel, width.stride), ())
+
+
 def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
-    """Forms that can compute it: square filters at stride 1 or 2, plain rows.
+    """Forms that can compute it: square filters at stride 1 or 2, others along one axis at stride 1; plain rows.
 
     Dilation needs stride 1. Groups are taken if they have a vector of channels at least: else most lanes are idle. So
     are those of few channels in several taps of depth.
     """
+    problem = arranged(problem)
     depth, height, width = problem.axes
     is_padded = width.is_padded or depth.is_padded
-    unit = height.stride == width.stride and (width.stride == 1 or height.dilation == width.dilation == 1)
-    square = height.kernel == width.kernel
     is_wide = problem.channels // problem.groups >= lanes_for(problem.element)
     wide = is_wide or (problem.groups == 1 and depth.kernel == 1)
-    if not unit or not square or not wide or problem.x_strides[4] != 1:
+    if not wide or problem.x_strides[4] != 1:
         return ()
     if problem.element.is_integer:  # which the transforms would make fractions of
         return ()
     if is_padded and problem.padding_mode != "zeros":
         return ()
-    forms = (replace(form, slices=depth.kernel) for form in FORMS.get((width.kernel, width.stride), ()))
+    forms = (replace(form, slices=depth.kernel) for form in _forms_of(height, width))
     return tuple(
         form
         for form in forms
@@ -100,12 +106,34 @@ def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
 
 
 @lru_cache(maxsize=256)
+def arranged(problem: Convolution) -> Convolution:
+    """The same with its axes where a form finds them, if there is none as they are.
+
+    Filters of depth alone become those of rows, of images whose rows are whole planes. Rows of others, 7x7 or 3x5,
+    become depth: their taps are channels, and columns alone are filtered.
+    """
+    depth, height, width = problem.axes
+    batch, channel, of_depth, row, column = problem.x_strides
+    single = Axis(1, 1, 1, 1, 0, 0, 1)
+    is_plain = all(axis.kernel == axis.stride == 1 and not axis.is_padded for axis in (height, width))
+    if is_plain and row == width.size * column and (depth.kernel, 1, depth.stride) in FORMS:
+        plane = width.size * height.size
+        axes, steps = (single, depth, Axis(plane, 1, 1, 1, 0, 0, plane)), (0, of_depth, column)
+    elif depth.is_single and not _forms_of(height, width) and _forms_of(single, width):
+        axes, steps = (height, single, width), (row, 0, column)
+    else:
+        return problem
+    return replace(problem, axes=axes, x_strides=(batch, channel, *steps))
+
+
+@lru_cache(maxsize=256)
 def as_images(problem: Convolution) -> Convolution:
-    """The same with each output depth as an image, and the channels of each tap of depth as further channels.
+    """The same, `arranged`, with each output depth as an image, and the channels of each tap of depth as channels.
 
     Each tap has whole vectors of these. What they read is transformed anew for each depth that sees it; sums are as
     long as those of an image of so many channels, and so are the multiplications that are saved.
     """
+    problem = arranged(problem)
     depth, height, width = problem.axes
     if depth.is_single:
         return problem
@@ -132,24 +160,24 @@ class Tiling:
         """Channels of a vector."""
         return lanes_for(self.problem.element)
 
-    def _tiles_along(self, axis: Axis) -> int:
+    def _tiles_along(self, axis: Axis, outputs: int) -> int:
         """Tiles of all phases of a dilation, each of which has as many as the longest."""
-        return axis.dilation * ceil_div(ceil_div(axis.out, axis.dilation), self.form.outputs)
+        return axis.dilation * ceil_div(ceil_div(axis.out, axis.dilation), outputs)
 
     @property
     def tile_rows(self) -> int:
         """Tiles down an image."""
-        return self._tiles_along(self.problem.axes[1])
+        return self._tiles_along(self.problem.axes[1], self.form.tile_outputs[0])
 
     @property
     def tile_columns(self) -> int:
         """Tiles across an image."""
-        return self._tiles_along(self.problem.axes[2])
+        return self._tiles_along(self.problem.axes[2], self.form.tile_outputs[1])
 
     @property
     def row_starts(self) -> list[int]:
         """First output row of each row of tiles: the phases of a tile's place one after the other."""
-        dilation, outputs = self.problem.axes[1].dilation, self.form.outputs
+        dilation, outputs = self.problem.axes[1].dilation, self.form.tile_outputs[0]
         return [i // dilation * outputs * dilation + i % dilation for i in range(self.tile_rows)]
 
     @property
@@ -180,8 +208,8 @@ class Tiling:
 
     @property
     def least_columns(self) -> int:
-        """Tiles beside each other that a task has at least: dilated ones lie among each other, so that it has all."""
-        return self.tile_columns if self.problem.axes[2].dilation > 1 else 1
+        """Tiles beside each other of which a task has a multiple: dilated ones lie among each other."""
+        return self.problem.axes[2].dilation
 
     @property
     def least_bytes(self) -> int:
@@ -201,12 +229,12 @@ class Tiling:
     def strip_elements(self, columns: int) -> int:
         """Input rows, or output rows, of so many tiles beside each other, while they are transformed."""
         form, lanes, dilation = self.form, self.lanes, self.problem.axes[2].dilation
-        outputs = ceil_div(columns, dilation) * form.outputs
+        outputs = ceil_div(columns, dilation) * form.tile_outputs[1]
         stride = 1 if form.folded else form.stride
-        span = stride * (outputs + form.taps - 1) * dilation
+        span = stride * (outputs + form.tile_taps[1] - 1) * dilation
         return max(
-            stride * form.size * ceil_div(span, lanes) * lanes * lanes,
-            form.outputs * (outputs * dilation + lanes) * lanes + lanes * lanes,
+            stride * form.sizes[0] * ceil_div(span, lanes) * lanes * lanes,
+            form.tile_outputs[0] * (outputs * dilation + lanes) * lanes + lanes * lanes,
         )
 
     @property
@@ -282,10 +310,12 @@ def winograd_cycles(problem: Convolution, form: WinogradForm) -> float:
     problem = as_images(problem)
     tiling = Tiling(problem, form)
     shuffles = tiling.lanes.bit_length() - 1
-    size, outputs = form.size, form.outputs
+    size, outputs, (down, across), (out_down, out_across) = form.size, form.outputs, form.sizes, form.tile_outputs
     # Multiply-adds of the transforms, loads and stores, shuffles of the transposes: per tile and vector of channels.
-    transform_in = form.phases * (1.1 * size**3 + size**2 + size * outputs * shuffles)
-    transform_out = 0.7 * (size + outputs) * size * outputs + size**2 + outputs**2 * shuffles
+    # Each column is transformed by itself, then each row.
+    columns, rows, out_rows = across if down > 1 else 0, down if across > 1 else 0, out_down if across > 1 else 0
+    transform_in = form.phases * (0.55 * (columns + rows) * size**2 + form.products + down * out_across * shuffles)
+    transform_out = 0.7 * (columns + out_rows) * size * outputs + form.products + out_down * out_across * shuffles
     transforms = tiling.tiles * (tiling.channel_blocks * transform_in + 2 * tiling.out_blocks * transform_out)
     planes = problem.channels * prod(axis.size for axis in problem.axes) + problem.out_channels * problem.pixels
     moved = problem.images * planes * problem.element.size
@@ -376,14 +406,16 @@ def _fused_group(tiling: Tiling, threads: int = _THREADS) -> tuple[int, int]:
     """Rows and columns of tiles of a fused task: near the wanted number, near a multiple of the register tile."""
     wanted = max(1, _group_tiles(tiling))
     wanted = min(wanted, max(1, tiling.tile_rows * tiling.tile_columns // _least_tasks(tiling.problem)))
-    best, best_cost = (1, 1), float("inf")
+    least = tiling.least_columns
+    best, best_cost = (1, least), float("inf")
     multiplied = tiling.form.multiplications * tiling.out_blocks * tiling.multiplied
     of_group = multiplied * tiling.problem.images * tiling.problem.groups
     for rows in range(1, tiling.tile_rows + 1):
-        columns = max(min(tiling.tile_columns, wanted // rows), tiling.least_columns)
-        if rows * columns > max(wanted, tiling.least_columns):
+        columns = max(min(tiling.tile_columns, wanted // rows), least)
+        if rows * columns > max(wanted, least):
             break
-        columns = ceil_div(tiling.tile_columns, ceil_div(tiling.tile_columns, columns))
+        all_columns = tiling.tile_columns // least
+        columns = ceil_div(all_columns, ceil_div(all_columns, columns // least)) * least
         tile = product_tile(rows * columns)
         groups = ceil_div(tiling.tile_rows, rows) * ceil_div(tiling.tile_columns, columns)
         # Rows and columns of pixels at the border of a group are transposed twice: a small preference for squares.
@@ -420,7 +452,7 @@ def _shared_rows(tiling: Tiling, threads: int = _THREADS) -> int:
 
 def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     """Plan of the convolution by `form`."""
-    of_depths, problem = problem, as_images(problem)
+    of_depths, problem = arranged(problem), as_images(problem)
     depth, element, tiling = of_depths.axes[0], problem.element, Tiling(problem, form)
     lanes, size = tiling.lanes, element.size
     block = 2 * lanes
@@ -451,15 +483,16 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     strip = tiling.strip_elements(columns)
     u_elements = apart(form.products * tiling.u_product, size) if form.on_the_fly else 0
     private = thread_scratch(m_elements + apart(strip, size) + u_elements + (0 if shared else v_elements), element)
-    filter_elements = form.kernel**2 * block  # of a channel
+    filter_elements = prod(form.kernels) * block  # of a channel
     fetched = ceil_div(filter_elements, form.products) if form.on_the_fly else block
     group_channels = problem.channels // problem.groups
 
+    seen_rows = form.stride * (tiling.row_starts[-1] + height.dilation * (form.tile_outputs[0] + form.tile_taps[0]))
     source_rows = [
         padding_source(i - height.pad_begin, height.size, problem.padding_mode)
         if i - height.pad_begin < height.size + height.pad_end
         else -1
-        for i in range(form.stride * (tiling.row_starts[-1] + height.dilation * (form.outputs + form.taps)))
+        for i in range(seen_rows)
     ]
     tables: list[Any] = [table(source_rows), table(form.segments), table(tiling.row_starts)]
     missed = np.zeros(1, np.int64)
@@ -473,7 +506,8 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "finish_rows": Code(finish_rows, element, of_columns),
         "repair_rows": Code(repair_rows, element, is_rare=True),
         "missed": address(missed),
-        "kernel_size": form.kernel,
+        "kernel_rows": form.kernels[0],
+        "kernel_columns": form.kernels[1],
         "stride": form.stride,
         "products": form.products,
         "phases": form.phases,

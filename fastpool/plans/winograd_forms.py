@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from fastpool.dtypes import ElementType
 from fastpool.plans.problem import apart, ceil_div
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.winograd import PHASES
 
-#: Points along an axis by bytes of an element: with nine, the error in float32 is 2e-5 of the largest result.
+#: Points along both axes by bytes of an element: with nine, the error in float32 is 2e-5 of the largest result.
 _MOST_POINTS = {4: 7, 8: 9}
 
 
 @dataclass(frozen=True)
 class WinogradForm:
-    """F(outputs, taps) in each dimension, on each phase of the input: how weights are prepared."""
+    """F(outputs, taps) along both axes or one of them, on each phase of the input: how weights are prepared."""
 
     outputs: int
     kernel: int
@@ -24,6 +25,36 @@ class WinogradForm:
     folded: bool = False  #: whether the phases of a channel are channels
     on_the_fly: bool = False  #: whether weights are only packed ahead, and transformed by each call
     slices: int = 1  #: taps of depth, which are channels: (tap, channel), whole vectors of these
+    axis: str = ""  #: "down" where rows alone are filtered, "across" where columns alone are
+
+    def _along(self, value: int) -> tuple[int, int]:
+        """The value along rows and along columns, or 1 where these are not filtered."""
+        return 1 if self.axis == "across" else value, 1 if self.axis == "down" else value
+
+    @property
+    def kernels(self) -> tuple[int, int]:
+        """Rows and columns of the filter."""
+        return self._along(self.kernel)
+
+    @property
+    def tile_outputs(self) -> tuple[int, int]:
+        """Rows and columns of the outputs of a tile."""
+        return self._along(self.outputs)
+
+    @property
+    def tile_taps(self) -> tuple[int, int]:
+        """Rows and columns of the taps of the phase that has most."""
+        return self._along(self.taps)
+
+    @property
+    def filtering(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Both, as F(m, r) is written."""
+        return self.tile_outputs, self.tile_taps
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Rows and columns of a tile of a phase, and of its products."""
+        return self._along(self.size)
 
     @property
     def taps(self) -> int:
@@ -32,13 +63,13 @@ class WinogradForm:
 
     @property
     def size(self) -> int:
-        """Elements of a tile of a phase along an axis, and products."""
+        """Elements of a tile of a phase along an axis that is filtered, and products."""
         return self.outputs + self.taps - 1
 
     @property
     def products(self) -> int:
         """Products of a tile."""
-        return self.size**2
+        return prod(self.sizes)
 
     @property
     def phases(self) -> int:
@@ -60,12 +91,13 @@ class WinogradForm:
 
     def suits(self, element: ElementType) -> bool:
         """Whether rounding leaves enough digits, and a vector whole channels."""
-        return self.size <= _MOST_POINTS[element.size] and lanes_for(element) % self.fold == 0
+        return (bool(self.axis) or self.size <= _MOST_POINTS[element.size]) and lanes_for(element) % self.fold == 0
 
     @property
     def shape(self) -> tuple[str, int, int]:
         """Variant, vectors and width of the spec."""
-        return f"winograd {self.kernel} {self.stride}{' folded' * self.folded}", self.outputs, self.taps
+        words = f"winograd {self.kernel} {self.stride} {self.axis}{'folded' * self.folded}"
+        return words.rstrip(), self.outputs, self.taps
 
     @cached_property
     def segments(self) -> list[tuple[int, int]]:
@@ -75,7 +107,7 @@ class WinogradForm:
         found = []
         shorter = self.kernel % self.stride != 0
         for product in range(self.products):
-            at_infinity = [index == self.size - 1 for index in divmod(product, self.size)]
+            at_infinity = [index == self.size - 1 for index in divmod(product, self.sizes[1])]
             used = [
                 index
                 for index, phase in enumerate(PHASES[self.stride])
@@ -90,7 +122,7 @@ class WinogradForm:
         return sum(count for _, count in self.segments)
 
 
-_AHEAD = {
+_SQUARE = {
     (3, 1): ((4, 3, 1), (2, 3, 1), (5, 3, 1), (7, 3, 1)),
     (5, 1): ((2, 5, 1), (3, 5, 1), (5, 5, 1)),
     (3, 2): ((4, 3, 2), (2, 3, 2)),
@@ -100,11 +132,18 @@ _AHEAD = {
     (11, 4): ((4, 11, 4, True),),
     (2, 1): ((4, 2, 1),),
 }
-#: By size of the filter, and stride.
+#: Outputs by taps of filters of one row or one column, at stride 1: one axis alone rounds so little that ten points do
+#: in float32, too.
+_ONE_AXIS = {2: (4, 6), 3: (4, 7), 4: (6,), 5: (5, 6), 7: (4,), 9: (2,)}
+#: By rows and columns of the filter, and stride.
 FORMS = {
-    filter_: tuple(WinogradForm(*form) for form in forms)
+    (kernel, kernel, stride): tuple(WinogradForm(*form) for form in forms)
     + tuple(WinogradForm(*form, on_the_fly=True) for form in forms if len(form) < 4)
-    for filter_, forms in _AHEAD.items()
+    for (kernel, stride), forms in _SQUARE.items()
+} | {
+    (*WinogradForm(1, taps, 1, axis=axis).kernels, 1): tuple(WinogradForm(m, taps, 1, axis=axis) for m in outputs)
+    for axis in ("across", "down")
+    for taps, outputs in _ONE_AXIS.items()
 }
 
 

@@ -65,7 +65,8 @@ Shape = tuple[str, int, int]
 
 _ANY: tuple[Shape, ...] = (("", 1, 1),)
 _TILES = TILE_SHAPES[TARGET.registers]
-#: F(m, r) of filters of k taps at stride s: "winograd k s", m, r; where phases are channels, "winograd k s folded".
+#: F(m, r) of filters of k taps at stride s: "winograd k s", m, r; where phases are channels, "winograd k s folded";
+#: where one axis alone is filtered, "winograd k s across" or "winograd k s down".
 WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 3 1", 4, 3),
     ("winograd 3 1", 2, 3),
@@ -82,10 +83,18 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 5 2 folded", 4, 3),
     ("winograd 7 2 folded", 4, 4),
     ("winograd 11 4 folded", 4, 3),
+    ("winograd 2 1", 4, 2),
+    *(
+        (f"winograd {taps} 1 {axis}", outputs, taps)
+        for axis in ("across", "down")
+        for outputs, taps in ((4, 2), (6, 2), (4, 3), (7, 3), (6, 4), (5, 5), (6, 5), (4, 7), (2, 9))
+    ),
 )
 #: The same with dilated columns, for what meets columns.
 _DILATED: tuple[Shape, ...] = tuple(
-    (f"{variant} dilated", outputs, taps) for variant, outputs, taps in WINOGRAD_SHAPES if variant.endswith(" 1")
+    (f"{variant} dilated", outputs, taps)
+    for variant, outputs, taps in WINOGRAD_SHAPES
+    if variant.endswith((" 1", " across"))
 )
 #: Vectors of columns, at the strides that have them, or element by element.
 _PACKINGS = (*(f"stride {stride}" for stride in PACKED_STRIDES), "")

@@ -15,7 +15,8 @@ WINOGRAD = Layout(
         "finish_rows": "routine",
         "repair_rows": "routine",  # or none, where `missed` is set if it is needed
         "missed": "integers",
-        "kernel_size": "integer",
+        "kernel_rows": "integer",
+        "kernel_columns": "integer",
         "stride": "integer",
         "products": "integer",  # of a tile
         "phases": "integer",  # of the input that are not channels
