@@ -81,7 +81,11 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 5 2", 2, 3),
     ("winograd 4 2", 4, 2),
     ("winograd 5 2 folded", 4, 3),
+    ("winograd 4 2 folded", 4, 2),
+    ("winograd 6 2 folded", 4, 3),
     ("winograd 7 2 folded", 4, 4),
+    ("winograd 7 4 folded", 4, 2),
+    ("winograd 8 4 folded", 4, 2),
     ("winograd 11 4 folded", 4, 3),
     ("winograd 2 1", 4, 2),
     *(
