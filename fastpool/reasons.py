@@ -111,18 +111,23 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
         return 'algorithm="direct" asks for it'
     forms = forms_for(problem)
     if not forms:
-        square = [
-            f"{taps}x{taps} at stride {' or '.join(str(s) for *kernel, s in sorted(FORMS) if kernel == [taps, taps])}"
-            for taps in sorted({rows for rows, columns, _ in FORMS if rows == columns})
-        ]
-        *most, last = (str(columns) for rows, columns, _ in sorted(FORMS) if rows == 1)
+        square, rows = (
+            ", ".join(
+                f"{name.format(taps)} at stride {' or '.join(sorted({str(key[3]) for key in keys if key[1] == taps}))}"
+                for taps in sorted({columns for _, columns, *_ in keys})
+            )
+            for name, keys in (
+                ("{0}x{0}", [key for key in FORMS if key[0] == key[1]]),
+                ("{0}", [key for key in FORMS if key[0] == 1]),
+            )
+        )
         return (
-            f"Winograd needs a filter of {', '.join(square)}, or one with rows of {', '.join(most)} or {last} taps at "
-            f"stride 1, or one such column, no dilation but at stride 1, groups of a vector of channels, zeros for "
-            f"padding, and no tile of all channels above {bytes_text(problem.workspace_limit)}"
+            f"Winograd needs a filter of {square}, or rows of {rows}, or one such column, no dilation but at stride 1, "
+            f"groups of a vector of channels, zeros for padding, and no tile of all channels above "
+            f"{bytes_text(problem.workspace_limit)}"
         )
     cycles, best = min(((expected_cycles(problem, form), form) for form in forms), key=lambda pair: pair[0])
-    winograd = filtering_text(best.filtering, best.stride**2)
+    winograd = filtering_text(best.filtering, prod(best.strides))
     little = ", too little less for so many more weights" if cycles < plan.cycles else ""
     return f"{cycles_text(plan.cycles)} of one core estimated, by {winograd} {count_text(round(cycles))}{little}"
 
@@ -333,7 +338,7 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
     return {
         "algorithm": "winograd",
         "filtering": form.filtering,
-        "phases": form.stride**2,
+        "phases": prod(form.strides),
         "role": "channels",
         "vectors": vectors,
         "width": width,

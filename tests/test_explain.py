@@ -189,15 +189,15 @@ def test_multiply_adds_of_a_depthwise_convolution(planner, size, stride, kernel,
 def test_multiply_adds_of_winograd(planner, monkeypatch, form, schedule, dtype):
     """Counted task by task, product by product."""
     monkeypatch.setattr(planner, "algorithm", "winograd")
-    monkeypatch.setattr(winograd, "FORMS", {(*form.kernels, form.stride): (form,)})
+    monkeypatch.setattr(winograd, "FORMS", {form.key: (form,)})
     monkeypatch.setattr(winograd, "_is_shared", lambda tiling: schedule == "shared")
     planner.forget()
-    conv = prepared((70, 20, *form.kernels), dtype, padding=1, stride=form.stride, algorithm="winograd")
+    conv = prepared((70, 20, *form.kernels), dtype, padding=1, stride=form.strides, algorithm="winograd")
     found = conv.explain((3, 20, 61, 47))
     (plan,) = {id(plan): plan for plan in planner.plans}.values()
     assert plan.steps[-1].kernel.routine is ROUTINES[schedule]
     assert found.filtering == (form.tile_outputs, form.tile_taps)
-    assert found.phases == form.stride**2
+    assert found.phases == prod(form.strides)
 
     fields, done = plan.steps[-1].fields, 0
     last = 1 if 0 < 70 % (2 * found.lanes) <= found.lanes else 2  # vectors of the last block of channels

@@ -49,7 +49,7 @@ def _transform_filters(typingctx, spec, source, tap_pitch, target, product_pitch
             with cgutils.for_range(builder, I64(stride**2)) as loop:
                 transform(loop.index, *(f(loop.index, I64(stride)) for f in (builder.udiv, builder.urem)))
         else:
-            for phase, place in enumerate(PHASES[stride]):
+            for phase, place in enumerate(PHASES[along(spec, stride)]):
                 transform(I64(phase), *map(I64, place))
         return context.get_dummy_value()
 

@@ -44,14 +44,16 @@ from fastpool.kernels.channels import fold_in, masked_vector, transpose_in, tran
 from fastpool.kernels.simd import I64, Tile, keep_small, lanes_of, scalar, splat, store
 from fastpool.kernels.winograd_forms import (
     along,
+    column_stride,
     fold_of,
     is_dilated,
     output_columns,
     output_rows,
+    row_stride,
     sizes_of,
-    stride_of,
-    strip_stride,
-    strip_stride_of,
+    strip_column_stride,
+    strip_row_stride,
+    strip_strides,
     tap_columns,
     tap_rows,
 )
@@ -87,13 +89,13 @@ def _transform_in(typingctx, spec, strip, row_pitch, step, target, later, produc
     def codegen(context, builder, sig, args):
         _, strip, row_pitch, step, target, later, product_pitch, phase_pitch = args
         vector, (down, across) = simd.vector_ir(spec), sizes_of(spec)
-        stride = strip_stride_of(spec)
+        strides = strip_strides(spec)
 
         def transform(strip, target, later):
             columns = []
             for j in range(across):
-                place = builder.mul(step, I64(j * stride * spec.lanes))
-                rows = [builder.mul(row_pitch, I64(i * stride)) for i in range(down)]
+                place = builder.mul(step, I64(j * strides[1] * spec.lanes))
+                rows = [builder.mul(row_pitch, I64(i * strides[0])) for i in range(down)]
                 loaded = [
                     simd.load_ir(builder, builder.gep(strip, [builder.add(row, place)]), vector, spec.size)
                     for row in rows
@@ -107,13 +109,13 @@ def _transform_in(typingctx, spec, strip, row_pitch, step, target, later, produc
                     place = builder.gep(target, [builder.mul(product_pitch, I64(i * across + j))])
                     simd.store_ir(builder, value, place, spec.size)
 
-        if stride == 1:
+        if len(PHASES[strides]) == 1:
             transform(strip, target, later)
             return context.get_dummy_value()
         # A loop, as straight code of all phases takes four times as long to compile.
-        with cgutils.for_range(builder, I64(len(PHASES[stride]))) as loop:
+        with cgutils.for_range(builder, I64(len(PHASES[strides]))) as loop:
             row, column = (
-                _of_phase_ir(builder, [place[axis] for place in PHASES[stride]], loop.index) for axis in (0, 1)
+                _of_phase_ir(builder, [place[axis] for place in PHASES[strides]], loop.index) for axis in (0, 1)
             )
             start = builder.add(builder.mul(row_pitch, row), builder.mul(step, builder.mul(column, I64(spec.lanes))))
             places = [builder.gep(place, [builder.mul(phase_pitch, loop.index)]) for place in (target, later)]
@@ -172,20 +174,20 @@ def transform_rows(call, plane, strip, target, channels, tile_row, first_tile, t
     """
     simd.align_stack()
     spec = call.spec
-    lanes, within = lanes_of(spec), strip_stride(spec)
+    lanes, within = lanes_of(spec), strip_column_stride(spec)
     step = output_columns(spec) * within  # from one tile of the strip to the next
-    size = (output_rows(spec) + tap_rows(spec) - 1) * within
+    size = (output_rows(spec) + tap_rows(spec) - 1) * strip_row_stride(spec)
     dilation = _column_step_of(spec, call.column_dilation)
     columns = ((tiles + dilation - 1) // dilation * step + (tap_columns(spec) - 1) * within) * dilation
     pitch = (columns + lanes - 1) // lanes * lanes * lanes
-    first_row, first_column = call.row_starts[tile_row] * stride_of(spec), first_tile * output_columns(spec)
-    start = first_column * stride_of(spec) - call.pad_left
+    first_row, first_column = call.row_starts[tile_row] * row_stride(spec), first_tile * output_columns(spec)
+    start = first_column * column_stride(spec) - call.pad_left
     for i in range(size):
         line = strip + i * pitch
         if fold_of(spec) > 1:
-            rows = call.row_map + (first_row + i * stride_of(spec))
+            rows = call.row_map + (first_row + i * row_stride(spec))
             for p in range(0, columns, lanes):
-                w = start + p * stride_of(spec)
+                w = start + p * column_stride(spec)
                 fold_in(spec, plane, rows, call.x_row, w, call.width, call.x_channel, channels, line + p * lanes)
         else:
             source = call.row_map[first_row + i * call.row_dilation]
@@ -372,12 +374,12 @@ def repair_rows(call, pixels, pitch, image, group, channel, channels, first_row,
     One code for all forms: it is rarely run.
     """
     spec = call.spec
-    lanes, stride, dilation = lanes_of(spec), call.stride, call.column_dilation
+    lanes, dilation = lanes_of(spec), call.column_dilation
     taps = call.kernel_rows * call.kernel_columns
     for i in range(rows):
-        first_source = call.row_map + (first_row + i * call.row_dilation) * stride
+        first_source = call.row_map + (first_row + i * call.row_dilation) * call.row_stride
         for j in range(columns):
-            first = (first_column + j) * stride - call.pad_left
+            first = (first_column + j) * call.column_stride - call.pad_left
             for lane in range(channels):
                 total = scalar(spec, 0.0)
                 filters = call.filters + (channel + lane) * call.channels * call.slices * taps

@@ -25,9 +25,9 @@ def sizes_of(spec):
     return along(spec, spec.vectors + spec.width - 1)
 
 
-def strip_stride_of(spec):
-    """Columns of the strip from one output to the next."""
-    return 1 if is_folded(spec) else filter_of(spec)[1]
+def strip_strides(spec):
+    """Rows, and columns, of the strip from one output to the next."""
+    return along(spec, 1 if is_folded(spec) else filter_of(spec)[1])
 
 
 def is_dilated(spec):
@@ -36,15 +36,27 @@ def is_dilated(spec):
 
 
 @known
-def stride_of(spec):
-    """Stride."""
-    return filter_of(spec)[1]
+def row_stride(spec):
+    """Rows of x from one output to the next."""
+    return along(spec, filter_of(spec)[1])[0]
 
 
 @known
-def strip_stride(spec):
+def column_stride(spec):
+    """Columns of x from one output to the next."""
+    return along(spec, filter_of(spec)[1])[1]
+
+
+@known
+def strip_row_stride(spec):
+    """Rows of the strip from one output to the next."""
+    return strip_strides(spec)[0]
+
+
+@known
+def strip_column_stride(spec):
     """Columns of the strip from one output to the next."""
-    return strip_stride_of(spec)
+    return strip_strides(spec)[1]
 
 
 @known

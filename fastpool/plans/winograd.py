@@ -71,14 +71,14 @@ _ENDS_BYTES = 256 * 1024
 
 
 def _forms_of(height: Axis, width: Axis) -> tuple[WinogradForm, ...]:
-    """Forms for filters along these axes: their strides are the same, and 1 where they are dilated."""
-    if height.stride != width.stride or (width.stride > 1 and (height.dilation > 1 or width.dilation > 1)):
+    """Forms for filters along these axes, which have no stride where they are dilated."""
+    if any(axis.stride > 1 and axis.dilation > 1 for axis in (height, width)):
         return ()
-    return FORMS.get((height.kernel, width.kernel, width.stride), ())
+    return FORMS.get((height.kernel, width.kernel, height.stride, width.stride), ())
 
 
 def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
-    """Forms that can compute it: square filters at stride 1 or 2, others along one axis at stride 1; plain rows.
+    """Forms that can compute it: of square filters, others along one axis; plain rows.
 
     Dilation needs stride 1. Groups are taken if they have a vector of channels at least: else most lanes are idle. So
     are those of few channels in several taps of depth.
@@ -116,9 +116,9 @@ def arranged(problem: Convolution) -> Convolution:
     batch, channel, of_depth, row, column = problem.x_strides
     single = Axis(1, 1, 1, 1, 0, 0, 1)
     is_plain = all(axis.kernel == axis.stride == 1 and not axis.is_padded for axis in (height, width))
-    if is_plain and row == width.size * column and (depth.kernel, 1, depth.stride) in FORMS:
-        plane = width.size * height.size
-        axes, steps = (single, depth, Axis(plane, 1, 1, 1, 0, 0, plane)), (0, of_depth, column)
+    plane = Axis(width.size * height.size, 1, 1, 1, 0, 0, width.size * height.size)
+    if is_plain and row == width.size * column and _forms_of(depth, plane):
+        axes, steps = (single, depth, plane), (0, of_depth, column)
     elif depth.is_single and not _forms_of(height, width) and _forms_of(single, width):
         axes, steps = (height, single, width), (row, 0, column)
     else:
@@ -230,10 +230,10 @@ class Tiling:
         """Input rows, or output rows, of so many tiles beside each other, while they are transformed."""
         form, lanes, dilation = self.form, self.lanes, self.problem.axes[2].dilation
         outputs = ceil_div(columns, dilation) * form.tile_outputs[1]
-        stride = 1 if form.folded else form.stride
-        span = stride * (outputs + form.tile_taps[1] - 1) * dilation
+        down, across = (1, 1) if form.folded else form.strides
+        span = across * (outputs + form.tile_taps[1] - 1) * dilation
         return max(
-            stride * form.sizes[0] * ceil_div(span, lanes) * lanes * lanes,
+            down * form.sizes[0] * ceil_div(span, lanes) * lanes * lanes,
             form.tile_outputs[0] * (outputs * dilation + lanes) * lanes + lanes * lanes,
         )
 
@@ -487,7 +487,7 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     fetched = ceil_div(filter_elements, form.products) if form.on_the_fly else block
     group_channels = problem.channels // problem.groups
 
-    seen_rows = form.stride * (tiling.row_starts[-1] + height.dilation * (form.tile_outputs[0] + form.tile_taps[0]))
+    seen_rows = form.strides[0] * (tiling.row_starts[-1] + height.dilation * (form.tile_outputs[0] + form.tile_taps[0]))
     source_rows = [
         padding_source(i - height.pad_begin, height.size, problem.padding_mode)
         if i - height.pad_begin < height.size + height.pad_end
@@ -508,7 +508,8 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "missed": address(missed),
         "kernel_rows": form.kernels[0],
         "kernel_columns": form.kernels[1],
-        "stride": form.stride,
+        "row_stride": form.strides[0],
+        "column_stride": form.strides[1],
         "products": form.products,
         "phases": form.phases,
         "fold": form.fold,

@@ -37,6 +37,11 @@ class WinogradForm:
         return self._along(self.kernel)
 
     @property
+    def strides(self) -> tuple[int, int]:
+        """Rows and columns from one output to the next."""
+        return self._along(self.stride)
+
+    @property
     def tile_outputs(self) -> tuple[int, int]:
         """Rows and columns of the outputs of a tile."""
         return self._along(self.outputs)
@@ -45,6 +50,11 @@ class WinogradForm:
     def tile_taps(self) -> tuple[int, int]:
         """Rows and columns of the taps of the phase that has most."""
         return self._along(self.taps)
+
+    @property
+    def key(self) -> tuple[int, int, int, int]:
+        """Of the filters that it is for: rows, columns, and strides of both."""
+        return *self.kernels, *self.strides
 
     @property
     def filtering(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -74,12 +84,12 @@ class WinogradForm:
     @property
     def phases(self) -> int:
         """Phases of the input that are not channels."""
-        return 1 if self.folded else self.stride**2
+        return 1 if self.folded else prod(self.strides)
 
     @property
     def fold(self) -> int:
         """Lanes of a channel."""
-        return self.stride**2 // self.phases
+        return prod(self.strides) // self.phases
 
     def channels(self, channels: int, lanes: int) -> int:
         """Channels that so many become: those of each tap of depth fill whole vectors."""
@@ -110,7 +120,7 @@ class WinogradForm:
             at_infinity = [index == self.size - 1 for index in divmod(product, self.sizes[1])]
             used = [
                 index
-                for index, phase in enumerate(PHASES[self.stride])
+                for index, phase in enumerate(PHASES[self.strides])
                 if not (shorter and any(p and infinite for p, infinite in zip(phase, at_infinity, strict=True)))
             ]
             found.append((used[0], len(used)))
@@ -122,6 +132,7 @@ class WinogradForm:
         return sum(count for _, count in self.segments)
 
 
+#: By size and stride of square filters: outputs, size, stride, and whether phases are channels.
 _SQUARE = {
     (3, 1): ((4, 3, 1), (2, 3, 1), (5, 3, 1), (7, 3, 1)),
     (5, 1): ((2, 5, 1), (3, 5, 1), (5, 5, 1)),
@@ -135,19 +146,31 @@ _SQUARE = {
     (11, 4): ((4, 11, 4, True),),
     (2, 1): ((4, 2, 1),),
 }
-#: Outputs by taps of filters of one row or one column, at stride 1: one axis alone rounds so little that ten points do
-#: in float32, too.
-_ONE_AXIS = {2: (4, 6), 3: (4, 7), 4: (6,), 5: (5, 6), 7: (4,), 9: (2,)}
-#: By rows and columns of the filter, and stride.
-FORMS = {
-    (kernel, kernel, stride): tuple(WinogradForm(*form) for form in forms)
-    + tuple(WinogradForm(*form, on_the_fly=True) for form in forms if len(form) < 4)
-    for (kernel, stride), forms in _SQUARE.items()
-} | {
-    (*WinogradForm(1, taps, 1, axis=axis).kernels, 1): tuple(WinogradForm(m, taps, 1, axis=axis) for m in outputs)
-    for axis in ("across", "down")
-    for taps, outputs in _ONE_AXIS.items()
+#: The same of filters of one row or one column: one axis alone rounds so little that ten points do in float32, too.
+_ONE_AXIS = {
+    (2, 1): (4, 6),
+    (3, 1): (4, 7),
+    (4, 1): (6,),
+    (5, 1): (5, 6),
+    (7, 1): (4,),
+    (9, 1): (2,),
+    (3, 2): (4, 6),
+    (4, 2): (6,),
+    (5, 2): (4, 7),
+    (7, 2): (6,),
 }
+_ALL = [
+    *(WinogradForm(*form) for forms in _SQUARE.values() for form in forms),
+    *(WinogradForm(*form, on_the_fly=True) for forms in _SQUARE.values() for form in forms if len(form) < 4),
+    *(
+        WinogradForm(outputs, kernel, stride, axis=axis)
+        for axis in ("across", "down")
+        for (kernel, stride), forms in _ONE_AXIS.items()
+        for outputs in forms
+    ),
+]
+#: By rows and columns of the filter, and strides of both.
+FORMS = {key: tuple(form for form in _ALL if form.key == key) for key in dict.fromkeys(form.key for form in _ALL)}
 
 
 def u_product(form: WinogradForm, channel_blocks: int, size: int, lanes: int) -> int:

@@ -89,16 +89,20 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 11 4 folded", 4, 3),
     ("winograd 2 1", 4, 2),
     *(
-        (f"winograd {taps} 1 {axis}", outputs, taps)
+        (f"winograd {kernel} {stride} {axis}", outputs, taps)
         for axis in ("across", "down")
-        for outputs, taps in ((4, 2), (6, 2), (4, 3), (7, 3), (6, 4), (5, 5), (6, 5), (4, 7), (2, 9))
+        for kernel, stride, outputs, taps in (
+            *((2, 1, 4, 2), (2, 1, 6, 2), (3, 1, 4, 3), (3, 1, 7, 3), (4, 1, 6, 4), (5, 1, 5, 5), (5, 1, 6, 5)),
+            *((7, 1, 4, 7), (9, 1, 2, 9), (3, 2, 4, 2), (3, 2, 6, 2), (4, 2, 6, 2), (5, 2, 4, 3), (5, 2, 7, 3)),
+            (7, 2, 6, 4),
+        )
     ),
 )
 #: The same with dilated columns, for what meets columns.
 _DILATED: tuple[Shape, ...] = tuple(
     (f"{variant} dilated", outputs, taps)
     for variant, outputs, taps in WINOGRAD_SHAPES
-    if variant.endswith((" 1", " across"))
+    if variant.endswith((" 1", " 1 across"))
 )
 #: Vectors of columns, at the strides that have them, or element by element.
 _PACKINGS = (*(f"stride {stride}" for stride in PACKED_STRIDES), "")

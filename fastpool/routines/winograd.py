@@ -17,7 +17,8 @@ WINOGRAD = Layout(
         "missed": "integers",
         "kernel_rows": "integer",
         "kernel_columns": "integer",
-        "stride": "integer",
+        "row_stride": "integer",
+        "column_stride": "integer",
         "products": "integer",  # of a tile
         "phases": "integer",  # of the input that are not channels
         "fold": "integer",  # lanes of a channel
@@ -86,8 +87,13 @@ WINOGRAD = Layout(
 #: Vectors of output channels of an out block.
 BLOCK_VECTORS = 2
 
-#: Row and column phase, in the order of U and V: the phases of any product are neighbours.
-PHASES = {1: ((0, 0),), 2: ((1, 0), (0, 0), (0, 1), (1, 1))}
+#: By strides of rows and columns: row and column phase, in the order of U and V. Phases of any product are neighbours.
+PHASES = {
+    (1, 1): ((0, 0),),
+    (2, 2): ((1, 0), (0, 0), (0, 1), (1, 1)),
+    (1, 2): ((0, 0), (0, 1)),
+    (2, 1): ((0, 0), (1, 0)),
+}
 
 WEIGHTS = Layout(
     "winograd_weights",
