@@ -1,4 +1,4 @@
-"""What every operation means: naive loops over output pixels, in NumPy alone, to be checked by eye.
+"""What every operation means: naive loops over output pixels or taps, in NumPy alone, to be checked by eye.
 
 The functions carry the names and the arguments of the public ones and are the reference that their tests compare with.
 Nothing is shared with the rest of the package: shapes, padding and windows are worked out here a second time.
@@ -289,13 +289,13 @@ def _conv2d(
     padded = padded.reshape(len(x), groups, group_channels, *padded.shape[2:])
     grouped = weight.astype(x.dtype).reshape(groups, out_channels // groups, group_channels, *kernels)
 
-    y = np.empty((len(x), groups, out_channels // groups, height, width), x.dtype)
+    y = np.zeros((len(x), groups, out_channels // groups, height * width), x.dtype)
     (stride_h, stride_w), (dilation_h, dilation_w) = _pair(stride), _pair(dilation)
-    taps_h, taps_w = np.arange(kernels[0]) * dilation_h, np.arange(kernels[1]) * dilation_w
-    for i in range(height):
-        for j in range(width):
-            window = padded[:, :, :, i * stride_h + taps_h][:, :, :, :, j * stride_w + taps_w]
-            y[:, :, :, i, j] = np.einsum("ngchw,gochw->ngo", window, grouped)
+    rows, columns = np.arange(height) * stride_h, np.arange(width) * stride_w
+    for k in range(kernels[0]):
+        for m in range(kernels[1]):
+            seen = padded[:, :, :, rows + k * dilation_h][:, :, :, :, columns + m * dilation_w]
+            y += grouped[..., k, m] @ seen.reshape(len(x), groups, group_channels, height * width)
 
     y = y.reshape(len(x), out_channels, height, width)
     if bias is not None:
