@@ -176,11 +176,11 @@ def _window_extremum(x: Array, windows: Windows, largest: bool) -> tuple[Array, 
     lowest, highest = _ends(x.dtype)
     values = np.full((n, channels, *map(len, windows)), lowest if largest else highest, x.dtype)
     indices = np.zeros(values.shape, np.int64)
+    places = np.arange(math.prod(sizes)).reshape(sizes)
     for output, window in _each(windows):
-        taps = list(itertools.product(*(axis.inside for axis in window)))
-        if not taps:
+        flat = places[np.ix_(*(axis.inside for axis in window))].ravel()
+        if flat.size == 0:
             continue
-        flat = np.array([np.ravel_multi_index(tap, sizes) for tap in taps], np.int64)
         seen = planes[:, :, flat]
         best = seen.argmax(axis=2) if largest else seen.argmin(axis=2)
         nan = seen != seen

@@ -7,6 +7,7 @@ body writes ``call.channels`` and Numba loads a word.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ ADDRESSES = len(HEAD) - FIRST_ADDRESS
 #: Which of the addresses are those of the result and of the scratch memory.
 OUT, SCRATCH = (list(HEAD).index(name) - FIRST_ADDRESS for name in ("out", "scratch"))
 
+#: To the bits of a float64, as an integer.
+_REAL, _BITS = Struct("=d"), Struct("=q")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -62,9 +66,9 @@ class Layout:
         given = set(values) - {"tasks"}
         if given != set(self.fields):
             raise TypeError(f"{self.name}: missing or unknown fields {sorted(given ^ set(self.fields))}")
-        words = np.zeros(len(self.words), np.int64)
-        for index, (name, kind) in enumerate(self.words.items()):
-            if name in values:
-                real = kind == "number" or (kind == "bound" and isinstance(values[name], float))
-                words[index : index + 1].view(np.float64 if real else np.int64)[0] = values[name]
-        return words
+        words = []
+        for name, kind in self.words.items():
+            value = values.get(name, 0)
+            real = kind == "number" or (kind == "bound" and isinstance(value, float))
+            words.append(_BITS.unpack(_REAL.pack(value))[0] if real else int(value))
+        return np.array(words, np.int64)
