@@ -1,4 +1,4 @@
-"""Measure convolutions of one and three dimensions, and transposed ones: ``python -m bench.other_layers``.
+"""Measure transposed convolutions, of one and three dimensions, of uncommon filters: ``python -m bench.other_layers``.
 
 Each layer of ``other_layers.csv`` is a network of one ONNX node, which all engines load, so that weights are prepared
 once by each in its own way. Their results are compared, then they are timed in turns, as in ``bench.speed``.
@@ -30,6 +30,8 @@ from bench.worker import Worker, WorkerError
 
 LAYERS = Path(__file__).parent / "other_layers.csv"
 DEFAULT = "fastpool,torch,onnxruntime,openvino"
+#: Tables of layers that are not transposed: of one or three dimensions, and of two.
+GROUPS = "One and three dimensions", "Rows, columns, large filters and patches of images"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class OtherLayer:
     output_pad: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+
+    @property
+    def group(self) -> str:
+        """Heading of the table that it stands in."""
+        return "Transposed" if self.transposed else GROUPS[len(self.size) == 2]
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -142,20 +149,20 @@ def measure(layer: OtherLayer, workers: dict[str, Worker], options: argparse.Nam
 
 
 def markdown(rows: Sequence[tuple[OtherLayer, Measured]], options: argparse.Namespace, notes: Sequence[str]) -> str:
-    """Return the tables: transposed convolutions, then the others."""
+    """Return a table of each group of layers."""
     ours, *rivals = options.engines
     parts = [
-        f"Transposed convolutions, and convolutions of one and three dimensions, of one image, float32, "
+        f"Transposed convolutions, those of one and three dimensions and of uncommon filters, of one image, float32, "
         f"{options.threads} threads for everybody; milliseconds. A ratio is the other's time divided by that of "
         f"{ENGINES[ours].label}: above 1, {ENGINES[ours].label} is faster."
     ]
     header = ["network", "layer", ENGINES[ours].label, "GFLOP/s"]
     for rival in rivals:
         header += [ENGINES[rival].label, "ratio"]
-    for title, transposed in (("Transposed", True), ("One and three dimensions", False)):
+    for title in ("Transposed", *GROUPS):
         lines, lowest = [], []
         for layer, row in rows:
-            if layer.transposed == transposed:
+            if layer.group == title:
                 seconds = row.seconds[ours]
                 line = [*layer.id.split("/", 1), number(1e3 * seconds), number(1e-9 * layer.flops / seconds)]
                 for rival in rivals:
