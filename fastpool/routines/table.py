@@ -72,6 +72,7 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
     ("winograd 3 1", 2, 3),
     ("winograd 3 1", 5, 3),
     ("winograd 3 1", 7, 3),
+    ("winograd 4 1", 4, 4),
     ("winograd 5 1", 2, 5),
     ("winograd 5 1", 3, 5),
     ("winograd 5 1", 5, 5),
