@@ -19,8 +19,8 @@ TOLERANCE = 3e-5
 MOST = 3e7
 #: Function -> number of cases.
 CASES = {
-    "conv1d": 150,
-    "conv2d": 400,
+    "conv1d": 100,
+    "conv2d": 300,
     "conv3d": 150,
     "conv_transpose1d": 80,
     "conv_transpose2d": 100,

@@ -184,6 +184,8 @@ def test_winograd_touches_not_a_byte_beyond_any_array(dtype):
 @pytest.mark.parametrize("activation", [None, "relu", (-20, 20)], ids=repr)
 def test_winograd_with_nan_and_infinities(forms, form, schedule, activation, dtype):
     """Exactly the outputs that see a non-finite number are not finite, although it spreads over whole tiles."""
+    if form.axis and activation is None:
+        pytest.skip("activations do not differ for one axis")
     forms.choose(form, schedule)
     # As many outputs as there are inputs for each: filters of an even size see one more at the end.
     ends = tuple(((taps - 1) // 2, taps // 2) for taps in form.kernels)
