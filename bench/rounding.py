@@ -34,19 +34,19 @@ def error(dtype: str, filters: tuple[int, int, int, int], form: WinogradForm | N
     """Return the largest error, as a part of the largest result; the direct sum's without a form."""
     import fastpool
     from fastpool import layer
-    from fastpool.plans import convolution, winograd
+    from fastpool.plans import convolution, winograd_axes
 
     kernel, strides = filters[:2], list(filters[2:])
     x = np.random.default_rng(0).standard_normal((1, channels, SIZE, SIZE)).astype(dtype)
     weight = np.random.default_rng(1).standard_normal((CHANNELS, channels, *kernel)).astype(dtype)
-    forms, winograd.FORMS = winograd.FORMS, {filters: (form,) if form else ()}
+    forms, winograd_axes.FORMS = winograd_axes.FORMS, {filters: (form,) if form else ()}
     try:
         convolution.plan_convolution.cache_clear()
         layer._layers.clear()
         algorithm = "winograd" if form else "direct"
         result = fastpool.conv2d(x, weight, None, strides, [(taps - 1) // 2 for taps in kernel], algorithm=algorithm)
     finally:
-        winograd.FORMS = forms
+        winograd_axes.FORMS = forms
         convolution.plan_convolution.cache_clear()
         layer._layers.clear()
     expected = exact(x, weight, strides)

@@ -199,10 +199,9 @@ def conv2d(
     algorithm : {"auto", "direct", "winograd"}
         How it is computed. Winograd's minimal filtering (Lavin and Gray 2015) does fewer multiplications for filters of
         2x2 at stride 1, 3x3, 4x4 and 5x5 at stride 1 or 2, 6x6 and 7x7 at stride 2, 7x7, 8x8 and 11x11 at stride 4, and
-        those with rows or one column of 2, 3, 4, 5, 7 or 9 taps at stride 1, or of 3, 4, 5 or 7 at stride 2. The
-        rounding error is about 5e-6 (float32) or 1e-13 (float64) of the largest result, where the direct sum has 4e-6
-        with 512 channels. ``"auto"`` takes it where it is expected to be faster, ``"winograd"`` where it is possible at
-        all.
+        those with rows or one column of 2 to 9 taps at stride 1, or of 3 to 9 at stride 2. The rounding error is about
+        5e-6 (float32) or 1e-13 (float64) of the largest result, where the direct sum has 4e-6 with 512 channels.
+        ``"auto"`` takes it where it is expected to be faster, ``"winograd"`` where it is possible at all.
         Winograd's takes fractions: of integers it is refused.
     residual : ndarray, shape of the result, optional
         Added before the activation, of the result's dtype.

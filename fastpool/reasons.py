@@ -15,7 +15,8 @@ from fastpool.plans.direct import is_aliased, packing_cycles, shared_bytes, tile
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.tasks import Grid
-from fastpool.plans.winograd import Tiling, arranged, as_images, forms_for, schedule_cycles
+from fastpool.plans.winograd import Tiling, forms_for, schedule_cycles
+from fastpool.plans.winograd_axes import arranged, as_images
 from fastpool.plans.winograd_forms import FORMS, WinogradForm
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED, direct, is_masked
@@ -111,16 +112,12 @@ def _why_direct(problem: Convolution, plan: Plan) -> str:
         return 'algorithm="direct" asks for it'
     forms = forms_for(problem)
     if not forms:
-        square, rows = (
-            ", ".join(
-                f"{name.format(taps)} at stride {' or '.join(sorted({str(key[3]) for key in keys if key[1] == taps}))}"
-                for taps in sorted({columns for _, columns, *_ in keys})
-            )
-            for name, keys in (
-                ("{0}x{0}", [key for key in FORMS if key[0] == key[1]]),
-                ("{0}", [key for key in FORMS if key[0] == 1]),
-            )
+        square = ", ".join(
+            f"{taps}x{taps} at stride {' or '.join(str(key[3]) for key in sorted(FORMS) if key[:2] == (taps, taps))}"
+            for taps in sorted({rows for rows, columns, *_ in FORMS if rows == columns})
         )
+        by_stride = {stride: sorted(key[1] for key in FORMS if key[0] == 1 and key[3] == stride) for stride in (1, 2)}
+        rows = " or ".join(f"{taps[0]} to {taps[-1]} taps at stride {stride}" for stride, taps in by_stride.items())
         return (
             f"Winograd needs a filter of {square}, or rows of {rows}, or one such column, no dilation but at stride 1, "
             f"groups of a vector of channels, zeros for padding, and no tile of all channels above "

@@ -22,7 +22,7 @@ from fastpool import layer, oracle, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.machine.processor import THREADS
 from fastpool.plans import convolution as plans
-from fastpool.plans import direct, flatpool, panels, private, shortpool, smallpool
+from fastpool.plans import direct, flatpool, panels, private, shortpool, smallpool, winograd_axes
 from fastpool.routines import direct as routines
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import depthwise
@@ -419,6 +419,8 @@ class Planner:
     def forget():
         """Let everything be decided anew."""
         plans.plan_convolution.cache_clear()
+        winograd_axes.arranged.cache_clear()
+        winograd_axes.as_images.cache_clear()
         layer._layers.clear()
 
     def force(self, tile=None, source=None):

@@ -12,7 +12,7 @@ from bench.cases import conv_cases
 from fastpool import layer, reasons, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.machine.processor import TARGET, THREADS
-from fastpool.plans import column_runs, winograd
+from fastpool.plans import column_runs, winograd, winograd_axes
 from fastpool.plans import convolution as plans
 from fastpool.plans import direct as direct_plans
 from fastpool.plans.convolution import expected_cycles
@@ -189,7 +189,7 @@ def test_multiply_adds_of_a_depthwise_convolution(planner, size, stride, kernel,
 def test_multiply_adds_of_winograd(planner, monkeypatch, form, schedule, dtype):
     """Counted task by task, product by product."""
     monkeypatch.setattr(planner, "algorithm", "winograd")
-    monkeypatch.setattr(winograd, "FORMS", {form.key: (form,)})
+    monkeypatch.setattr(winograd_axes, "FORMS", {form.key: (form,)})
     monkeypatch.setattr(winograd, "_is_shared", lambda tiling: schedule == "shared")
     planner.forget()
     conv = prepared((70, 20, *form.kernels), dtype, padding=1, stride=form.strides, algorithm="winograd")

@@ -27,10 +27,12 @@ import fastpool
 from fastpool import oracle
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.geometry import DATA_PADDING_MODES
-from fastpool.plans import winograd
+from fastpool.plans import winograd, winograd_axes
+from fastpool.plans.winograd_forms import FORMS as ALL_FORMS
+from fastpool.routines.table import KERNELS
 from fastpool.routines.winograd import winograd_fused, winograd_output
 
-FORMS = [form for forms in winograd.FORMS.values() for form in forms if not form.on_the_fly]
+FORMS = [form for forms in ALL_FORMS.values() for form in forms if not form.on_the_fly]
 SCHEDULES = {"shared": winograd_output, "fused": winograd_fused, "on the fly": winograd_output}
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 #: Each form with each schedule that it has, those of one axis, which are many and the same code, with one in turn.
@@ -40,6 +42,15 @@ WAYS = [
     for schedule in ([["shared", "fused"][index % 2]] if form.axis else SCHEDULES)
     if not (form.folded and schedule == "on the fly")
 ]
+
+
+def test_every_form_is_in_the_table():
+    for form in itertools.chain(*ALL_FORMS.values()):
+        prepares = "transform_filters" if form.on_the_fly else "winograd_weights"
+        for routine in ("transform_rows", "finish_rows", prepares):
+            assert form.shape in KERNELS[routine][1]
+        if form.stride == 1 and form.axis != "down":
+            assert (f"{form.shape[0]} dilated", *form.shape[1:]) in KERNELS["transform_rows"][1]
 
 
 def name_of(form, schedule):
@@ -73,7 +84,7 @@ class WinogradPlanner(Planner):
     def choose(self, form, schedule):
         """Let all further plans take this form and schedule."""
         form = replace(form, on_the_fly=schedule == "on the fly")
-        self._patch.setattr(winograd, "FORMS", {form.key: (form,)})
+        self._patch.setattr(winograd_axes, "FORMS", {form.key: (form,)})
         self._patch.setattr(winograd, "_is_shared", lambda tiling: schedule != "fused")
         self._patch.setattr(winograd, "_PART_BYTES", 1)  # each block of channels by itself
         self.forget()

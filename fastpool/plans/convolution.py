@@ -19,7 +19,8 @@ from fastpool.plans.masked_rows import plan_masked_rows, suits_masked_rows
 from fastpool.plans.panels import plan_panels, suits_panels
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.plans.winograd import as_images, forms_for, plan_winograd, winograd_cycles
+from fastpool.plans.winograd import forms_for, plan_winograd, winograd_cycles
+from fastpool.plans.winograd_axes import as_images
 from fastpool.plans.winograd_forms import WinogradForm, u_product
 from fastpool.routines.pack import pack_weights
 from fastpool.routines.routine import lanes as lanes_for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -14,7 +14,8 @@ from fastpool.geometry import Axis, padding_source
 from fastpool.machine.processor import TARGET, THREADS
 from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.problem import Convolution, apart, ceil_div
-from fastpool.plans.winograd_forms import FORMS, WinogradForm, u_product
+from fastpool.plans.winograd_axes import arranged, as_images, forms_along
+from fastpool.plans.winograd_forms import WinogradForm, u_product
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import (
     CACHED_BYTES,
@@ -70,13 +71,6 @@ _THREADS = 2
 _ENDS_BYTES = 256 * 1024
 
 
-def _forms_of(height: Axis, width: Axis) -> tuple[WinogradForm, ...]:
-    """Forms for filters along these axes, which have no stride where they are dilated."""
-    if any(axis.stride > 1 and axis.dilation > 1 for axis in (height, width)):
-        return ()
-    return FORMS.get((height.kernel, width.kernel, height.stride, width.stride), ())
-
-
 def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
     """Forms that can compute it: of square filters, others along one axis; plain rows.
 
@@ -94,7 +88,7 @@ def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
         return ()
     if is_padded and problem.padding_mode != "zeros":
         return ()
-    forms = (replace(form, slices=depth.kernel) for form in _forms_of(height, width))
+    forms = (replace(form, slices=depth.kernel) for form in forms_along(height, width))
     return tuple(
         form
         for form in forms
@@ -102,49 +96,6 @@ def forms_for(problem: Convolution) -> tuple[WinogradForm, ...]:
         and (depth.kernel == 1 or not form.on_the_fly)
         and (depth.is_single or not form.folded)
         and Tiling(as_images(problem), form).least_bytes <= problem.workspace_limit
-    )
-
-
-@lru_cache(maxsize=256)
-def arranged(problem: Convolution) -> Convolution:
-    """The same with its axes where a form finds them, if there is none as they are.
-
-    Filters of depth alone become those of rows, of images whose rows are whole planes. Rows of others, 7x7 or 3x5,
-    become depth: their taps are channels, and columns alone are filtered.
-    """
-    depth, height, width = problem.axes
-    batch, channel, of_depth, row, column = problem.x_strides
-    single = Axis(1, 1, 1, 1, 0, 0, 1)
-    is_plain = all(axis.kernel == axis.stride == 1 and not axis.is_padded for axis in (height, width))
-    plane = Axis(width.size * height.size, 1, 1, 1, 0, 0, width.size * height.size)
-    if is_plain and row == width.size * column and _forms_of(depth, plane):
-        axes, steps = (single, depth, plane), (0, of_depth, column)
-    elif depth.is_single and not _forms_of(height, width) and _forms_of(single, width):
-        axes, steps = (height, single, width), (row, 0, column)
-    else:
-        return problem
-    return replace(problem, axes=axes, x_strides=(batch, channel, *steps))
-
-
-@lru_cache(maxsize=256)
-def as_images(problem: Convolution) -> Convolution:
-    """The same, `arranged`, with each output depth as an image, and the channels of each tap of depth as channels.
-
-    Each tap has whole vectors of these. What they read is transformed anew for each depth that sees it; sums are as
-    long as those of an image of so many channels, and so are the multiplications that are saved.
-    """
-    problem = arranged(problem)
-    depth, height, width = problem.axes
-    if depth.is_single:
-        return problem
-    lanes, group_channels = lanes_for(problem.element), problem.channels // problem.groups
-    if depth.kernel > 1:
-        group_channels = depth.kernel * ceil_div(group_channels, lanes) * lanes
-    return replace(
-        problem,
-        images=problem.images * depth.out,
-        channels=problem.groups * group_channels,
-        axes=(Axis(1, 1, 1, 1, 0, 0, 1), height, width),
     )
 
 
@@ -402,33 +353,40 @@ def _least_tasks(problem: Convolution) -> int:
     return 4 if problem.images * problem.groups < 8 else 1
 
 
+#: Further numbers of parts of a row of tiles that are compared where there is one row, and nothing else to choose.
+_FURTHER_PARTS = 6
+
+
 def _fused_group(tiling: Tiling, threads: int = _THREADS) -> tuple[int, int]:
     """Rows and columns of tiles of a fused task: near the wanted number, near a multiple of the register tile."""
     wanted = max(1, _group_tiles(tiling))
     wanted = min(wanted, max(1, tiling.tile_rows * tiling.tile_columns // _least_tasks(tiling.problem)))
     least = tiling.least_columns
-    best, best_cost = (1, least), float("inf")
+    all_columns = tiling.tile_columns // least
     multiplied = tiling.form.multiplications * tiling.out_blocks * tiling.multiplied
     of_group = multiplied * tiling.problem.images * tiling.problem.groups
-    for rows in range(1, tiling.tile_rows + 1):
-        columns = max(min(tiling.tile_columns, wanted // rows), least)
-        if rows * columns > max(wanted, least):
-            break
-        all_columns = tiling.tile_columns // least
-        columns = ceil_div(all_columns, ceil_div(all_columns, columns // least)) * least
+
+    def cost(rows: int, columns: int) -> float:
         tile = product_tile(rows * columns)
         groups = ceil_div(tiling.tile_rows, rows) * ceil_div(tiling.tile_columns, columns)
         # Rows and columns of pixels at the border of a group are transposed twice: a small preference for squares.
         halo = 1 + 0.02 * (1 / rows + 1 / columns)
-        cost = groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1) * halo
+        found = groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1) * halo
         # All threads should end together.
-        cost *= even_shares(groups * tiling.problem.images * tiling.problem.groups, threads)
+        found *= even_shares(groups * tiling.problem.images * tiling.problem.groups, threads)
         # Fewer, larger groups read the weights less often.
-        cost *= 1 + 4 / (rows * columns)
-        cost += _parted_cycles(tiling, rows, columns, threads) / of_group
-        if cost < best_cost:
-            best, best_cost = (rows, columns), cost
-    return best
+        found *= 1 + 4 / (rows * columns)
+        return found + _parted_cycles(tiling, rows, columns, threads) / of_group
+
+    sizes = []
+    for rows in range(1, tiling.tile_rows + 1):
+        columns = max(min(tiling.tile_columns, wanted // rows), least)
+        if rows * columns > max(wanted, least):
+            break
+        fewest = ceil_div(all_columns, columns // least)
+        most = min(all_columns, fewest + _FURTHER_PARTS) if tiling.tile_rows == 1 else fewest
+        sizes += [(rows, ceil_div(all_columns, parts) * least) for parts in range(fewest, most + 1)]
+    return min(sizes, key=lambda size: cost(*size)) if sizes else (1, least)
 
 
 def _shared_rows(tiling: Tiling, threads: int = _THREADS) -> int:

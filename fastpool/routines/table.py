@@ -94,8 +94,8 @@ WINOGRAD_SHAPES: tuple[Shape, ...] = (
         for axis in ("across", "down")
         for kernel, stride, outputs, taps in (
             *((2, 1, 4, 2), (2, 1, 6, 2), (3, 1, 4, 3), (3, 1, 7, 3), (4, 1, 6, 4), (5, 1, 5, 5), (5, 1, 6, 5)),
-            *((7, 1, 4, 7), (9, 1, 2, 9), (3, 2, 4, 2), (3, 2, 6, 2), (4, 2, 6, 2), (5, 2, 4, 3), (5, 2, 7, 3)),
-            (7, 2, 6, 4),
+            *((6, 1, 5, 6), (7, 1, 4, 7), (8, 1, 3, 8), (9, 1, 2, 9), (3, 2, 4, 2), (3, 2, 6, 2), (4, 2, 6, 2)),
+            *((5, 2, 4, 3), (5, 2, 7, 3), (6, 2, 7, 3), (7, 2, 6, 4), (8, 2, 6, 4), (9, 2, 5, 5)),
         )
     ),
 )
@@ -219,7 +219,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "winograd_weights": (winograd_weights, WINOGRAD_SHAPES),
     "transform_filters": (
         transform_filters,
-        tuple(shape for shape in WINOGRAD_SHAPES if not shape[0].endswith("folded")),
+        tuple(shape for shape in WINOGRAD_SHAPES if not shape[0].endswith(("folded", "across", "down"))),
     ),
     "depthwise": (
         depthwise,
