@@ -10,6 +10,7 @@ from conftest import (
     DTYPES,
     FILLED_MEMORY,
     Frame,
+    GuardedMemory,
     Planner,
     Prefixes,
     assert_close,
@@ -183,6 +184,15 @@ def check_winograd_memory(dtype_name):
                 if index % (15 if form.axis else 5) == 0:
                     problem.check_guarded(*part, at_end=index % 2 == 0)
             forms.assert_chosen(form, schedule)
+    for index, (kernel, stride, dilation, padding) in enumerate(ROWS_AS_DEPTH.values()):
+        memory, at_end = GuardedMemory(), index % 2 == 0
+        x = memory.array(integers(58, (2, 18, 13, 17), dtype, 4), at_end)
+        weight = memory.array(integers(59, (35, 18, *kernel), dtype, 2), at_end)
+        options = {"stride": stride, "padding": padding, "dilation": dilation}
+        expected = oracle.conv2d(x, weight, None, **options)
+        out = memory.array(np.full_like(expected, np.nan), at_end)
+        fastpool.Conv2d(weight, algorithm="winograd", **options)(x, out=out)
+        assert_close(out.copy(), expected)
 
 
 @needs_mprotect
