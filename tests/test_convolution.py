@@ -176,6 +176,23 @@ def test_planes_whose_addresses_alias_are_packed(planner):
     assert sources(np.ascontiguousarray(x[..., :62]), weight, 2) == {IN_PLACE}
 
 
+@pytest.mark.skipif(TARGET.registers == 16, reason="tiles of few pixels are for 32 registers")
+@pytest.mark.parametrize(
+    ("shape", "out_channels"), [((4, 640, 14, 5), 16), ((1, 480, 5, 5), 64), ((1, 96, 7, 7), 256), ((1, 96, 17, 3), 32)]
+)
+def test_short_rows_of_pixels_that_lie_apart_are_not_packed(planner, shape, out_channels):
+    """Tiles are no wider than such a row, which takes as long to pack as one of 16 pixels."""
+    check(integers(40, shape, np.float32), integers(41, (out_channels, shape[1], 1, 1), np.float32), stride=2)
+    assert {plan.steps[-1].fields["source"] for plan in planner.plans} == {IN_PLACE}
+
+
+@pytest.mark.skipif(TARGET.registers == 16, reason="few registers leave no choice of wide tiles")
+def test_tiles_of_many_channels_are_wide():
+    """Where a block's weights come from the level-2 cache with each tile, five of them take less than seven."""
+    found = fastpool.Conv2d(np.ones((2048, 512, 1, 1), np.float32)).explain((1, 512, 7, 7))
+    assert (found.role, found.vectors, found.width) == ("channels", 2, 10)
+
+
 @pytest.mark.skipif(TARGET.name != "avx2", reason="panels are for few registers, and these were measured with AVX2")
 def test_panels_are_packed_where_that_pays(planner):
     """For few output channels it takes longer than reading in place: 44 us instead of 150; for many it saves more."""

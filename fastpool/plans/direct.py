@@ -74,9 +74,10 @@ MOST_FETCHED = 16
 _TILES_AHEAD = 2
 #: For a packed input, no tile needs to begin early.
 ANYWHERE = 2**62
-#: Cycles to pack an element for all threads, which read much of it from another core's cache: 1.0 to 3.6, and 4 more in
-#: hours in which that cache is far; for a task: 0.6 to 1.7; and one by one, not vector by vector: 2.2 to 6.1.
-_SHARED_PACK_CYCLES, _PACK_CYCLES, _PACK_ONE_CYCLES = 2.5, 1.2, 4.0
+#: Cycles to pack an element, 0.6 to 1.7, or a short row, of 3 to 7 elements 25 to 32; one by one, not vector by vector,
+#: an element 2.2 to 6.1. Packed for all threads, every second element comes from another core's cache: all in all 1.0
+#: to 3.6 cycles each, and 4 more in hours in which that cache is far.
+_PACK_CYCLES, _PACK_ROW_CYCLES, _PACK_ONE_CYCLES, _PASS_ON_CYCLES = 1.2, 28.0, 4.0, 1.3
 #: Cycles that a step of a single tap takes longer where pixels lie apart, each channel on a page of its own: 224 to 176
 #: channels of 80x80 take 11.6 a step by 1x8, 18.3 by 2x8, 23.1 by 2x10.
 _APART_CYCLES = 3.0
@@ -137,16 +138,17 @@ def _tile_count(problem: Convolution, tile: TileShape, grid: Grid) -> int:
     return tiles * problem.groups * ceil_div(problem.out_channels // problem.groups, tile.block(lanes))
 
 
-def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid) -> float:
-    """Estimated cycles of one core for the multiplications and stores."""
+def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid, apart: int = 1) -> float:
+    """Estimated cycles of one core for the multiplications and stores, of pixels so many elements `apart`."""
     lanes, reduction = lanes_for(problem.element), problem.channels // problem.groups * problem.taps
+    pitch = apart * problem.element.size
+    # A tile of one tap sees each line once. Of many channels all come from the level-2 cache, also weights that the
+    # tile before has seen. Where registers are few pixels are packed in panels, which are read in order.
+    are_many = TARGET.registers == 32 and problem.taps == 1 and reduction * 2 * TARGET.vector_bytes > LEVEL_1_BYTES
 
     def of_tile(tile: TileShape) -> float:
-        # A tile's pixels stay in the level-1 cache from one block of channels to the next, if there are not too many.
-        # Where registers are few they are packed in panels, which are read in order.
-        pixel_bytes = reduction * tile.vectors * TARGET.vector_bytes if TARGET.registers == 32 else 0
-        is_far = tile.role == "pixels" and problem.taps == 1 and pixel_bytes > LEVEL_1_BYTES
-        step = max(tile.step_cycles(), tile.far_cycles() if is_far else 0.0)
+        is_far = are_many and reduction * tile.step_bytes(pitch) > LEVEL_1_BYTES
+        step = tile.far_cycles(pitch) if is_far else tile.step_cycles()
         return reduction * step + tile.store_cycles(lanes)
 
     group_out = problem.out_channels // problem.groups
@@ -167,11 +169,13 @@ def compared(problem: Convolution, grid: Grid, apart: bool) -> dict[TileShape, f
     tiles = TILE_SHAPES[TARGET.registers]
     if not apart:
         return {tile: direct_cycles(problem, tile, grid) for tile in tiles}
+    by_channels = tuple(tile for tile in tiles if tile.role == "channels")
+    # In place, a tile is no wider than a row.
+    tiles = tuple(tile for tile in by_channels if tile.width <= grid.columns) or by_channels
     longer = _APART_CYCLES * (problem.channels // problem.groups) if problem.taps == 1 else 0.0
+    pitch = _apart(problem, IN_PLACE)
     return {
-        tile: direct_cycles(problem, tile, grid) + longer * _tile_count(problem, tile, grid)
-        for tile in tiles
-        if tile.role == "channels"
+        tile: direct_cycles(problem, tile, grid, pitch) + longer * _tile_count(problem, tile, grid) for tile in tiles
     }
 
 
@@ -233,15 +237,19 @@ def _is_little(problem: Convolution) -> bool:
     3x3 from 3 to 224 channels of 15x15 takes 25 us instead of 43, to 64 of 32x32 27 instead of 34.
     """
     # How many threads there are is not asked, as sums might be cut into other parts.
-    packing = _pack_cycles(problem, _PACK_CYCLES)
+    packing = _pack_cycles(problem, for_all=False)
     multiplying = problem.multiply_adds / lanes_for(problem.element)
     return packing <= min(problem.out_channels * _PARTED_CYCLES, multiplying / 8)
 
 
-def _pack_cycles(problem: Convolution, each: float) -> float:
-    """Cycles to pack all of x, at so many an element where vectors of columns are packed."""
+def _pack_cycles(problem: Convolution, for_all: bool) -> float:
+    """Cycles to pack all of x, also for all threads."""
+    outputs = problem.axes[0].out, problem.axes[1].out, problem.axes[2].out
+    packed = lay_out(problem, SHARED, outputs)
+    elements = problem.images * problem.channels * prod(len(axis.phases) * axis.length for axis in packed)
     in_vectors = packing_shape(problem)[0].startswith("stride")
-    return (each if in_vectors else _PACK_ONE_CYCLES) * shared_bytes(problem)[0] / problem.element.size
+    each = max(_PACK_CYCLES, _PACK_ROW_CYCLES / packed[2].length) if in_vectors else _PACK_ONE_CYCLES
+    return elements * (each + for_all * _PASS_ON_CYCLES)
 
 
 def packing_cycles(problem: Convolution, plan: Plan) -> float:
@@ -250,8 +258,7 @@ def packing_cycles(problem: Convolution, plan: Plan) -> float:
     Whether all share a copy, or each has its own, depends on how many they are; how sums are done must not.
     """
     source = plan.steps[-1].fields["source"]
-    each = {IN_PLACE: 0.0, PRIVATE: _PACK_CYCLES}.get(source, _SHARED_PACK_CYCLES)
-    return each and _pack_cycles(problem, each)
+    return 0.0 if source == IN_PLACE else _pack_cycles(problem, for_all=source != PRIVATE)
 
 
 def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
@@ -272,16 +279,17 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
         edges = NO_EDGES
     lanes = lanes_for(problem.element)
 
-    def cycles(tile: TileShape, grid: Grid, edges: Edges) -> float:
+    def cycles(tile: TileShape, grid: Grid, edges: Edges, apart: int) -> float:
         columns = ceil_div(grid.columns, tile.pixels(lanes)) * tile.pixels(lanes)
-        return direct_cycles(problem, tile, grid) * (1 - omitted_share(problem, grid.rows, edges, columns))
+        return direct_cycles(problem, tile, grid, apart) * (1 - omitted_share(problem, grid.rows, edges, columns))
 
     begins = _BEGIN_CYCLES * _tile_count(problem, tile, grid) if _lie_apart(problem) else 0.0
     is_shared = _is_packed_for_all(problem)
     outputs = problem.axes[0].out, problem.axes[1].out, problem.axes[2].out
     packed = _join_rows(problem, packed_source(problem, SHARED, outputs)) if is_shared else Grid(*outputs)
-    packing = _pack_cycles(problem, _SHARED_PACK_CYCLES if is_shared else _PACK_CYCLES)
-    return cycles(tile, grid, edges) + begins <= cycles(choose_tile(problem, packed), packed, NO_EDGES) + packing
+    packing = _pack_cycles(problem, is_shared)
+    in_place = cycles(tile, grid, edges, _apart(problem, IN_PLACE)) + begins
+    return in_place <= cycles(choose_tile(problem, packed), packed, NO_EDGES, 1) + packing
 
 
 def is_aliased(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
@@ -293,7 +301,7 @@ def is_aliased(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     many = problem.taps == 1 and _lie_apart(problem) and problem.channels // problem.groups >= 16
     if not many or problem.x_strides[1] * problem.element.size % _ALIAS:
         return False
-    return _pack_cycles(problem, _SHARED_PACK_CYCLES) <= _ALIAS_SHARE * direct_cycles(problem, tile, grid)
+    return _pack_cycles(problem, for_all=True) <= _ALIAS_SHARE * direct_cycles(problem, tile, grid)
 
 
 def _common_source(problem: Convolution) -> Source | None:
@@ -378,7 +386,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
 
     packing = common.packing if common else PRIVATE
     if packing == SHARED and pays_alone(
-        _pack_cycles(problem, _PACK_CYCLES), direct_cycles(problem, tile, grid), shared_bytes(problem)[0]
+        _pack_cycles(problem, for_all=False), direct_cycles(problem, tile, grid), shared_bytes(problem)[0]
     ):
         packing = OWN
     variant, edges = _variant(problem, grid, tile, packing)
