@@ -27,8 +27,6 @@ from hypothesis import strategies as st
 import fastpool
 from fastpool import oracle, runtime
 from fastpool.geometry import DATA_PADDING_MODES
-from fastpool.machine.processor import TARGET
-from fastpool.routines.direct import IN_PLACE
 from fastpool.routines.pack import PACKED_STRIDES
 
 PADDING_MODES = ("zeros", *DATA_PADDING_MODES)
@@ -158,69 +156,6 @@ def test_layers_of_networks(channels, out_channels, size, kernel, options, dtype
     kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
     weight = noise(14, (out_channels, channels // options.get("groups", 1), *kernel), dtype)
     check(noise(15, (2, channels, *size), dtype), weight, noise(16, (out_channels,), dtype), **options)
-
-
-@pytest.mark.skipif(TARGET.registers == 16, reason="panels are packed instead")
-def test_planes_whose_addresses_alias_are_packed(planner):
-    """Channels 4096 bytes apart fall into one cache set; the plan copies them if they are read pixel by pixel."""
-    x, weight = integers(17, (1, 128, 64, 64), np.float32), integers(18, (256, 128, 1, 1), np.float32)
-
-    def sources(x, weight, stride):
-        planner.plans.clear()
-        check(x, weight, stride=stride)
-        return {plan.steps[-1].fields["source"] for plan in planner.plans}
-
-    assert not sources(x, weight, 2) & {IN_PLACE}
-    assert sources(x, weight[:9], 1) == {IN_PLACE}
-    assert sources(x, weight[:9], 2) == {IN_PLACE}
-    assert sources(np.ascontiguousarray(x[..., :62]), weight, 2) == {IN_PLACE}
-
-
-@pytest.mark.skipif(TARGET.registers == 16, reason="tiles of few pixels are for 32 registers")
-@pytest.mark.parametrize(
-    ("shape", "out_channels"), [((4, 640, 14, 5), 16), ((1, 480, 5, 5), 64), ((1, 96, 7, 7), 256), ((1, 96, 17, 3), 32)]
-)
-def test_short_rows_of_pixels_that_lie_apart_are_not_packed(planner, shape, out_channels):
-    """Tiles are no wider than such a row, which takes as long to pack as one of 16 pixels."""
-    check(integers(40, shape, np.float32), integers(41, (out_channels, shape[1], 1, 1), np.float32), stride=2)
-    assert {plan.steps[-1].fields["source"] for plan in planner.plans} == {IN_PLACE}
-
-
-@pytest.mark.skipif(TARGET.registers == 16, reason="few registers leave no choice of wide tiles")
-def test_tiles_of_many_channels_are_wide():
-    """Where a block's weights come from the level-2 cache with each tile, five of them take less than seven."""
-    found = fastpool.Conv2d(np.ones((2048, 512, 1, 1), np.float32)).explain((1, 512, 7, 7))
-    assert (found.role, found.vectors, found.width) == ("channels", 2, 10)
-
-
-@pytest.mark.skipif(TARGET.name != "avx2", reason="panels are for few registers, and these were measured with AVX2")
-def test_panels_are_packed_where_that_pays(planner):
-    """For few output channels it takes longer than reading in place: 44 us instead of 150; for many it saves more."""
-    for channels, size, out_channels, is_in_place in ((130, 13, 32, True), (512, 14, 512, False)):
-        x, weight = np.zeros((1, channels, size, size), np.float32), np.ones((out_channels, channels, 3, 3), np.float32)
-        fastpool.Conv2d(weight, None, 2, 1)(x)
-        fields = planner.plans.pop().steps[-1].fields
-        assert (fields["source"] == IN_PLACE, fields["panel"] == 0) == (is_in_place, is_in_place)
-
-
-@pytest.mark.skipif(TARGET.name != "avx2", reason="panels are for few registers, and these were measured with AVX2")
-@pytest.mark.parametrize(
-    ("channels", "groups", "size", "is_in_place"),
-    [
-        (16, 1, (28, 28), True),
-        (17, 1, (28, 28), False),
-        (64, 8, (28, 28), True),
-        (16, 1, (80, 80), False),  # no longer near
-        (12, 1, (80, 80), True),
-        (14, 1, (64, 64), False),  # of which one drives out another
-        (2, 1, (256, 256), False),
-    ],
-)
-def test_few_channels_are_read_in_place(planner, channels, groups, size, is_in_place):
-    x = integers(19, (2, channels, *size), np.float32)
-    check(x, integers(20, (groups * 9, channels // groups, 1, 1), np.float32), groups=groups)
-    fields = planner.plans.pop().steps[-1].fields
-    assert (fields["source"] == IN_PLACE, fields["panel"] == 0) == (is_in_place, is_in_place)
 
 
 # -------------------------------------------------------------------------------------------------- shapes of input

@@ -142,9 +142,10 @@ def compile_routine(routine: Routine, spec: Spec, on_disk: bool = True) -> code.
     return _compile(routine.body, arguments, types.void, _wrap_routine, passes, on_disk)
 
 
-def assembly(routine: Routine, spec: Spec) -> str:
-    """Assembly of a routine for `spec`."""
-    return str(compile_routine(routine, spec, on_disk=False).keeps.get_asm_str())
+def assembly(routine: Routine, spec: Spec) -> tuple[code.Made, str]:
+    """Compile a routine for `spec`; give its assembly, too."""
+    made = compile_routine(routine, spec, on_disk=False)
+    return made, made.keeps.get_asm_str()
 
 
 def compile_entry(entry: Entry) -> code.Made:

@@ -69,14 +69,19 @@ class Routine:
         """Address of the machine code for `spec`."""
         found = self.compiled.get(spec)
         if found is None:
-            # Only what is in the package is kept on disk: of other functions nothing tells whether they have changed.
-            key = f"{self.place} {spec}" if isinstance(self.place, str) else None
-            found = code.get(self.compiled, spec, key, lambda: _compiler().compile_routine(self, spec))
+            found = self._keep(spec, lambda: _compiler().compile_routine(self, spec))
         return found.address
 
     def assembly(self, spec: Spec) -> str:
-        """Assembly of the machine code for `spec`, compiled anew (code from disk has no text)."""
-        return str(_compiler().assembly(self, spec))
+        """Assembly of the machine code for `spec`, compiled anew (code from disk has no text); the code is kept."""
+        made, text = _compiler().assembly(self, spec)
+        self._keep(spec, lambda: made)
+        return str(text)
+
+    def _keep(self, spec: Spec, compile: Callable[[], code.Made]) -> code.Compiled:
+        # Only what is in the package is kept on disk: of other functions nothing tells whether they have changed.
+        key = f"{self.place} {spec}" if isinstance(self.place, str) else None
+        return code.get(self.compiled, spec, key, compile)
 
 
 def _body_of(place: str) -> Any:
