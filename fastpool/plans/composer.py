@@ -11,6 +11,7 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.geometry import Axis
 from fastpool.plans.convolution import Form, plan_convolution, plan_weights
+from fastpool.plans.direct import packing_cycles
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution
 from fastpool.plans.transposed_problem import (
@@ -22,6 +23,7 @@ from fastpool.plans.transposed_problem import (
     TransposedConvolution,
     whole_lines,
 )
+from fastpool.routines.tiles import TileShape
 
 _WORD = 8
 
@@ -94,6 +96,8 @@ class Composer:
         self._shared = max(self._shared, plan.shared_elements)
         self._private = max(self._private, plan.thread_elements)
         self.cycles += plan.cycles
+        if isinstance(form, TileShape) and "source" in plan.steps[-1].fields:
+            self.cycles += packing_cycles(convolution, plan)
 
     def _in_form(self, filters: Filters, form: Form) -> Packed:
         found = self._packed.get((filters, form))
