@@ -175,12 +175,15 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
         cause = "packing adds the padding"
     else:
         cause = "rows are shorter than a tile"
-    needed, allowed = map(bytes_text, shared_bytes(problem))
+    size, limit = shared_bytes(problem)
+    needed, allowed = bytes_text(size), bytes_text(limit)
     if fields["source"] == SHARED:
         return f"{cause}; all of x takes {needed}, within {allowed}"
     if fields["source"] == OWN:
         return f"{cause}; each thread packs {needed} sooner than another one's copy comes"
-    return f"{cause}; all of x would take {needed}, above {allowed}; {_private_text(problem, plan)}"
+    few = f"of {problem.images * problem.channels} channels to pack, threads would have uneven shares"
+    why = few if size <= limit else f"all of x would take {needed}, above {allowed}"
+    return f"{cause}; {why}; {_private_text(problem, plan)}"
 
 
 def _why_panels(problem: Convolution, fields: dict[str, Any]) -> str:

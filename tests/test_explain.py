@@ -545,6 +545,17 @@ def test_dtypes_are_refused_as_by_a_call():
     assert of_floats.explain((6, 9, 9), np.dtype("f4").newbyteorder()) == of_floats.explain((6, 9, 9))
 
 
+@pytest.mark.skipif(TARGET.registers == 16, reason="panels are packed instead")
+def test_why_each_task_packs_for_itself():
+    """As all of x would take too much, or as few channels could not be shared out."""
+    stem = prepared((48, 1, 7, 7), stride=4, padding=3, algorithm="direct")
+    few, much = stem.explain((4, 1, 32, 32)), prepared((64, 64, 2, 2), stride=3, padding=2).explain((1, 64, 160, 160))
+    assert {few.source, much.source} == {"packed per task"}
+    assert "of 4 channels to pack, threads would have uneven shares" in few.why.source
+    assert "above" not in few.why.source
+    assert "all of x would take 3.10 MB, above 2.10 MB" in much.why.source
+
+
 @pytest.mark.skipif(TARGET.registers > 16, reason="reads x in place")
 def test_panels_are_explained():
     """Of a thread where its tasks keep weights, else of a task; in parts where a tile would see more than fits."""
