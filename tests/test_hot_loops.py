@@ -28,9 +28,9 @@ pytestmark = pytest.mark.skipif(not ON_X86, reason="reads x86 assembly")
 FLOAT32 = ELEMENT_TYPES[np.dtype(np.float32)]
 #: They compute nothing themselves, but call the kernels that do, once for each block of work.
 DRIVERS = {"direct", "pack_input", "panel_input", "winograd_input", "winograd_output", "winograd_fused"}
-#: One element after the other by their nature: they write to places that the data name, or carry indices along. Or
-#: hardly ever run: where an infinity or NaN has spread over a tile.
-SCALAR = {"argpool", "fractional_indices", "median_in_place", "repair_rows", "turn", "unpool"}
+#: One element after the other by their nature: they read or write places that a table or data name, or carry indices
+#: along. Or hardly ever run: where an infinity or NaN has spread over a tile.
+SCALAR = {"argpool", "fractional_indices", "median_in_place", "pack_by_table", "repair_rows", "turn", "unpool"}
 #: They move and compute nothing.
 MOVING = {"interleave", "pack_channel", "pack_panels", "pack_weights"}
 #: Sums of products.

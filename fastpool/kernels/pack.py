@@ -21,8 +21,9 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.phases import column_places, pack_row
-from fastpool.kernels.simd import lanes_of
+from fastpool.kernels.simd import lanes_of, scalar
 from fastpool.kernels.stores import masked_store_ir
+from fastpool.routines.pack import NOWHERE
 
 
 def pack_channel(call, x, plane_start, target, first_depth, first_row, first_column):
@@ -63,12 +64,28 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
             line = line + (column_phases - 1) * plane
 
 
+def pack_by_table(call, x, plane_start, target, first_depth, first_row, first_column):
+    """Pack a whole channel, element by element, from where a table says: for rows of a few elements each."""
+    source, places, zero = x + plane_start, call.places, scalar(call.spec, 0)
+    for i in range(call.place_count):
+        place = places[i]
+        # Something is loaded in any case: a branch would be taken as padding has it.
+        value = source[0 if place == NOWHERE else place]
+        target[i] = zero if place == NOWHERE else value
+
+
 def pack_input(call, task, thread):
-    """Pack channel ``task % channels`` of image ``task // channels`` into the scratch of all threads or of this one."""
-    image, channel = task // call.channels, task % call.channels
-    plane = image * call.x_batch + channel * call.x_channel
-    target = call.scratch + (thread * call.own + task * call.packed_channel)
-    invoke(call.pack_channel, call.packing, call.x, plane, target, 0, 0, 0)
+    """Pack some channels behind each other, of all images, into the scratch of all threads or of this one."""
+    channels, together = call.channels, call.together
+    first, end = task * together, min((task + 1) * together, call.images * channels)
+    image, channel = first // channels, first % channels
+    target = call.scratch + (thread * call.own + first * call.packed_channel)
+    for _ in range(first, end):
+        plane = image * call.x_batch + channel * call.x_channel
+        invoke(call.pack_channel, call.packing, call.x, plane, target, 0, 0, 0)
+        target, channel = target + call.packed_channel, channel + 1
+        if channel == channels:
+            image, channel = image + 1, 0
 
 
 @intrinsic

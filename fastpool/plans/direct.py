@@ -15,8 +15,14 @@ from fastpool.arrays import address
 from fastpool.machine.processor import TARGET, THREADS
 from fastpool.plans.edges import NO_EDGES, Edges, edges_of, omitted_share, row_taps
 from fastpool.plans.packing import (
+    PACK_CYCLES,
+    PACK_ONE_CYCLES,
+    Packed,
     Source,
+    channel_cycles,
     channel_elements,
+    is_packed_by_table,
+    is_packed_in_vectors,
     lay_out,
     pack_block,
     packed_source,
@@ -38,7 +44,7 @@ from fastpool.routines.direct import (
     has_edged,
     is_edged,
 )
-from fastpool.routines.pack import pack_channel, pack_input
+from fastpool.routines.pack import pack_by_table, pack_channel, pack_input
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import (
     CACHED_BYTES,
@@ -74,10 +80,11 @@ MOST_FETCHED = 16
 _TILES_AHEAD = 2
 #: For a packed input, no tile needs to begin early.
 ANYWHERE = 2**62
-#: Cycles to pack an element, 0.6 to 1.7, or a short row, of 3 to 7 elements 25 to 32; one by one, not vector by vector,
-#: an element 2.2 to 6.1. Packed for all threads, every second element comes from another core's cache: all in all 1.0
-#: to 3.6 cycles each, and 4 more in hours in which that cache is far.
-_PACK_CYCLES, _PACK_ROW_CYCLES, _PACK_ONE_CYCLES, _PASS_ON_CYCLES = 1.2, 28.0, 4.0, 1.3
+#: Elements that a task packs, some channels of few each.
+_TOGETHER = 1024
+#: Cycles by which an element takes longer that is packed for all threads, as every second comes from another core's
+#: cache: all in all 1.0 to 3.6 each, and 4 more in hours in which that cache is far.
+_PASS_ON_CYCLES = 2.5
 #: Cycles that a step of a single tap takes longer where pixels lie apart, each channel on a page of its own: 224 to 176
 #: channels of 80x80 take 11.6 a step by 1x8, 18.3 by 2x8, 23.1 by 2x10.
 _APART_CYCLES = 3.0
@@ -242,8 +249,9 @@ def _is_little(problem: Convolution) -> bool:
     return packing <= min(problem.out_channels * _PARTED_CYCLES, multiplying / 8)
 
 
-def _is_packed_in_vectors(problem: Convolution) -> bool:
-    return packing_shape(problem)[0].startswith("stride")
+def _packed(problem: Convolution) -> Packed:
+    """How all of x is packed."""
+    return lay_out(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))
 
 
 def _rough_pack_cycles(problem: Convolution) -> float:
@@ -252,18 +260,15 @@ def _rough_pack_cycles(problem: Convolution) -> float:
     Where they count, what is packed for all threads takes longer, too: 2x2 at stride 2 from 48 to 256 channels of four
     times 12x13 takes 158 us packed by each thread, 284 shared.
     """
-    each = _PACK_CYCLES if _is_packed_in_vectors(problem) else _PACK_ONE_CYCLES
+    each = PACK_CYCLES if is_packed_in_vectors(problem) else PACK_ONE_CYCLES
     return each * shared_bytes(problem)[0] / problem.element.size
 
 
 def _pack_cycles(problem: Convolution, for_all: bool) -> float:
     """Cycles to pack all of x, also for all threads."""
-    outputs = problem.axes[0].out, problem.axes[1].out, problem.axes[2].out
-    packed = lay_out(problem, SHARED, outputs)
-    elements = problem.images * problem.channels * prod(len(axis.phases) * axis.length for axis in packed)
-    by_row = max(_PACK_CYCLES, _PACK_ROW_CYCLES / packed[2].length)
-    each = by_row if _is_packed_in_vectors(problem) else _PACK_ONE_CYCLES
-    return elements * (each + for_all * _PASS_ON_CYCLES)
+    packed = _packed(problem)
+    passing_on = for_all * _PASS_ON_CYCLES * prod(len(axis.phases) * axis.length for axis in packed)
+    return problem.images * problem.channels * (channel_cycles(problem, packed) + passing_on)
 
 
 def packing_cycles(problem: Convolution, plan: Plan) -> float:
@@ -405,7 +410,11 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
         packing = OWN
     variant, edges = _variant(problem, grid, tile, packing)
     tables: list[Any] = [table(edges.entries)]
-    pack = {"pack_channel": Code(pack_channel, element, packing_shape(problem)) if packing != IN_PLACE else 0}
+    pack: dict[str, Any] = {"pack_channel": 0}
+    if packing in (SHARED, OWN) and is_packed_by_table(problem, _packed(problem)):
+        pack = {"pack_channel": Code(pack_by_table, element, ("", 1, 1))}
+    elif packing != IN_PLACE:
+        pack = {"pack_channel": Code(pack_channel, element, packing_shape(problem))}
     shares = Shares(grid, row_tasks, tile_tasks, blocks_per_task, blocks_outermost)
     work: dict[str, Any] = (
         shares.fields(problem, tile, variant)
@@ -463,9 +472,13 @@ def reads_edged(plan: Plan) -> bool:
 
 def _packing_step(problem: Convolution, source: Source, pack: dict[str, Any], own: int) -> Step:
     """Step that packs all of x: for all threads, or in each one's `own` elements of scratch."""
+    # To take a task takes as long as to pack some tens of elements.
+    together = min(ceil_div(_TOGETHER, source.channel), max(1, problem.images * problem.channels // DIRECT_TASKS))
     fields = pack | {
-        "tasks": problem.images * problem.channels,
+        "tasks": ceil_div(problem.images * problem.channels, together),
+        "images": problem.images,
         "channels": problem.channels,
+        "together": together,
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
         "packed_channel": source.channel,

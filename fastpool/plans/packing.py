@@ -13,8 +13,8 @@ from fastpool.geometry import Axis, padding_source
 from fastpool.machine.processor import THREADS
 from fastpool.plans.plan import table
 from fastpool.plans.problem import Convolution, apart, ceil_div
-from fastpool.routines.direct import PRIVATE
-from fastpool.routines.pack import PACKED_STRIDES, PACKING, ROWS_AHEAD
+from fastpool.routines.direct import PRIVATE, SHARED
+from fastpool.routines.pack import NOWHERE, PACKED_STRIDES, PACKING, ROWS_AHEAD
 from fastpool.routines.tiles import LEVEL_2_BYTES
 
 
@@ -130,6 +130,60 @@ def packing_shape(problem: Convolution) -> tuple[str, int, int]:
     return f"{way} {problem.widened_from}".strip(), 1, 1
 
 
+#: Cycles to pack an element, 0.6 to 1.7, or a short row, of 3 to 7 elements 25 to 32; one by one, not vector by vector,
+#: an element 2.2 to 6.1; by a table 2.4 and 10 a channel.
+PACK_CYCLES, PACK_ONE_CYCLES, _ROW_CYCLES, _TABLE_CYCLES = 1.2, 4.0, 28.0, 3.5
+#: Elements of a packed channel up to which there is a table of them: 8 kB, a quarter of a level-1 cache.
+_MOST_PLACES = 1024
+
+
+def is_packed_in_vectors(problem: Convolution) -> bool:
+    """Whether vectors of columns are packed, and not one element after the other."""
+    return packing_shape(problem)[0].startswith("stride")
+
+
+def _packed_elements(packed: Packed) -> int:
+    return prod(len(axis.phases) * axis.length for axis in packed)
+
+
+def _cycles_by_rows(problem: Convolution, packed: Packed) -> float:
+    """Cycles to pack a channel row by row."""
+    each = max(PACK_CYCLES, _ROW_CYCLES / packed[2].length) if is_packed_in_vectors(problem) else PACK_ONE_CYCLES
+    return each * _packed_elements(packed)
+
+
+def is_packed_by_table(problem: Convolution, packed: Packed) -> bool:
+    """Whether a channel that is packed as a whole is so element by element, as its rows are short."""
+    elements, is_empty = _packed_elements(packed), not all(axis.size for axis in problem.axes)
+    if problem.element.is_integer or is_empty or elements > _MOST_PLACES:
+        return False
+    return _TABLE_CYCLES * elements < _cycles_by_rows(problem, packed)
+
+
+def channel_cycles(problem: Convolution, packed: Packed) -> float:
+    """Cycles to pack a whole channel."""
+    if is_packed_by_table(problem, packed):
+        return _TABLE_CYCLES * _packed_elements(packed)
+    return _cycles_by_rows(problem, packed)
+
+
+def _places(problem: Convolution, packed: Packed) -> np.ndarray:
+    """Element of a channel of x of each of a packed channel, or that it is a zero."""
+    found = []
+    for axis, layout in zip(problem.axes, packed, strict=True):
+        sources, begins = _sources(axis, layout, problem.padding_mode)
+        found.append(np.array([sources[begin : begin + layout.length] for begin in begins]))  # by phase
+    depths, rows, columns = found
+    # [depth phase][row phase][column phase][depth][row][column]
+    parts = [
+        sources.reshape([len(sources) if at == i else sources.shape[1] if at == 3 + i else 1 for at in range(6)])
+        for i, sources in enumerate((depths, rows, columns))
+    ]
+    exists = np.logical_and.reduce(np.broadcast_arrays(*(part >= 0 for part in parts)))
+    places = sum(part * stride for part, stride in zip(parts, problem.x_strides[2:], strict=True))
+    return np.where(exists, places, NOWHERE).reshape(-1)
+
+
 def pack_block(problem: Convolution, source: Source, tables: list[Any]) -> int:
     """Address of the block that says how channels are packed; where nothing is packed it is not read."""
 
@@ -139,8 +193,8 @@ def pack_block(problem: Convolution, source: Source, tables: list[Any]) -> int:
 
     fields = dict(zip(("x_depth", "x_row", "x_column"), problem.x_strides[2:], strict=True))
     fields["x_ahead"] = ROWS_AHEAD * problem.x_strides[1]
-    packed = source.packed or tuple(pack_axis(a, a.out) for a in problem.axes)
-    w = problem.axes[2]
+    d, h, w = problem.axes
+    packed = source.packed or (pack_axis(d, d.out), pack_axis(h, h.out), pack_axis(w, w.out))
     pads_with_data = problem.padding_mode != "zeros" and (w.pad_begin > 0 or w.pad_end > 0)
     for name, axis, layout in zip(("depth", "row", "column"), problem.axes, packed, strict=True):
         sources, begins = np.zeros(0, np.int64), [0] * len(layout.phases)
@@ -164,6 +218,9 @@ def pack_block(problem: Convolution, source: Source, tables: list[Any]) -> int:
         "column_lows": kept([ceil_div(w.pad_begin - phase, w.stride) for phase in phases]),
         "column_highs": kept([ceil_div(w.pad_begin + w.size - phase, w.stride) for phase in phases]),
     }
+    is_by_table = source.packing == SHARED and source.packed is not None and is_packed_by_table(problem, packed)
+    places = _places(problem, packed) if is_by_table else np.zeros(0, np.int64)
+    fields |= {"places": kept(places), "place_count": len(places)}
     fields |= {"width": w.size, "pad_left": w.pad_begin, "pads_with_data": int(pads_with_data)}
     tables.append(PACKING.block(**fields))
     return address(tables[-1])

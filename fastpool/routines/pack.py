@@ -36,20 +36,28 @@ PACKING = Layout(
         "packed_depths": "integer",
         "packed_rows": "integer",
         "packed_columns": "integer",
+        "places": "integers",  # element of x of each of a packed channel, or NOWHERE for a zero
+        "place_count": "integer",
     },
     has_head=False,
 )
 
+#: In place of an element's place: there is none. Those of arrays that run backwards are negative, too.
+NOWHERE = -(2**62)
 #: Channels to the one whose rows are fetched beside those that are packed; 0: none are.
 ROWS_AHEAD = 1 if TARGET.registers < 32 else 0
 #: Strides of columns at which whole vectors are packed, each by a spec of its own ("stride 2"); "" serves any other.
 PACKED_STRIDES = (1, 2, 4)
-pack_channel = routine("pack.pack_channel", PACKING, "source", "integer", "elements", "integer", "integer", "integer")
+_ARGUMENTS = ("source", "integer", "elements", "integer", "integer", "integer")
+pack_channel = routine("pack.pack_channel", PACKING, *_ARGUMENTS)
+pack_by_table = routine("pack.pack_by_table", PACKING, *_ARGUMENTS)
 
 PACK_INPUT = Layout(
     "pack_input",
     {
+        "images": "integer",
         "channels": "integer",
+        "together": "integer",  # channels of a task, the last one's may be fewer
         "x_batch": "integer",
         "x_channel": "integer",
         "packed_channel": "integer",
