@@ -27,9 +27,7 @@ def test_planes_whose_addresses_alias_are_packed(planner):
 
 
 @pytest.mark.skipif(TARGET.registers == 16, reason="tiles of few pixels are for 32 registers")
-@pytest.mark.parametrize(
-    ("shape", "out_channels"), [((4, 640, 14, 5), 16), ((1, 480, 5, 5), 64), ((1, 96, 7, 7), 256)]
-)
+@pytest.mark.parametrize(("shape", "out_channels"), [((4, 640, 14, 5), 16), ((1, 480, 5, 5), 64), ((1, 96, 7, 7), 256)])
 def test_short_rows_of_pixels_that_lie_apart_are_not_packed(planner, shape, out_channels):
     """Tiles are no wider than such a row, which takes as long to pack as one of 16 pixels."""
     check(integers(40, shape, np.float32), integers(41, (out_channels, shape[1], 1, 1), np.float32), stride=2)

@@ -84,7 +84,7 @@ ANYWHERE = 2**62
 _TOGETHER = 1024
 #: Cycles by which an element takes longer that is packed for all threads, as every second comes from another core's
 #: cache: all in all 1.0 to 3.6 each, and 4 more in hours in which that cache is far.
-_PASS_ON_CYCLES = 2.5
+_PASS_ON_CYCLES = 1.3
 #: Cycles that a step of a single tap takes longer where pixels lie apart, each channel on a page of its own: 224 to 176
 #: channels of 80x80 take 11.6 a step by 1x8, 18.3 by 2x8, 23.1 by 2x10.
 _APART_CYCLES = 3.0
