@@ -8,7 +8,8 @@ are packed. A packed channel is
     [depth phase][row phase][column phase][depth][row][column]
 
 Padding of every mode happens here, by tables from padded to source index, and so does the walk over awkward strides of
-the input: nothing after this file knows of either.
+the input: nothing after this file knows of either. Rows are packed in vectors; where they have a few elements each, a
+table says where every element of the packed channel comes from.
 
 **Weights.** Channels of one block beside each other, ``[group][block][channel][tap][block width]``, which is a
 transpose of (out channel, channel * tap) per block, done with register transposes. Missing channels of the last block

@@ -25,6 +25,7 @@ from fastpool.plans.packing import (
     is_packed_in_vectors,
     lay_out,
     pack_block,
+    packed_elements,
     packed_source,
     packing_shape,
     pays_alone,
@@ -80,7 +81,7 @@ MOST_FETCHED = 16
 _TILES_AHEAD = 2
 #: For a packed input, no tile needs to begin early.
 ANYWHERE = 2**62
-#: Elements that a task packs, some channels of few each.
+#: Elements that a task packs, of some channels if each has few: 16 times 256 channels of 2x3 take 22 us so, 55 singly.
 _TOGETHER = 1024
 #: Cycles by which an element takes longer that is packed for all threads, as every second comes from another core's
 #: cache: all in all 1.0 to 3.6 each, and 4 more in hours in which that cache is far.
@@ -201,8 +202,7 @@ def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
 def shared_bytes(problem: Convolution) -> tuple[int, int]:
     """Bytes of all of x packed, and up to how many all threads share one copy: more where there is much weight."""
     size = problem.element.size
-    outputs = problem.axes[0].out, problem.axes[1].out, problem.axes[2].out
-    channel = channel_elements(lay_out(problem, SHARED, outputs), size)
+    channel = channel_elements(_packed(problem), size)
     weight_bytes = problem.out_channels * problem.channels // problem.groups * problem.taps * size
     return problem.images * problem.channels * channel * size, max(SHARED_BYTES, min(weight_bytes, SHARED_LIMIT))
 
@@ -267,7 +267,7 @@ def _rough_pack_cycles(problem: Convolution) -> float:
 def _pack_cycles(problem: Convolution, for_all: bool) -> float:
     """Cycles to pack all of x, also for all threads."""
     packed = _packed(problem)
-    passing_on = for_all * _PASS_ON_CYCLES * prod(len(axis.phases) * axis.length for axis in packed)
+    passing_on = _PASS_ON_CYCLES * packed_elements(packed) if for_all else 0.0
     return problem.images * problem.channels * (channel_cycles(problem, packed) + passing_on)
 
 

@@ -84,9 +84,14 @@ def lay_out(problem: Convolution, packing: int, outputs: tuple[int, int, int]) -
     return rows_of(depth, depths), rows_of(row, rows), pack_axis(column, columns)
 
 
+def packed_elements(packed: Packed) -> int:
+    """Elements of a packed channel."""
+    return prod(len(axis.phases) * axis.length for axis in packed)
+
+
 def channel_elements(packed: Packed, size: int) -> int:
     """Elements from one packed channel to the next."""
-    return apart(prod(len(axis.phases) * axis.length for axis in packed), size)
+    return apart(packed_elements(packed), size)
 
 
 def packed_source(problem: Convolution, packing: int, outputs: tuple[int, int, int]) -> Source:
@@ -131,7 +136,7 @@ def packing_shape(problem: Convolution) -> tuple[str, int, int]:
 
 
 #: Cycles to pack an element, 0.6 to 1.7, or a short row, of 3 to 7 elements 25 to 32; one by one, not vector by vector,
-#: an element 2.2 to 6.1; by a table 2.4 and 10 a channel.
+#: an element 2.2 to 6.1; by a table 2.4, and in channels of ten, each of which takes a call, 3.5.
 PACK_CYCLES, PACK_ONE_CYCLES, _ROW_CYCLES, _TABLE_CYCLES = 1.2, 4.0, 28.0, 3.5
 #: Elements of a packed channel up to which there is a table of them: 8 kB, a quarter of a level-1 cache.
 _MOST_PLACES = 1024
@@ -142,19 +147,15 @@ def is_packed_in_vectors(problem: Convolution) -> bool:
     return packing_shape(problem)[0].startswith("stride")
 
 
-def _packed_elements(packed: Packed) -> int:
-    return prod(len(axis.phases) * axis.length for axis in packed)
-
-
 def _cycles_by_rows(problem: Convolution, packed: Packed) -> float:
     """Cycles to pack a channel row by row."""
     each = max(PACK_CYCLES, _ROW_CYCLES / packed[2].length) if is_packed_in_vectors(problem) else PACK_ONE_CYCLES
-    return each * _packed_elements(packed)
+    return each * packed_elements(packed)
 
 
 def is_packed_by_table(problem: Convolution, packed: Packed) -> bool:
     """Whether a channel that is packed as a whole is so element by element, as its rows are short."""
-    elements, is_empty = _packed_elements(packed), not all(axis.size for axis in problem.axes)
+    elements, is_empty = packed_elements(packed), not all(axis.size for axis in problem.axes)
     if problem.element.is_integer or is_empty or elements > _MOST_PLACES:
         return False
     return _TABLE_CYCLES * elements < _cycles_by_rows(problem, packed)
@@ -163,7 +164,7 @@ def is_packed_by_table(problem: Convolution, packed: Packed) -> bool:
 def channel_cycles(problem: Convolution, packed: Packed) -> float:
     """Cycles to pack a whole channel."""
     if is_packed_by_table(problem, packed):
-        return _TABLE_CYCLES * _packed_elements(packed)
+        return _TABLE_CYCLES * packed_elements(packed)
     return _cycles_by_rows(problem, packed)
 
 
