@@ -12,6 +12,7 @@ from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import Form, expected_cycles, plan_all_taps, plan_directly
 from fastpool.plans.depthwise import begun_rows, depthwise_cycles, ends_in_half, is_depthwise, summed_rows
 from fastpool.plans.direct import is_aliased, packing_cycles, shared_bytes, tile_cycles
+from fastpool.plans.joined import Joined, is_joined
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.tasks import Grid
@@ -64,9 +65,9 @@ def of_direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, An
     last = tile.last(problem.out_channels // problem.groups, lanes)
     rows = ceil_div(fields["out_rows"], fields["row_tasks"])
     of_runs = {step["first_column"]: step["tiles"] * step["pixels"] for step in steps}
-    pixels = fields["out_depths"] * fields["out_rows"] * sum(of_runs.values())
+    pixels = fields["images"] * fields["out_depths"] * fields["out_rows"] * sum(of_runs.values())
     channels = problem.groups * ((fields["blocks"] - 1) * tile.block(lanes) + last.block(lanes))
-    done = problem.images * pixels * channels * (problem.channels // problem.groups) * problem.taps
+    done = pixels * channels * (problem.channels // problem.groups) * problem.taps
     return {
         "algorithm": "direct",
         "filtering": None,
@@ -136,15 +137,19 @@ def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
         without, _ = plan_all_taps(problem)
         unmasked = count_text(round(without.cycles + packing_cycles(problem, without)))
         return f"{cycles_text(plan.cycles)}; without masks, packed or with lanes on channels, {unmasked}"
-    cycles = tile_cycles(problem, plan)
+    cycles = Joined(problem).compared if is_joined(plan) else tile_cycles(problem, plan)
     fewest = f"{cycles_text(cycles[tile])}, fewest of {len(cycles)} tiles"
     if all(other.role == "channels" for other in cycles):
-        return f"{fewest} with lanes on channels, which pixels that lie apart ask for"
+        return f"{fewest} with lanes on channels, which {_why_channels(plan)} ask for"
     other = min((other for other in cycles if other.role != tile.role), key=lambda other: cycles[other])
     return (
         f"{fewest}; with lanes on {other.role}, "
         f"{other.vectors} x {other.width} takes {count_text(round(cycles[other]))}"
     )
+
+
+def _why_channels(plan: Plan) -> str:
+    return "pixels of several images" if is_joined(plan) else "pixels that lie apart"
 
 
 def _is_masked(plan: Plan) -> bool:
@@ -157,6 +162,8 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
         return f"masked loads give zeros for padding; rows of it are left out: {plan.omitted:.1%} of the sums"
     if _is_masked(plan):
         return "a row is read once for all channels of a tile, whose pixels are put in order in registers"
+    if is_joined(plan):
+        return _why_joined(problem, fields)
     if fields["panel"]:
         return _why_panels(problem, fields)
     if fields["source"] == IN_PLACE and problem.is_padded:
@@ -184,6 +191,16 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     few = f"of {problem.images * problem.channels} channels to pack, threads would have uneven shares"
     why = few if size <= limit else f"all of x would take {needed}, above {allowed}"
     return f"{cause}; {why}; {_private_text(problem, plan)}"
+
+
+def _why_joined(problem: Convolution, fields: dict[str, Any]) -> str:
+    joined = Joined(problem)
+    how = "all of x, transposed" if joined.is_matrix else "what each tap meets"
+    whose = " by each thread" if fields["source"] == OWN else ""
+    return (
+        f"tiles are filled by pixels of all images, {counted(problem.pixels, 'pixel')} each, beside which weights are "
+        f"read once: {how}, packed{whose}, takes {bytes_text(joined.packed_bytes)}"
+    )
 
 
 def _why_panels(problem: Convolution, fields: dict[str, Any]) -> str:

@@ -428,7 +428,7 @@ class Planner:
         if tile is not None or source is not None:
             self._patch.setattr(plans, "is_depthwise", lambda problem: False)
             self._patch.setattr(plans, "is_channelwise", lambda problem: False)
-            for suits in ("suits_runs", "suits_masked_rows"):
+            for suits in ("suits_runs", "suits_masked_rows", "suits_joined"):
                 self._patch.setattr(plans, suits, lambda problem: False)
         if tile is not None:
             for module in (direct, panels):

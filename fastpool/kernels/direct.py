@@ -6,6 +6,7 @@ vectors with `width` broadcast scalars. It plays one of two roles (the spec's va
 - ``channels``: lanes are output channels, scalars are pixels. Stride costs nothing; the tile is transposed in registers
   on the store. For long reductions, which pay for the transpose.
 - ``strided``: the same with pixels further apart, for input that is read in place at a stride.
+- ``joined``: the same for pixels of several images, which are packed as one row.
 - ``edged``: the same for filters of a few common widths, whose rows of taps are straight code. There may be padding:
   pixels that a tap does not find in x are left out.
 - ``pixels``: lanes are output pixels, scalars are weights. Stores are contiguous. For short reductions.
@@ -29,7 +30,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.columns import Columns
-from fastpool.kernels.epilogue import write_channels_ir
+from fastpool.kernels.epilogue import choose_ir, for_each_image_ir, write_channels_ir, write_pixels_ir
 from fastpool.kernels.simd import I64, Tile, keep_small, known, scalar
 from fastpool.routines.direct import (
     CHANNELS_AHEAD,
@@ -79,6 +80,11 @@ def _biases(typingctx, spec, bias, channels):
 def _is_strided(spec):
     """Whether pixels lie apart, by a number that is known at run time only."""
     return int(spec.variant == "strided")
+
+
+def _is_joined(spec):
+    """Whether pixels of several images follow one another."""
+    return spec.variant == "joined"
 
 
 def _row_of(spec):
@@ -257,15 +263,17 @@ def _add_masked_row(typingctx, accumulators, row, weights, first, width):
 
 
 @intrinsic
-def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, low, high):
+def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, low, high, images):
     """Finish the tile and write pixels first..last of its first `channels` channels, `pitch` apart.
 
-    out = clamp(tile + residual, low, high); `residual` is laid out as `out`.
+    out = clamp(tile + residual, low, high); `residual` is laid out as `out`. What `images` says, joined tiles need:
+    pixels of the row before the tile, those of an image, and by how much the next image lies further away in out and
+    in residual.
     """
     spec = tile.spec
 
     def codegen(context, builder, sig, args):
-        tile, residual, flags, out, pitch, channels, first, last, low, high = args
+        tile, residual, flags, out, pitch, channels, first, last, low, high, images = args
         lanes, vector = spec.lanes, simd.vector_ir(spec)
         zero = ir.Constant(vector, None)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
@@ -276,22 +284,30 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
 
         pixels = spec.width if _is_by_channels(spec) else spec.vectors * lanes
         counts = [min(lanes, pixels - t0) for t0 in range(0, pixels, lanes)]
-        is_whole = builder.and_(builder.icmp_signed("<=", first, I64(0)), builder.icmp_signed(">=", last, I64(pixels)))
 
-        def make_masks():
+        def make_masks(first, last):
             return [simd.range_mask_ir(builder, first, last, lanes, begin) for begin in range(0, pixels, lanes)]
 
-        masks = make_masks() if simd.HAS_MASKS else None  # where all vectors need them
+        masks = make_masks(first, last) if simd.HAS_MASKS and not _is_joined(spec) else None  # all vectors need them
 
-        def write(values, first_channel, channels):
+        def write_part(values, first_channel, channels, first, last, out, residual):
+            starts, ends = builder.icmp_signed("<=", first, I64(0)), builder.icmp_signed(">=", last, I64(pixels))
             place = [builder.gep(p, [builder.mul(pitch, I64(first_channel))]) for p in (out, residual)]
-            bounds = low, high
-            masked = make_masks if masks is None else lambda: masks
+            bounds, is_whole = (low, high), builder.and_(starts, ends)
+            masked = partial(make_masks, first, last) if masks is None else lambda: masks
             write_channels_ir(
                 builder, spec, values, masked, channels, *place, pitch, flags, bounds, is_whole, counts, True
             )
 
-        if _is_by_channels(spec):
+        def write(values, first_channel, channels):
+            if not _is_joined(spec):
+                write_part(values, first_channel, channels, first, last, out, residual)
+                return
+            for_each_image_ir(
+                builder, images, first, last, (out, residual), partial(write_part, values, first_channel, channels)
+            )
+
+        def write_channels():
             groups = range(0, spec.width, lanes)
             for v in range(spec.vectors):
                 rest = builder.sub(channels, I64(v * lanes))
@@ -302,13 +318,23 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
                         for lane, value in enumerate(simd.transpose_ir(builder, rows)):
                             values[lane].append((value, t0))
                     write(values, v * lanes, rest)
+
+        def write_pixels():
+            vectors = [[part(v, t) for v in range(spec.vectors)] for t in range(spec.width)]
+            write_pixels_ir(builder, spec, vectors, channels, images, first, last, (out, residual), flags, (low, high))
+
+        if _is_joined(spec):
+            are_alone = builder.icmp_signed("==", builder.extract_value(images, 1), I64(1))
+            choose_ir(builder, are_alone, None, write_pixels, write_channels)
+        elif _is_by_channels(spec):
+            write_channels()
         else:
             values = [[(part(v, t), v * lanes) for v in range(spec.vectors)] for t in range(spec.width)]
             write(values, 0, channels)
         return context.get_dummy_value()
 
     number, one = types.intp, spec.dtype
-    return types.void(tile, residual, flags, out, number, number, number, number, one, one), codegen
+    return types.void(tile, residual, flags, out, number, number, number, number, one, one, images), codegen
 
 
 @intrinsic
@@ -487,7 +513,8 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                     w = w + steps[tap]
                 at, w = at + pitch_in, w + omitted
         first, last = tile * pixels - start, min(columns - start, pixels)
-        _store(total, residual + start, flags, place, pitch, channels, first, last, low, high)
+        images = start, call.image_pixels, call.image_gap, call.residual_gap
+        _store(total, residual + start, flags, place, pitch, channels, first, last, low, high, images)
 
 
 def direct(call, task, thread):

@@ -1,5 +1,7 @@
 """What happens to a finished sum on its way to memory: residual, activation, masked store."""
 
+from functools import partial
+
 from llvmlite import ir
 from numba.core import cgutils
 
@@ -14,6 +16,58 @@ def _plus_ir(builder, spec, value, residual, mask):
     nothing = -0.0 if isinstance(element, ir.FloatType | ir.DoubleType) else 0
     fill = ir.Constant(value.type, [ir.Constant(element, nothing)] * value.type.count)
     return simd.add_ir(builder, value, simd.masked_load_ir(builder, residual, value.type, mask, fill, spec.size))
+
+
+def choose_ir(builder, condition, likely, emit, other):
+    """Code that one of two functions emits."""
+    with builder.if_else(condition, likely=likely) as ways:
+        for way, of_way in zip(ways, (emit, other), strict=True):
+            with way:
+                of_way()
+
+
+def for_each_image_ir(builder, images, first, last, arrays, write):
+    """Emit a loop over the images that pixels first..last of a tile are of: ``write(first, last, *arrays)``.
+
+    `images` are the number of the tile's first pixel, the pixels of an image, and by how much the next image lies
+    further away in each of the `arrays`.
+    """
+    before, pixels, *gaps = (builder.extract_value(images, i) for i in range(2 + len(arrays)))
+    image = builder.sdiv(builder.add(before, first), pixels)
+    end_image = builder.add(builder.sdiv(builder.sub(builder.add(before, last), I64(1)), pixels), I64(1))
+    with cgutils.for_range(builder, end_image, image) as loop:
+        begin = builder.sub(builder.mul(loop.index, pixels), before)
+        end = builder.add(begin, pixels)
+        begin = builder.select(builder.icmp_signed(">", begin, first), begin, first)
+        end = builder.select(builder.icmp_signed("<", end, last), end, last)
+        moved = [builder.gep(p, [builder.mul(gap, loop.index)]) for p, gap in zip(arrays, gaps, strict=True)]
+        write(begin, end, *moved)
+
+
+def write_pixels_ir(builder, spec, values, channels, images, first, last, arrays, flags, bounds):
+    """Write pixels first..last that are alone in their images: their first `channels` channels lie side by side.
+
+    ``values[pixel]`` are vectors of channels; `arrays` are out and residual, at the first pixel if it were of the first
+    image. See `for_each_image_ir` for `images`.
+    """
+    before, _, *gaps = (builder.extract_value(images, i) for i in range(4))
+    no_residual = builder.icmp_signed("==", flags[0], I64(0))
+    masks = [simd.range_mask_ir(builder, I64(0), channels, spec.lanes, v * spec.lanes) for v in range(spec.vectors)]
+    for pixel, vectors in enumerate(values):
+        inside = builder.and_(builder.icmp_signed("<=", first, I64(pixel)), builder.icmp_signed("<", I64(pixel), last))
+        with builder.if_then(inside, likely=True):
+            number = builder.add(before, I64(pixel))
+            starts = [builder.add(builder.mul(gap, number), I64(pixel)) for gap in gaps]
+            for v, (value, mask) in enumerate(zip(vectors, masks, strict=True)):
+                place, more = (
+                    builder.gep(p, [builder.add(start, I64(v * spec.lanes))])
+                    for p, start in zip(arrays, starts, strict=True)
+                )
+                added = partial(_plus_ir, builder, spec, value, more, mask)
+                (value,) = simd.either_ir(
+                    builder, no_residual, lambda value=value: [value], lambda added=added: [added()]
+                )
+                write_ir(builder, spec, value, place, None, mask, bounds)
 
 
 def write_ir(builder, spec, value, out, residual, mask, bounds, count=None, anywhere=False):
@@ -68,19 +122,14 @@ def write_channels_ir(
         for channel in range(len(values)):
             write(channel, masks, with_residual, with_bounds, counts)
 
-    def choose(flag, likely, yes, no):
-        with builder.if_else(flag, likely=likely) as (then, other):
-            with then:
-                yes()
-            with other:
-                no()
-
     def complete(masks, counts):
-        choose(
+        choose_ir(
+            builder,
             has_residual,
             False,
             lambda: write_all(masks, True, True, counts),
-            lambda: choose(
+            lambda: choose_ir(
+                builder,
                 has_bounds,
                 None,
                 lambda: write_all(masks, False, True, counts),
@@ -115,9 +164,9 @@ def write_channels_ir(
     is_complete = builder.icmp_signed(">=", channels, I64(len(values)))
     if simd.HAS_MASKS:
         masks = make_masks()
-        choose(is_complete, True, lambda: complete(masks, no_counts), lambda: some_channels(masks))
+        choose_ir(builder, is_complete, True, lambda: complete(masks, no_counts), lambda: some_channels(masks))
     else:
         # Masks take long to make, and are made where they are needed only.
         lanes = values[0][0][0].type.count
         masks = [ir.Constant(ir.VectorType(I1, lanes), [lane < count for lane in range(lanes)]) for count in counts]
-        choose(builder.and_(is_complete, is_whole), True, lambda: complete(masks, counts), one_by_one)
+        choose_ir(builder, builder.and_(is_complete, is_whole), True, lambda: complete(masks, counts), one_by_one)

@@ -101,8 +101,10 @@ def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, 
         nothing = simd.ir.Constant(inside.type, None)
         loaded = []
         for r in range(spec.lanes):
-            mask = builder.select(builder.icmp_signed("<", simd.I64(r), rows), inside, nothing)
-            row = builder.gep(source, [builder.mul(row_pitch, simd.I64(r))])
+            exists = builder.icmp_signed("<", simd.I64(r), rows)
+            mask = builder.select(exists, inside, nothing)
+            # Where there is no memory, loading nothing takes long.
+            row = builder.gep(source, [builder.select(exists, builder.mul(row_pitch, simd.I64(r)), simd.I64(0))])
             loaded.append(simd.masked_load_ir(builder, row, vector, mask, zero, spec.size))
         kept = simd.range_mask_ir(builder, simd.I64(0), width, spec.lanes)
         for c, column in enumerate(simd.transpose_ir(builder, loaded)):
@@ -113,6 +115,22 @@ def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, 
 
     number = types.intp
     return types.void(spec, source, number, number, number, target, number, number), codegen
+
+
+def pack_images(call, task, thread):
+    """Pack some elements of all images, (image, element) -> (element, image), for all threads or for this one."""
+    simd.align_stack()
+    spec = call.spec
+    lanes, images, end = lanes_of(spec), call.images, min((task + 1) * call.together, call.elements)
+    target = call.scratch + thread * call.own
+    for k in range(task * call.together, end, lanes):
+        # Whole vectors where the next ones write over what is too much: parts of one take some times as long.
+        written = lanes if images <= lanes and k + lanes < end else images
+        for j in range(0, images, lanes):
+            source = call.x + (j * call.x_batch + k)
+            _transpose_block(
+                spec, source, call.x_batch, images - j, end - k, target + (k * images + j), images, written - j
+            )
 
 
 def pack_weights(call, task, thread):

@@ -276,8 +276,8 @@ def packing_cycles(problem: Convolution, plan: Plan) -> float:
 
     Whether all share a copy, or each has its own, depends on how many they are; how sums are done must not.
     """
-    source = plan.steps[-1].fields["source"]
-    return 0.0 if source == IN_PLACE else _pack_cycles(problem, for_all=source != PRIVATE)
+    source, includes = plan.steps[-1].fields["source"], plan.steps[-1].fields["image_pixels"] > 0
+    return 0.0 if source == IN_PLACE or includes else _pack_cycles(problem, for_all=source != PRIVATE)
 
 
 def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
@@ -434,7 +434,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     for part in parts:
         if part.problem.axes not in sources:
             source = common or packed_source(part.problem, PRIVATE, (1, task.rows, task.columns))
-            sources[part.problem.axes] = source, _reading(part.problem, source, grid.rows, tile, tables)
+            sources[part.problem.axes] = source, read_from(part.problem, source, grid.rows, tile, tables)
     channel = max(source.channel for source, _ in sources.values())
     copy = apart(problem.images * problem.channels * channel + slack(problem, tile), element.size)
     shared = copy if packing == SHARED else 0
@@ -453,7 +453,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
         }
         steps.append(Step(Code(direct, element), work | reading | summed | ends))
     if packing in (SHARED, OWN):
-        steps.insert(0, _packing_step(problem, source, pack | {"packing": reading["packing"]}, private))
+        steps.insert(0, packing_step(problem, source, pack | {"packing": reading["packing"]}, private))
     # Beside the multiplications, the input comes from memory at about 3 bytes a cycle, and is packed at as many.
     omitted = omitted_share(problem, grid.rows, edges, tiles * pixels)
     cycles = direct_cycles(problem, tile, grid) * (1 - omitted) + input_bytes * outer / 3
@@ -470,7 +470,7 @@ def reads_edged(plan: Plan) -> bool:
     return is_edged(plan.steps[-1].fields["row_of_tiles"].shape[0])
 
 
-def _packing_step(problem: Convolution, source: Source, pack: dict[str, Any], own: int) -> Step:
+def packing_step(problem: Convolution, source: Source, pack: dict[str, Any], own: int) -> Step:
     """Step that packs all of x: for all threads, or in each one's `own` elements of scratch."""
     # To take a task takes as long as to pack some tens of elements.
     together = min(ceil_div(_TOGETHER, source.channel), max(1, problem.images * problem.channels // DIRECT_TASKS))
@@ -525,7 +525,7 @@ def _variant(problem: Convolution, grid: Grid, tile: TileShape, packing: int) ->
     return ("strided", NO_EDGES) if edges is None else (edged(width.kernel, width.stride), edges)
 
 
-def _reading(problem: Convolution, source: Source, rows: int, tile: TileShape, tables: list[Any]) -> dict[str, int]:
+def read_from(problem: Convolution, source: Source, rows: int, tile: TileShape, tables: list[Any]) -> dict[str, int]:
     """Fields that say how a source is packed, where its taps are, and which of them meet x."""
     offsets, used = table(source.offsets), table(row_taps(problem, rows))
     steps = table(np.full(problem.taps, tile.block(lanes_for(problem.element))))

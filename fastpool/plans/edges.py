@@ -98,5 +98,9 @@ def omitted_share(problem: Convolution, rows: int, edges: Edges, pixels: int) ->
     taps = row_taps(problem, rows)
     used_rows = float((taps[:, 1] - taps[:, 0]).mean()) / problem.taps
     width = problem.axes[2]
-    missed = sum(sum(map(sum, left_out_at(width.kernel, width.stride, entry))) for entry in edges.entries)
+    missed = sum(
+        min(sum(of_tap), pixels)  # tiles may be narrower than what an edge leaves out
+        for entry in edges.entries
+        for of_tap in left_out_at(width.kernel, width.stride, entry)
+    )
     return 1 - used_rows * (1 - missed / (width.kernel * pixels))

@@ -41,6 +41,11 @@ def pack_taps(axis: Axis, outputs: int) -> PackedAxis:
     phased = pack_axis(axis, outputs)
     if axis.kernel * outputs >= len(phased.phases) * phased.length:
         return phased
+    return copies_of_taps(axis, outputs)
+
+
+def copies_of_taps(axis: Axis, outputs: int) -> PackedAxis:
+    """Tap by tap: a copy for each of what it meets."""
     begins = tuple(k * axis.dilation for k in range(axis.kernel))
     return PackedAxis(begins, outputs, tuple((k, 0) for k in range(axis.kernel)))
 
@@ -96,7 +101,12 @@ def channel_elements(packed: Packed, size: int) -> int:
 
 def packed_source(problem: Convolution, packing: int, outputs: tuple[int, int, int]) -> Source:
     """Give the source of a run of outputs that are packed."""
-    d, h, w = packed = lay_out(problem, packing, outputs)
+    return source_of(problem, packing, lay_out(problem, packing, outputs))
+
+
+def source_of(problem: Convolution, packing: int, packed: Packed) -> Source:
+    """Give the source that is laid out so."""
+    d, h, w = packed
     row = w.length
     depth = h.length * row
     plane = d.length * depth

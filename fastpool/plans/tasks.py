@@ -37,10 +37,11 @@ def pieces(others: int, most: int, least: int = 1) -> int:
     )
 
 
-#: Fields of some direct convolutions, which are packed, or have edges, masks, parts, or much to fetch.
+#: Fields of some direct convolutions, which are packed, or have edges, masks, parts, joined images, or much to fetch.
 _OF_SOME = (
     *("pack_channel", "packing", "pack_panels", "panels", "panel", "panel_channels", "lines"),
     *("edges", "edges_begin", "edges_end", "width", "pad_left", "adds", "no_bias", "x_ahead"),
+    *("image_pixels", "image_gap", "residual_gap"),
 )
 
 

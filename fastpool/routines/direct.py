@@ -81,6 +81,15 @@ def is_masked(variant: str) -> bool:
     return variant.startswith("masked")
 
 
+#: Tiles whose pixels may be of several images: vectors of channels, and pixels; few widths that waste little. With 16
+#: registers all that there are.
+JOINED_SHAPES = (
+    tuple((vectors, width) for vectors in (2, 1) for width in (14, 12, 10, 8, 6, 4))
+    if TARGET.registers == 32
+    else ((2, 6), (2, 5), (2, 4))
+)
+
+
 DIRECT = Layout(
     "direct",
     {
@@ -127,6 +136,9 @@ DIRECT = Layout(
         "source_row": "integer",
         "out_batch": "integer",
         "out_channel": "integer",
+        "image_pixels": "integer",  # pixels of an image in a joined row of all images; and what lies in out between
+        "image_gap": "integer",  # the last of an image and the first of the next, in a channel
+        "residual_gap": "integer",
         "residual_batch": "integer",
         "has_residual": "integer",
         "has_bounds": "integer",

@@ -68,6 +68,18 @@ PACK_INPUT = Layout(
 )
 pack_input = kernel("pack.pack_input", PACK_INPUT)
 
+PACK_IMAGES = Layout(
+    "pack_images",
+    {
+        "images": "integer",
+        "elements": "integer",  # of an image
+        "together": "integer",  # of a task, the last one's may be fewer
+        "x_batch": "integer",
+        "own": "integer",  # elements from one thread's copy to the next's, 0 if all threads share one
+    },
+)
+pack_images = kernel("pack.pack_images", PACK_IMAGES)
+
 PACK_WEIGHTS = Layout(
     "pack_weights", {"block": "integer", "blocks": "integer", "reduction": "integer", "group_channels": "integer"}
 )

@@ -19,12 +19,11 @@ from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, depthwise
 from fastpool.routines.direct import (
     EDGED_ROWS,
+    JOINED_SHAPES,
     MASKED_ROWS,
     MASKED_SHAPES,
     direct,
     edged,
-    is_edged,
-    is_masked,
     masked,
     row_of_tiles,
 )
@@ -37,7 +36,7 @@ from fastpool.routines.largepool import BESIDE, large_pool
 from fastpool.routines.largepool import variant_of as variant_of_large
 from fastpool.routines.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
 from fastpool.routines.overlap_add import overlap_add
-from fastpool.routines.pack import PACKED_STRIDES, pack_by_table, pack_channel, pack_input, pack_weights
+from fastpool.routines.pack import PACKED_STRIDES, pack_by_table, pack_channel, pack_images, pack_input, pack_weights
 from fastpool.routines.panels import pack_panels, panel_input
 from fastpool.routines.pool import VARIANTS, pool
 from fastpool.routines.reduce import planes_together, reduce_planes
@@ -181,6 +180,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pack_channel": (pack_channel, tuple((way, 1, 1) for way in _PACKINGS)),
     "pack_by_table": (pack_by_table, _ANY),
     "pack_input": (pack_input, _ANY),
+    "pack_images": (pack_images, _ANY),
     "pack_weights": (pack_weights, _ANY),
     "pack_panels": (
         pack_panels,
@@ -200,6 +200,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
             for tile in _TILES
             if tile.role == "channels"
         )
+        + tuple(("joined", *shape) for shape in JOINED_SHAPES)
         + tuple((masked(*row), *shape) for row in MASKED_ROWS for shape in MASKED_SHAPES),
     ),
     "transform_rows": (transform_rows, WINOGRAD_SHAPES + _DILATED),
@@ -262,7 +263,9 @@ _SUMS = {sum_type(x, weight) for x in INTEGERS.values() for weight in INTEGERS.v
 #: only; it widens whatever is summed in them.
 INTEGER_KERNELS: dict[str, dict[str, tuple[Shape, ...]]] = {
     name: {
-        sums.numba_name: tuple(shape for shape in KERNELS[name][1] if not (is_edged(shape[0]) or is_masked(shape[0])))
+        sums.numba_name: tuple(
+            shape for shape in KERNELS[name][1] if shape[0].split()[0:1] not in (["edged"], ["masked"], ["joined"])
+        )
         for sums in _SUMS
     }
     for name in ("pack_input", "pack_weights", "direct", "row_of_tiles", "interleave", "turn")

@@ -1,0 +1,215 @@
+"""Plan of a direct convolution of several small images: their pixels are packed as one row, so that they fill tiles.
+
+Of a channel each tap has a copy of the pixels that it meets, in the order of the results of all images: a tile takes
+the next pixels, whatever row or image they are of, and weights are read once for all of them. Packing takes as many
+times as long as there are taps, which many channels of the result pay for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from fastpool.arrays import address
+from fastpool.geometry import Axis
+from fastpool.plans.direct import (
+    ANYWHERE,
+    MOST_FETCHED,
+    NOTHING_AHEAD,
+    ahead,
+    direct_cycles,
+    packing_step,
+    read_from,
+)
+from fastpool.plans.edges import NO_EDGES
+from fastpool.plans.packing import (
+    Packed,
+    Source,
+    channel_elements,
+    copies_of_taps,
+    is_packed_by_table,
+    pays_alone,
+    source_of,
+)
+from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
+from fastpool.plans.private import slack
+from fastpool.plans.problem import Convolution, apart, ceil_div
+from fastpool.plans.tasks import Grid, Shares, pieces
+from fastpool.routines.direct import JOINED_SHAPES, OWN, SHARED, direct
+from fastpool.routines.pack import pack_by_table, pack_images
+from fastpool.routines.routine import lanes as lanes_for
+from fastpool.routines.tiles import DIRECT_TASKS, LEVEL_2_BYTES, SHARED_BYTES, SHARED_LIMIT, TileShape
+
+#: Cycles to store a vector once more, where the pixels of a tile are of a further image; and to find that out.
+_SEAM_CYCLES, _BEGIN_CYCLES = 4.0, 200.0
+#: Cycles to pack an element by a table, from several images and of several taps; and to transpose a row of up to a
+#: vector of images, however few: 25,600 elements of 16 images take 20,000, of 2 images 150,000.
+_PACK_CYCLES, _TRANSPOSE_CYCLES = 5.0, 12.0
+#: Rows that a task transposes.
+_TRANSPOSED = 2048
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A convolution whose images are joined."""
+
+    problem: Convolution
+
+    @cached_property
+    def images(self) -> Convolution:
+        """The same convolution of one image, whose depths are the images."""
+        batch, channel, _, row, column = self.problem.x_strides
+        images = Axis(self.problem.images, 1, 1, 1, 0, 0, self.problem.images)
+        axes = (images, self.problem.axes[1], self.problem.axes[2])
+        return replace(self.problem, images=1, axes=axes, x_strides=(0, channel, batch, row, column))
+
+    @cached_property
+    def packed(self) -> Packed:
+        """A copy for each tap."""
+        depth, height, width = (copies_of_taps(axis, axis.out) for axis in self.images.axes)
+        return depth, height, width
+
+    @cached_property
+    def is_matrix(self) -> bool:
+        """Whether each image has one pixel, which sees all elements of x in the order of the weights."""
+        _, height, width = self.images.axes
+        _, channel, _, row, column = self.images.x_strides
+        return (
+            not self.images.is_padded
+            and self.problem.pixels == 1
+            and (width.kernel == 1 or column * width.dilation == 1)
+            and (height.kernel == 1 or row * height.dilation == width.kernel)
+            and channel == self.images.taps
+        )
+
+    @cached_property
+    def source(self) -> Source:
+        """Where sums read."""
+        source = source_of(self.images, SHARED, self.packed)
+        return replace(source, channel=self.elements) if self.is_matrix else source
+
+    @property
+    def elements(self) -> int:
+        """Elements from one packed channel to the next."""
+        if self.is_matrix:
+            return self.images.pixels * self.images.taps
+        return channel_elements(self.packed, self.images.element.size)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of x packed."""
+        return self.images.channels * self.elements * self.images.element.size
+
+    @property
+    def packing_cycles(self) -> float:
+        """Cycles to pack it."""
+        if self.is_matrix:
+            vectors = ceil_div(self.problem.images, lanes_for(self.problem.element))
+            return _TRANSPOSE_CYCLES * self.images.channels * self.images.taps * vectors
+        return _PACK_CYCLES * self.images.channels * self.elements
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights."""
+        channels = self.images.channels // self.images.groups
+        return self.images.out_channels * channels * self.images.taps * self.images.element.size
+
+    def cycles(self, tile: TileShape) -> float:
+        """Estimated cycles of one core for the multiplications and stores."""
+        columns, lanes = self.images.pixels, lanes_for(self.images.element)
+        seams = (columns - 1) // self.problem.pixels * self.images.out_channels
+        tiles = ceil_div(columns, tile.width) * ceil_div(self.images.out_channels, tile.block(lanes))
+        return direct_cycles(self.images, tile, Grid(1, 1, columns)) + _SEAM_CYCLES * seams + _BEGIN_CYCLES * tiles
+
+    @property
+    def compared(self) -> dict[TileShape, float]:
+        """Cycles of each tile."""
+        tiles = (TileShape("channels", *shape) for shape in JOINED_SHAPES)
+        return {tile: self.cycles(tile) for tile in tiles}
+
+    def packing_step(self, reading: dict[str, int], own: int) -> tuple[Step, dict[str, Any]]:
+        """Step that packs x, in each one's `own` elements of scratch or for all; and fields that say how."""
+        element = self.images.element
+        if not self.is_matrix:
+            pack = {"pack_channel": Code(pack_by_table, element, ("", 1, 1)), "packing": reading["packing"]}
+            return packing_step(self.images, self.source, pack, own), pack
+        elements = self.images.channels * self.images.taps
+        fields = {
+            "tasks": ceil_div(elements, _TRANSPOSED),
+            "images": self.problem.images,
+            "elements": elements,
+            "together": _TRANSPOSED,
+            "x_batch": self.problem.x_strides[0],
+            "own": own,
+        }
+        return Step(Code(pack_images, element), fields, by_each=own > 0), {"pack_channel": 0}
+
+
+def suits_joined(problem: Convolution) -> bool:
+    """Whether images can be joined, or rows of one: floats, each channel packed by a table, or all of x transposed."""
+    if problem.element.is_integer or not problem.axes[0].is_single or not problem.images * problem.pixels:
+        return False
+    joined = Joined(problem)
+    if joined.packed_bytes > max(SHARED_BYTES, min(joined.weight_bytes, SHARED_LIMIT)):
+        return False
+    return problem.images > 1 if joined.is_matrix else is_packed_by_table(joined.images, joined.packed)
+
+
+def is_joined(plan: Plan) -> bool:
+    """Whether a plan of a direct convolution joins images."""
+    return bool(plan.steps[-1].fields.get("image_pixels"))
+
+
+def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
+    """Plan of the convolution, and the tile whose packed weights it reads; packing is among its cycles."""
+    joined = Joined(problem)
+    images, source, element, lanes = joined.images, joined.source, problem.element, lanes_for(problem.element)
+    tile, multiplying = min(joined.compared.items(), key=lambda found: found[1])
+    packing = joined.packing_cycles
+    # To transpose all takes each thread less than lines from another core's cache: 7x7 from 384 to 16 channels of 16
+    # times 7x7 takes 120 us, and shared 130 or, when that cache is far, 430.
+    is_own = joined.is_matrix or pays_alone(packing, multiplying, joined.packed_bytes)
+
+    group_channels, group_out = images.channels // images.groups, images.out_channels // images.groups
+    blocks, tiles = ceil_div(group_out, tile.block(lanes)), ceil_div(images.pixels, tile.width)
+    blocks_outermost = joined.weight_bytes > joined.packed_bytes
+    blocks_per_task = max(1, blocks // (2 * DIRECT_TASKS)) if blocks_outermost else blocks
+    tile_tasks = pieces(images.groups * ceil_div(blocks, blocks_per_task), tiles)
+    tiles_per_task = ceil_div(tiles, tile_tasks)
+    shares = Shares(Grid(1, 1, images.pixels), 1, tile_tasks, blocks_per_task, blocks_outermost)
+    # Not those of the next block if there is no room for them.
+    block_bytes = group_channels * images.taps * tile.block(lanes) * element.size
+    fetches = blocks_outermost and tiles_per_task <= MOST_FETCHED and 2 * block_bytes <= LEVEL_2_BYTES
+
+    tables: list[Any] = [table(NO_EDGES.entries)]
+    reading = read_from(images, source, 1, tile, tables)
+    copy = apart(images.channels * source.channel + slack(images, tile), element.size)
+    own = thread_scratch(copy, element) if is_own else 0
+    step, pack = joined.packing_step(reading, own)
+    fields = (
+        shares.fields(images, tile, "joined")
+        | reading
+        | pack
+        | (ahead(images, tile, images.taps, tiles_per_task) if fetches else NOTHING_AHEAD)
+        | {
+            "edges": address(tables[0]),
+            "edges_begin": NO_EDGES.begin,
+            "edges_end": NO_EDGES.end,
+            "dilation": images.axes[2].dilation,
+            "source": OWN if is_own else SHARED,
+            "source_batch": 0,
+            "last_start": ANYWHERE,
+            "channels": group_channels,
+            "first_channel": 0,
+            "first_weight": 0,
+            "scratch_thread": own,
+            "fetches_output": 0,  # a tile's is not in one place
+            "out_channel": problem.pixels,
+            "image_pixels": problem.pixels,
+            "image_gap": problem.out_batch - problem.pixels,
+            "residual_gap": (problem.residual_batch or 0) - problem.pixels,
+        }
+    )
+    steps = step, Step(Code(direct, element), fields)
+    return Plan(steps, 0 if is_own else copy, own, element, multiplying + packing, tuple(tables)), tile
