@@ -483,6 +483,7 @@ def test_the_reason_follows_the_choice(monkeypatch):
     impossible = prepared((64, 64, 3, 3), **options).explain((1, 64, 56, 56))
     assert impossible.algorithm == "direct"
     assert "Winograd needs" in impossible.why.algorithm
+    monkeypatch.setattr(plans, "suits_joined", lambda problem: False)  # whose rows are
     for options, word in [({"stride": 3, "padding": 1}, "stride"), ({"padding": 1}, "padding"), ({}, "shorter")]:
         found = prepared((64, 16, 4, 4), algorithm="direct", **options).explain((1, 16, 5, 5))
         assert found.source in ("packed shared", "packed by each thread")

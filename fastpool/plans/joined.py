@@ -150,6 +150,8 @@ def suits_joined(problem: Convolution) -> bool:
     """Whether images can be joined, or rows of one: floats, each channel packed by a table, or all of x transposed."""
     if problem.element.is_integer or not problem.axes[0].is_single or not problem.images * problem.pixels:
         return False
+    if problem.images == problem.axes[2].kernel == 1:  # packed rows have nothing between them in any case
+        return False
     joined = Joined(problem)
     if joined.packed_bytes > max(SHARED_BYTES, min(joined.weight_bytes, SHARED_LIMIT)):
         return False
