@@ -67,12 +67,14 @@ def pack_channel(call, x, plane_start, target, first_depth, first_row, first_col
 
 def pack_by_table(call, x, plane_start, target, first_depth, first_row, first_column):
     """Pack a whole channel, element by element, from where a table says: for rows of a few elements each."""
-    source, places, zero = x + plane_start, call.places, scalar(call.spec, 0)
-    for i in range(call.place_count):
-        place = places[i]
-        # Something is loaded in any case: a branch would be taken as padding has it.
-        value = source[0 if place == NOWHERE else place]
-        target[i] = zero if place == NOWHERE else value
+    source, places, zero, run = x + plane_start, call.places, scalar(call.spec, 0), call.place_run
+    for _ in range(call.place_count // run):
+        for i in range(run):
+            place = places[i]
+            # Something is loaded in any case: a branch would be taken as padding has it.
+            value = source[0 if place == NOWHERE else place]
+            target[i] = zero if place == NOWHERE else value
+        places, target = places + run, target + call.panel
 
 
 def pack_input(call, task, thread):

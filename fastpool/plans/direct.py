@@ -434,7 +434,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     for part in parts:
         if part.problem.axes not in sources:
             source = common or packed_source(part.problem, PRIVATE, (1, task.rows, task.columns))
-            sources[part.problem.axes] = source, read_from(part.problem, source, grid.rows, tile, tables)
+            sources[part.problem.axes] = source, _reading(part.problem, source, grid.rows, tile, tables)
     channel = max(source.channel for source, _ in sources.values())
     copy = apart(problem.images * problem.channels * channel + slack(problem, tile), element.size)
     shared = copy if packing == SHARED else 0
@@ -442,7 +442,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     private = thread_scratch(copy if packing == OWN else private, element)
     steps = []
     for part, ends in zip(parts, ends_of(problem, len(parts), tables), strict=True):
-        source, reading = sources[part.problem.axes]
+        source, read = sources[part.problem.axes]
         summed = {
             "channels": part.problem.channels // problem.groups,
             "first_channel": part.channel,
@@ -451,9 +451,9 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
             "scratch_thread": private,
             **(ahead(part.problem, tile, part.problem.taps, tiles_per_task) if fetches else NOTHING_AHEAD),
         }
-        steps.append(Step(Code(direct, element), work | reading | summed | ends))
+        steps.append(Step(Code(direct, element), work | read | summed | ends))
     if packing in (SHARED, OWN):
-        steps.insert(0, packing_step(problem, source, pack | {"packing": reading["packing"]}, private))
+        steps.insert(0, packing_step(problem, source, pack | {"packing": read["packing"]}, private))
     # Beside the multiplications, the input comes from memory at about 3 bytes a cycle, and is packed at as many.
     omitted = omitted_share(problem, grid.rows, edges, tiles * pixels)
     cycles = direct_cycles(problem, tile, grid) * (1 - omitted) + input_bytes * outer / 3
@@ -525,7 +525,7 @@ def _variant(problem: Convolution, grid: Grid, tile: TileShape, packing: int) ->
     return ("strided", NO_EDGES) if edges is None else (edged(width.kernel, width.stride), edges)
 
 
-def read_from(problem: Convolution, source: Source, rows: int, tile: TileShape, tables: list[Any]) -> dict[str, int]:
+def _reading(problem: Convolution, source: Source, rows: int, tile: TileShape, tables: list[Any]) -> dict[str, int]:
     """Fields that say how a source is packed, where its taps are, and which of them meet x."""
     offsets, used = table(source.offsets), table(row_taps(problem, rows))
     steps = table(np.full(problem.taps, tile.block(lanes_for(problem.element))))

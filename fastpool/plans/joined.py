@@ -2,7 +2,7 @@
 
 Of a channel each tap has a copy of the pixels that it meets, in the order of the results of all images: a tile takes
 the next pixels, whatever row or image they are of, and weights are read once for all of them. Packing takes as many
-times as long as there are taps, which many channels of the result pay for.
+times as long as there are taps, which many channels of the result pay for. Packed, taps are channels of a 1x1 filter.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from fastpool.plans.direct import (
     ahead,
     direct_cycles,
     packing_step,
-    read_from,
 )
 from fastpool.plans.edges import NO_EDGES
 from fastpool.plans.packing import (
     Packed,
-    Source,
-    channel_elements,
     copies_of_taps,
     is_packed_by_table,
+    pack_block,
+    packed_elements,
     pays_alone,
     source_of,
 )
@@ -43,9 +42,10 @@ from fastpool.routines.tiles import DIRECT_TASKS, LEVEL_2_BYTES, SHARED_BYTES, S
 
 #: Cycles to store a vector once more, where the pixels of a tile are of a further image; and to find that out.
 _SEAM_CYCLES, _BEGIN_CYCLES = 4.0, 200.0
-#: Cycles to pack an element by a table, from several images and of several taps; and to transpose a row of up to a
-#: vector of images, however few: 25,600 elements of 16 images take 20,000, of 2 images 150,000.
-_PACK_CYCLES, _TRANSPOSE_CYCLES = 5.0, 12.0
+#: Cycles to pack an element by a table, from several images and of several taps, and to pass it on to another core; and
+#: to transpose a row of up to a vector of images, however few, which two threads do each for itself: once, 25,600
+#: elements of 16 images take 20,000, of 2 images 150,000.
+_PACK_CYCLES, _TRANSPOSE_CYCLES = 6.3, 24.0
 #: Rows that a task transposes.
 _TRANSPOSED = 2048
 
@@ -83,23 +83,23 @@ class Joined:
             and channel == self.images.taps
         )
 
-    @cached_property
-    def source(self) -> Source:
-        """Where sums read."""
-        source = source_of(self.images, SHARED, self.packed)
-        return replace(source, channel=self.elements) if self.is_matrix else source
+    def pitch(self, tile: TileShape) -> int:
+        """Elements from one packed tap to the next: a row of the transposed matrix, or of a panel."""
+        return self.images.pixels if self.is_matrix else tile.width
 
-    @property
-    def elements(self) -> int:
-        """Elements from one packed channel to the next."""
-        if self.is_matrix:
-            return self.images.pixels * self.images.taps
-        return channel_elements(self.packed, self.images.element.size)
+    def panel(self, tile: TileShape) -> int:
+        """Elements from the pixels of a tile to those of the next, where they are in panels."""
+        return 0 if self.is_matrix else self.images.channels * self.images.taps * tile.width
+
+    def packed_elements(self, tile: TileShape) -> int:
+        """Elements of x packed."""
+        rows = self.images.channels * self.images.taps
+        return rows * (self.images.pixels if self.is_matrix else ceil_div(self.images.pixels, tile.width) * tile.width)
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of x packed."""
-        return self.images.channels * self.elements * self.images.element.size
+        """Bytes of x packed, nearly."""
+        return self.images.channels * self.images.taps * self.images.pixels * self.images.element.size
 
     @property
     def packing_cycles(self) -> float:
@@ -107,7 +107,7 @@ class Joined:
         if self.is_matrix:
             vectors = ceil_div(self.problem.images, lanes_for(self.problem.element))
             return _TRANSPOSE_CYCLES * self.images.channels * self.images.taps * vectors
-        return _PACK_CYCLES * self.images.channels * self.elements
+        return _PACK_CYCLES * self.images.channels * packed_elements(self.packed)
 
     @property
     def weight_bytes(self) -> int:
@@ -128,13 +128,15 @@ class Joined:
         tiles = (TileShape("channels", *shape) for shape in JOINED_SHAPES)
         return {tile: self.cycles(tile) for tile in tiles}
 
-    def packing_step(self, reading: dict[str, int], own: int) -> tuple[Step, dict[str, Any]]:
-        """Step that packs x, in each one's `own` elements of scratch or for all; and fields that say how."""
-        element = self.images.element
+    def packing_step(self, tile: TileShape, tables: list[Any], own: int) -> Step:
+        """Step that packs x, in each one's `own` elements of scratch or for all."""
+        element, taps = self.images.element, self.images.taps
         if not self.is_matrix:
-            pack = {"pack_channel": Code(pack_by_table, element, ("", 1, 1)), "packing": reading["packing"]}
-            return packing_step(self.images, self.source, pack, own), pack
-        elements = self.images.channels * self.images.taps
+            source = replace(source_of(self.images, SHARED, self.packed), channel=taps * tile.width)
+            packing = pack_block(self.images, source, tables, tile.width)
+            pack = {"pack_channel": Code(pack_by_table, element, ("", 1, 1)), "packing": packing}
+            return packing_step(self.images, source, pack, own)
+        elements = self.images.channels * taps
         fields = {
             "tasks": ceil_div(elements, _TRANSPOSED),
             "images": self.problem.images,
@@ -143,7 +145,7 @@ class Joined:
             "x_batch": self.problem.x_strides[0],
             "own": own,
         }
-        return Step(Code(pack_images, element), fields, by_each=own > 0), {"pack_channel": 0}
+        return Step(Code(pack_images, element), fields, by_each=own > 0)
 
 
 def suits_joined(problem: Convolution) -> bool:
@@ -166,7 +168,7 @@ def is_joined(plan: Plan) -> bool:
 def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
     """Plan of the convolution, and the tile whose packed weights it reads; packing is among its cycles."""
     joined = Joined(problem)
-    images, source, element, lanes = joined.images, joined.source, problem.element, lanes_for(problem.element)
+    images, element, lanes = joined.images, problem.element, lanes_for(problem.element)
     tile, multiplying = min(joined.compared.items(), key=lambda found: found[1])
     packing = joined.packing_cycles
     # To transpose all takes each thread less than lines from another core's cache: 7x7 from 384 to 16 channels of 16
@@ -184,25 +186,34 @@ def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
     block_bytes = group_channels * images.taps * tile.block(lanes) * element.size
     fetches = blocks_outermost and tiles_per_task <= MOST_FETCHED and 2 * block_bytes <= LEVEL_2_BYTES
 
-    tables: list[Any] = [table(NO_EDGES.entries)]
-    reading = read_from(images, source, 1, tile, tables)
-    copy = apart(images.channels * source.channel + slack(images, tile), element.size)
+    tables: list[Any] = [table(NO_EDGES.entries), table((0, 1)), table((0,)), table((tile.block(lanes),))]
+    copy = apart(joined.packed_elements(tile) + slack(images, tile), element.size)
     own = thread_scratch(copy, element) if is_own else 0
-    step, pack = joined.packing_step(reading, own)
+    step = joined.packing_step(tile, tables, own)
     fields = (
         shares.fields(images, tile, "joined")
-        | reading
-        | pack
-        | (ahead(images, tile, images.taps, tiles_per_task) if fetches else NOTHING_AHEAD)
+        | (ahead(images, tile, 1, tiles_per_task) if fetches else NOTHING_AHEAD)
         | {
+            "pack_channel": 0,
             "edges": address(tables[0]),
             "edges_begin": NO_EDGES.begin,
             "edges_end": NO_EDGES.end,
-            "dilation": images.axes[2].dilation,
+            "taps": 1,
+            "run": 1,
+            "run_used": 1,
+            "dilation": 1,
+            "row_taps": address(tables[1]),
+            "offsets": address(tables[2]),
+            "steps": address(tables[3]),
             "source": OWN if is_own else SHARED,
             "source_batch": 0,
+            "source_depth": 0,
+            "source_row": 0,
+            "source_channel": joined.pitch(tile),
+            "panel": joined.panel(tile),
             "last_start": ANYWHERE,
-            "channels": group_channels,
+            "channels": group_channels * images.taps,
+            "group_inputs": group_channels * images.taps,
             "first_channel": 0,
             "first_weight": 0,
             "scratch_thread": own,

@@ -195,8 +195,19 @@ def _places(problem: Convolution, packed: Packed) -> np.ndarray:
     return np.where(exists, places, NOWHERE).reshape(-1)
 
 
-def pack_block(problem: Convolution, source: Source, tables: list[Any]) -> int:
-    """Address of the block that says how channels are packed; where nothing is packed it is not read."""
+def in_panels(places: np.ndarray, width: int) -> np.ndarray:
+    """Places of (tap, pixel) in the order (panel, tap, pixel of the panel); the last one is filled with zeros."""
+    taps, pixels = places.shape
+    filled = np.full((taps, ceil_div(pixels, width) * width), NOWHERE)
+    filled[:, :pixels] = places
+    return filled.reshape(taps, -1, width).transpose(1, 0, 2).reshape(-1)
+
+
+def pack_block(problem: Convolution, source: Source, tables: list[Any], width: int = 0) -> int:
+    """Address of the block that says how channels are packed; where nothing is packed it is not read.
+
+    Joined images are packed in panels, of so many pixels.
+    """
 
     def kept(values: Any) -> int:
         tables.append(table(values))
@@ -231,7 +242,11 @@ def pack_block(problem: Convolution, source: Source, tables: list[Any]) -> int:
     }
     is_by_table = source.packing == SHARED and source.packed is not None and is_packed_by_table(problem, packed)
     places = _places(problem, packed) if is_by_table else np.zeros(0, np.int64)
-    fields |= {"places": kept(places), "place_count": len(places)}
+    run = len(places)
+    if width:
+        places, run = in_panels(places.reshape(problem.taps, -1), width), problem.taps * width
+    panel = problem.channels * run
+    fields |= {"places": kept(places), "place_count": len(places), "place_run": max(1, run), "panel": panel}
     fields |= {"width": w.size, "pad_left": w.pad_begin, "pads_with_data": int(pads_with_data)}
     tables.append(PACKING.block(**fields))
     return address(tables[-1])

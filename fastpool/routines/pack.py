@@ -38,6 +38,8 @@ PACKING = Layout(
         "packed_columns": "integer",
         "places": "integers",  # element of x of each of a packed channel, or NOWHERE for a zero
         "place_count": "integer",
+        "place_run": "integer",  # those that follow one another in the packed channel
+        "panel": "integer",  # elements to the next such run
     },
     has_head=False,
 )
