@@ -100,9 +100,10 @@ def _main_step(plan: Plan) -> Step:
 
 
 def _why_runs(plan: Plan) -> str:
-    if len(plan.steps) == 1:
+    count = len({step.fields["first_column"] for step in plan.steps})
+    if count == 1:
         return f"{cycles_text(plan.cycles)}; other columns of taps find padding alone"
-    runs = f"{len(plan.steps)} runs of columns, which differ in the columns of taps that find pixels there"
+    runs = f"{count} runs of columns, which differ in the columns of taps that find pixels there"
     return f"{cycles_text(plan.cycles)}; of the widest of {runs}"
 
 

@@ -38,6 +38,7 @@ def by_runs(planner, monkeypatch):
 def take_runs(patch):
     patch.setattr("fastpool.plans.column_runs.PAYS", True)
     patch.setattr("fastpool.plans.column_runs._LONGER", 0.0)
+    patch.setattr("fastpool.plans.column_runs._LONGER_BY_PART", 0.0)
     patch.setattr("fastpool.plans.column_runs._STEP_CYCLES", 0.0)
 
 
@@ -91,6 +92,29 @@ def test_every_run(by_runs, dtype, kernel, dilation, padding, columns):
         rows = np.repeat(x, 2, axis=2)[:, :, ::2]  # between which there are others
         assert_close(conv(rows), wanted)
     assert_by_runs(by_runs)
+
+
+@every_dtype
+def test_channels_in_parts(by_runs, monkeypatch, dtype):
+    """Pixels and weights that the level-2 cache does not hold; the sums of each run go on from part to part."""
+    monkeypatch.setattr("fastpool.plans.column_runs._LARGE_BYTES", 0)
+    monkeypatch.setattr("fastpool.plans.column_runs._PART_BYTES", 40_000)
+    options = {"padding": (5, 9), "dilation": (5, 9), "groups": 2}
+    x, weight = noise(1, (2, 64, 12, 25), dtype), noise(2, (70, 32, 3, 3), dtype)
+    bias, residual = noise(3, 70, dtype), noise(4, (2, 70, 12, 25), dtype)
+    wanted = oracle.conv2d(x, weight, bias, **options)
+    assert_close(fastpool.Conv2d(weight, bias, **options)(x), wanted)
+    rectified = fastpool.Conv2d(weight, bias, activation="relu", **options)
+    assert_close(rectified(x, residual=residual), np.maximum(wanted + residual, 0))
+    for plan in by_runs.plans:
+        parts = {step.fields["first_channel"] for step in plan.steps}
+        columns = {step.fields["first_column"] for step in plan.steps}
+        assert len(parts) > 1
+        assert len(columns) > 1
+        assert len(plan.steps) == len(parts) * len(columns)
+    explained = rectified.explain(x.shape)
+    assert explained.parts == len(parts)
+    assert f"{len(columns)} runs" in explained.why.tile
 
 
 def test_what_is_not_finite(by_runs):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,26 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
-from fastpool.plans.direct import direct_cycles
+from fastpool.plans.direct import direct_cycles, ends_of, parts_of_channels
 from fastpool.plans.edges import NO_EDGES, omitted_share, row_taps
 from fastpool.plans.in_place import fields_in_place, shares_in_place
 from fastpool.plans.plan import Code, Plan, Step, table
+from fastpool.plans.private import Part
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.tasks import Grid
 from fastpool.routines.direct import direct
 from fastpool.routines.routine import lanes as lanes_for
-from fastpool.routines.tiles import TILE_SHAPES, TileShape
+from fastpool.routines.tiles import LEVEL_2_BYTES, TILE_SHAPES, TileShape
 
 #: Cycles that a step more takes, for which workers wait for the last of them; and how much longer all takes than
 #: estimated, as rows are read in pieces: 3x3 over 256 channels of 33x33 dilated by 18 1.15 times, over 512 channels of
-#: 65x65 by 36 1.3, by 24 1.3.
-_STEP_CYCLES, _LONGER = 6000.0, 1.25
+#: 65x65 by 36 1.3, by 24 1.3; in 9 and 17 parts of 1024 and 2048 channels of 33x33 by 12 1.8.
+_STEP_CYCLES, _LONGER, _LONGER_BY_PART, _LONGEST = 6000.0, 1.25, 0.06, 1.75
+
+#: Bytes of pixels and weights of a block from which on channels are done in parts, and those of a part: 3x3 from 2048
+#: to 256 channels of 33x33 dilated by 12 takes 56 ms so instead of 145, dilated by 24 30 instead of 79, over 1024
+#: channels by 12 28 instead of 42; from 320 channels, 1.8 MB, as long.
+_LARGE_BYTES, _PART_BYTES = 2 * LEVEL_2_BYTES, LEVEL_2_BYTES * 5 // 8
 
 #: Whether it pays: not with 16 registers, whose tiles are too narrow to wait for a cache line in each channel. Two of
 #: these layers took 1.06 and 1.3 times as long as packed, 16 times 64 to 64 channels of 7x7 dilated by 4 2.2 times.
@@ -105,6 +112,14 @@ def _tile(problem: Convolution, run: Run, vectors: int) -> TileShape | None:
     return min(tiles, key=lambda tile: direct_cycles(of_run, tile, grid), default=None)
 
 
+def _parts(problem: Convolution, tile: TileShape) -> tuple[Part, ...]:
+    """Parts of the channels whose pixels and weights of a block stay in the level-2 cache together."""
+    block = problem.taps * tile.block(lanes_for(problem.element))
+    channel_bytes = (prod(axis.size for axis in problem.axes) + block) * problem.element.size
+    needed = problem.channels // problem.groups * channel_bytes
+    return parts_of_channels(problem, 1 if needed <= _LARGE_BYTES else ceil_div(needed, _PART_BYTES))
+
+
 def plan_runs(problem: Convolution) -> tuple[Plan, TileShape] | None:
     """Plan of the convolution, and the tile whose packed weights it reads; None where a run is too short, or blind."""
     element, lanes = problem.element, lanes_for(problem.element)
@@ -115,7 +130,8 @@ def plan_runs(problem: Convolution) -> tuple[Plan, TileShape] | None:
     if not found or len(found) < len(wanted):
         return None
 
-    block = found[0][1].block(lanes)
+    block, parts = found[0][1].block(lanes), _parts(problem, found[0][1])
+    longer = min(_LONGEST, _LONGER + _LONGER_BY_PART * (len(parts) - 1))
     shares = shares_in_place(problem, found[0][1], height.kernel)
     tables: list[Any] = []
     steps, cycles, of_all, multiplied = [], 0.0, 0, 0.0
@@ -138,12 +154,18 @@ def plan_runs(problem: Convolution) -> tuple[Plan, TileShape] | None:
             "last_start": max(0, run.columns - tile.width),
             "out_row": width.out,
             "first_column": run.first,
-            "first_weight": run.taps[0] * block,
         }
-        steps.append(Step(Code(direct, element), fields))
+        for part, ends in zip(parts, ends_of(problem, len(parts), tables), strict=True):
+            of_part = {
+                "channels": part.problem.channels // problem.groups,
+                "first_channel": part.channel,
+                "first_weight": (part.weight + run.taps[0]) * block,
+            }
+            steps.append(Step(Code(direct, element), fields | of_part | ends))
         share = 1 - omitted_share(of_run, height.out, NO_EDGES, run.columns)
-        cycles += _LONGER * direct_cycles(of_run, tile, grid) * share + _STEP_CYCLES
+        cycles += longer * direct_cycles(of_run, tile, grid) * share + len(parts) * _STEP_CYCLES
         pixels = ceil_div(run.columns, tile.width) * tile.width
         of_all, multiplied = of_all + pixels * width.kernel, multiplied + pixels * used * share
     widest = max(found, key=lambda pair: pair[0].columns)
+    steps.sort(key=lambda step: step.fields["first_channel"])  # pixels of a part stay for all runs
     return Plan(tuple(steps), 0, 0, element, cycles, tuple(tables), 1 - multiplied / of_all), widest[1]

@@ -73,6 +73,9 @@ _BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = LEVEL_2_BYTES // 2, LEVEL_2_BYTES * 3 /
 #: Bytes of pixels of a task, if each of its blocks of channels reads them: 1x1 from 590 to 96 channels of 112x112 takes
 #: 16.9 ms without a limit, 8.8 by half of a level-2 cache and 8.4 by a quarter.
 TASK_BYTES = LEVEL_2_BYTES // 4
+#: Bytes a cycle of weights that pass by each task from beyond the level-2 cache, beside its multiplications: 3x3 from
+#: 2048 to 256 channels of 33x33 dilated by 18 takes 420 M cycles row by row, where its multiplications take 207 M.
+_PASSING_RATE = 8
 #: Tiles of a task up to which it fetches the next one's weights, as they take long to come beside so little work: with
 #: cold weights 1x1 over 512 channels of 7x7 takes 0.59 ms for 2048 channels, and 0.72 without. Longer tasks gained
 #: nothing.
@@ -337,11 +340,17 @@ def _common_source(problem: Convolution) -> Source | None:
     return packed_source(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))
 
 
-def _parts_of_weights(problem: Convolution, tile: TileShape) -> tuple[Part, ...]:
+def parts_of_weights(problem: Convolution, tile: TileShape) -> tuple[Part, ...]:
     """Parts of the channels, so that the weights of a block stay in the cache from one row to the next."""
     group_channels = problem.channels // problem.groups
     block_bytes = group_channels * problem.taps * tile.block(lanes_for(problem.element)) * problem.element.size
-    count = 1 if block_bytes <= _BLOCK_BYTES else min(_MOST_PARTS, ceil_div(block_bytes, _PART_BYTES))
+    is_small = block_bytes <= _BLOCK_BYTES
+    return parts_of_channels(problem, 1 if is_small else min(_MOST_PARTS, ceil_div(block_bytes, _PART_BYTES)))
+
+
+def parts_of_channels(problem: Convolution, count: int) -> tuple[Part, ...]:
+    """So many parts of the channels."""
+    group_channels = problem.channels // problem.groups
     each = ceil_div(group_channels, count)
     return tuple(
         Part(replace(problem, channels=min(each, group_channels - first) * problem.groups), first, first * problem.taps)
@@ -396,7 +405,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     else:
         least = ceil_div(input_bytes, TASK_BYTES) if blocks > 1 and not blocks_outermost else 1
         if grid.rows > 1:
-            parts = _parts_of_weights(problem, tile) if blocks_outermost else parts
+            parts = parts_of_weights(problem, tile) if blocks_outermost else parts
             row_tasks, tile_tasks = pieces(others, grid.rows, least), 1
         else:
             row_tasks, tile_tasks = 1, pieces(others, tiles, least)
@@ -457,6 +466,8 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     # Beside the multiplications, the input comes from memory at about 3 bytes a cycle, and is packed at as many.
     omitted = omitted_share(problem, grid.rows, edges, tiles * pixels)
     cycles = direct_cycles(problem, tile, grid) * (1 - omitted) + input_bytes * outer / 3
+    if common is None and weight_bytes > LEVEL_2_BYTES:
+        cycles += outer * grid.depths * row_tasks * tile_tasks * weight_bytes / _PASSING_RATE
     return Plan(tuple(steps), shared, private, element, cycles, tuple(tables), omitted), tile
 
 
