@@ -15,7 +15,7 @@ from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_
 from fastpool.plans.column_runs import plan_runs, suits_runs
 from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
 from fastpool.plans.direct import is_in_place, packing_cycles, plan_direct, reads_edged
-from fastpool.plans.joined import plan_joined, suits_joined
+from fastpool.plans.joined import plan_joined, streaming_cycles, suits_joined
 from fastpool.plans.masked_rows import plan_masked_rows, suits_masked_rows
 from fastpool.plans.panels import plan_panels, suits_panels
 from fastpool.plans.plan import Code, Plan, Step, table
@@ -97,7 +97,8 @@ def plan_directly(problem: Convolution) -> tuple[Plan, TileShape]:
             return masked
     if suits_joined(problem):
         joined = plan_joined(problem)
-        if joined[0].cycles < found[0].cycles + packing_cycles(problem, found[0]):
+        others = found[0].cycles + packing_cycles(problem, found[0]) + streaming_cycles(problem, found[1])
+        if joined[0].cycles + streaming_cycles(problem, joined[1]) < others:
             return joined
     by_run = plan_runs(problem) if suits_runs(problem) else None
     return by_run if by_run is not None and by_run[0].cycles < found[0].cycles else found

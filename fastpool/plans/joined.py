@@ -13,6 +13,7 @@ from typing import Any
 
 from fastpool.arrays import address
 from fastpool.geometry import Axis
+from fastpool.machine.processor import TARGET
 from fastpool.plans.direct import (
     ANYWHERE,
     MOST_FETCHED,
@@ -46,6 +47,9 @@ _SEAM_CYCLES, _BEGIN_CYCLES = 4.0, 200.0
 #: to transpose a row of up to a vector of images, however few, which two threads do each for itself: once, 25,600
 #: elements of 16 images take 20,000, of 2 images 150,000.
 _PACK_CYCLES, _TRANSPOSE_CYCLES = 6.3, 24.0
+#: Bytes a cycle of weights that come from beyond the level-2 caches, of so many threads: 3x3 over 512 channels of 2x2
+#: takes 155 us by two rows of tiles, which estimated without that would be 85, and 125 by one.
+_STREAM_RATE, _THREADS = 13, 2
 #: Rows that a task transposes.
 _TRANSPOSED = 2048
 
@@ -158,6 +162,17 @@ def suits_joined(problem: Convolution) -> bool:
     if joined.packed_bytes > max(SHARED_BYTES, min(joined.weight_bytes, SHARED_LIMIT)):
         return False
     return problem.images > 1 if joined.is_matrix else is_packed_by_table(joined.images, joined.packed)
+
+
+def streaming_cycles(problem: Convolution, tile: TileShape) -> float:
+    """Cycles by which weights that no level-2 cache holds come later than a tile of few pixels asks for them.
+
+    Tiles of the next pixels find a block's weights there, but take their time, too.
+    """
+    joined, lane_bytes = Joined(problem), tile.vectors * TARGET.vector_bytes
+    if joined.weight_bytes <= _THREADS * LEVEL_2_BYTES or tile.role == "pixels":
+        return 0.0
+    return joined.weight_bytes * max(0.0, 1 / _STREAM_RATE - tile.step_cycles() / lane_bytes)
 
 
 def is_joined(plan: Plan) -> bool:
