@@ -68,7 +68,7 @@ class Source:
 
 #: Bytes that each thread packs for itself at most, beside the weights that pass; and what that may take of its share of
 #: the multiplications.
-_ALONE_BYTES, _ALONE_SHARE = LEVEL_2_BYTES * 5 // 8, 1 / 2
+ALONE_BYTES, _ALONE_SHARE = LEVEL_2_BYTES * 5 // 8, 1 / 2
 
 
 def pays_alone(packing: float, multiplying: float, byte_count: int) -> bool:
@@ -79,7 +79,7 @@ def pays_alone(packing: float, multiplying: float, byte_count: int) -> bool:
     50 to 70 of 57x57 3.5 %. Half of the multiplications' time is better than a quarter (12 such layers take 0.975 of
     the time), all of it worse (1.03).
     """
-    return byte_count <= _ALONE_BYTES and packing <= _ALONE_SHARE * multiplying / THREADS
+    return byte_count <= ALONE_BYTES and packing <= _ALONE_SHARE * multiplying / THREADS
 
 
 def lay_out(problem: Convolution, packing: int, outputs: tuple[int, int, int]) -> Packed:
