@@ -37,6 +37,10 @@ SMALL = [
     ((3, 5, 4), (3, 2), {"stride": (2, 1), "padding": (1, 0)}),
     ((2, 7, 3), (2, 3), {"dilation": (3, 1), "padding": ((0, 2), (1, 1))}),
     ((7, 1, 6), (1, 2), {"stride": (1, 3)}),
+    # Taps that meet nothing but padding: the outer rows, all but one, and some at one end.
+    ((5, 2, 3), (3, 3), {"padding": 2, "dilation": 2}),
+    ((6, 1, 1), (3, 3), {"padding": 1}),
+    ((6, 1, 2), (5, 3), {"padding": ((0, 4), (2, 0)), "stride": 2}),
 ]
 
 
@@ -120,6 +124,20 @@ def test_padding_modes(joining, mode):
     x[0, 1, 2, 3], x[3, 0, 0, 0] = np.nan, np.inf
     found = fastpool.Conv2d(weight, algorithm="direct", **options)(x)
     assert_close(found, oracle.conv2d(x, weight, **options))
+    assert_joined(joining)
+
+
+def test_taps_that_meet_padding_alone(joining):
+    """Are left out, unless a weight is not finite: a zero times infinity is not a number."""
+    x, weight = noise(1, (6, 40, 1, 1), np.float32), noise(2, (20, 40, 3, 3), np.float32)
+    conv = fastpool.Conv2d(weight, padding=1, algorithm="direct")
+    assert_close(conv(x), oracle.conv2d(x, weight, padding=1))
+    assert joining.plans[-1].steps[-1].fields["taps"] == 2
+    explained = conv.explain(x.shape)
+    assert explained.multiply_adds_done * (1 - explained.waste) == pytest.approx(explained.multiply_adds * 2 / 9)
+    weight[7, 30, 0, 2] = np.inf
+    assert_close(fastpool.Conv2d(weight, padding=1, algorithm="direct")(x), oracle.conv2d(x, weight, padding=1))
+    assert joining.plans[-1].omitted == 0
     assert_joined(joining)
 
 

@@ -3,13 +3,17 @@
 Of a channel each tap has a copy of the pixels that it meets, in the order of the results of all images: a tile takes
 the next pixels, whatever row or image they are of, and weights are read once for all of them. Packing takes as many
 times as long as there are taps, which many channels of the result pay for. Packed, taps are channels of a 1x1 filter.
+Those that meet nothing but padding are left out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from fastpool.arrays import address
 from fastpool.geometry import Axis
@@ -55,6 +59,23 @@ _STREAM_RATE, _THREADS = 13, 2
 _TRANSPOSED = 2048
 
 
+def _live(axis: Axis) -> range:
+    """Taps from the first to the last that find elements."""
+    found = [taps for taps in map(axis.taps, range(axis.out)) if taps] or [range(1)]
+    return range(min(taps.start for taps in found), max(taps.stop for taps in found))
+
+
+def _with_another(taps: range, count: int) -> range:
+    """One tap more, if there are as many."""
+    return range(max(0, min(taps.start, count - 2)), min(count, max(taps.stop, taps.start + 2)))
+
+
+def _of_taps(axis: Axis, taps: range) -> Axis:
+    """Axis with these taps alone, the first of which is further to the right."""
+    before, after = taps.start * axis.dilation, (axis.kernel - taps.stop) * axis.dilation
+    return replace(axis, kernel=len(taps), pad_begin=axis.pad_begin - before, pad_end=axis.pad_end - after)
+
+
 @dataclass(frozen=True)
 class Joined:
     """A convolution whose images are joined."""
@@ -62,12 +83,34 @@ class Joined:
     problem: Convolution
 
     @cached_property
+    def live(self) -> tuple[range, range]:
+        """Rows and columns of taps: those of which some pixel finds x, unless the others add something.
+
+        Two at least, of several: a single tap is taken for all of a 1x1 filter, whose weights follow one another.
+        """
+        _, height, width = self.problem.axes
+        if not self.problem.omits_padding:
+            return range(height.kernel), range(width.kernel)
+        rows, columns = _live(height), _live(width)
+        if len(rows) * len(columns) == 1:
+            columns = _with_another(columns, width.kernel)
+        if len(rows) * len(columns) == 1:
+            rows = _with_another(rows, height.kernel)
+        return rows, columns
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether some taps are left out."""
+        return self.images.taps < self.problem.taps
+
+    @cached_property
     def images(self) -> Convolution:
-        """The same convolution of one image, whose depths are the images."""
+        """The same convolution of one image, whose depths are the images, with the taps that are live."""
         batch, channel, _, row, column = self.problem.x_strides
         images = Axis(self.problem.images, 1, 1, 1, 0, 0, self.problem.images)
-        axes = (images, self.problem.axes[1], self.problem.axes[2])
-        return replace(self.problem, images=1, axes=axes, x_strides=(0, channel, batch, row, column))
+        rows, columns = (_of_taps(axis, taps) for axis, taps in zip(self.problem.axes[1:], self.live, strict=True))
+        x_strides = 0, channel, batch, row, column
+        return replace(self.problem, images=1, axes=(images, rows, columns), x_strides=x_strides)
 
     @cached_property
     def packed(self) -> Packed:
@@ -81,7 +124,7 @@ class Joined:
         _, height, width = self.images.axes
         _, channel, _, row, column = self.images.x_strides
         return (
-            not self.images.is_padded
+            not self.problem.is_padded
             and self.problem.pixels == 1
             and (width.kernel == 1 or column * width.dilation == 1)
             and (height.kernel == 1 or row * height.dilation == width.kernel)
@@ -132,6 +175,33 @@ class Joined:
         """Cycles of each tile."""
         tiles = (TileShape("channels", *shape) for shape in JOINED_SHAPES)
         return {tile: self.cycles(tile) for tile in tiles}
+
+    def reading(self, tile: TileShape) -> tuple[dict[str, int], list[Any]]:
+        """Fields that say which taps are summed, and their tables: all taps are as many channels of a single one."""
+        block, pitch, all_taps = tile.block(lanes_for(self.images.element)), self.pitch(tile), self.problem.taps
+        rows, columns = self.live
+        places = [row * self.problem.axes[2].kernel + column for row in rows for column in columns]
+        channels, each = self.images.channels // self.images.groups, all_taps
+        weights_block = channels * all_taps * block
+        if not self.leaves_out:
+            places, channels, each = [0], channels * all_taps, 1
+        to_next = [(after - place) * block for place, after in pairwise([*places, places[0] + each])]
+        tables = [table((0, len(places))), table(np.arange(len(places)) * pitch), table(to_next)]
+        row_taps, offsets, steps = map(address, tables)
+        fields = {
+            "taps": len(places),
+            "run": 1,
+            "run_used": 1,
+            "row_taps": row_taps,
+            "offsets": offsets,
+            "steps": steps,
+            "source_channel": len(places) * pitch,
+            "channels": channels,
+            "group_inputs": channels,
+            "weights_block": weights_block,
+            "first_weight": places[0] * block,
+        }
+        return fields, tables
 
     def packing_step(self, tile: TileShape, tables: list[Any], own: int) -> Step:
         """Step that packs x, in each one's `own` elements of scratch or for all."""
@@ -202,38 +272,31 @@ def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
     shares = Shares(Grid(1, 1, images.pixels), 1, tile_tasks, blocks_per_task, blocks_outermost)
     # Not those of the next block if there is no room for them.
     block_bytes = group_channels * images.taps * tile.block(lanes) * element.size
-    fetches = blocks_outermost and tiles_per_task <= MOST_FETCHED and 2 * block_bytes <= LEVEL_2_BYTES
+    has_room = 2 * block_bytes <= LEVEL_2_BYTES and not joined.leaves_out
+    fetches = blocks_outermost and tiles_per_task <= MOST_FETCHED and has_room
 
-    tables: list[Any] = [table(NO_EDGES.entries), table((0, 1)), table((0,)), table((tile.block(lanes),))]
+    read, tables = joined.reading(tile)
+    tables.append(table(NO_EDGES.entries))
     copy = apart(joined.packed_elements(tile) + slack(images, tile), element.size)
     own = thread_scratch(copy, element) if is_own else 0
     step = joined.packing_step(tile, tables, own)
     fields = (
         shares.fields(images, tile, "joined")
+        | read
         | (ahead(images, tile, 1, tiles_per_task) if fetches else NOTHING_AHEAD)
         | {
             "pack_channel": 0,
-            "edges": address(tables[0]),
+            "edges": address(tables[-1]),
             "edges_begin": NO_EDGES.begin,
             "edges_end": NO_EDGES.end,
-            "taps": 1,
-            "run": 1,
-            "run_used": 1,
             "dilation": 1,
-            "row_taps": address(tables[1]),
-            "offsets": address(tables[2]),
-            "steps": address(tables[3]),
             "source": OWN if is_own else SHARED,
             "source_batch": 0,
             "source_depth": 0,
             "source_row": 0,
-            "source_channel": joined.pitch(tile),
             "panel": joined.panel(tile),
             "last_start": ANYWHERE,
-            "channels": group_channels * images.taps,
-            "group_inputs": group_channels * images.taps,
             "first_channel": 0,
-            "first_weight": 0,
             "scratch_thread": own,
             "fetches_output": 0,  # a tile's is not in one place
             "out_channel": problem.pixels,
@@ -243,4 +306,5 @@ def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
         }
     )
     steps = step, Step(Code(direct, element), fields)
-    return Plan(steps, 0 if is_own else copy, own, element, multiplying + packing, tuple(tables)), tile
+    omitted = 1 - images.taps / problem.taps
+    return Plan(steps, 0 if is_own else copy, own, element, multiplying + packing, tuple(tables), omitted), tile
