@@ -164,7 +164,7 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     if _is_masked(plan):
         return "a row is read once for all channels of a tile, whose pixels are put in order in registers"
     if is_joined(plan):
-        return _why_joined(problem, fields)
+        return _why_joined(problem, fields, tile)
     if fields["panel"]:
         return _why_panels(problem, fields)
     if fields["source"] == IN_PLACE and problem.is_padded:
@@ -194,13 +194,13 @@ def _why_source(problem: Convolution, plan: Plan, tile: TileShape) -> str:
     return f"{cause}; {why}; {_private_text(problem, plan)}"
 
 
-def _why_joined(problem: Convolution, fields: dict[str, Any]) -> str:
+def _why_joined(problem: Convolution, fields: dict[str, Any], tile: TileShape) -> str:
     joined = Joined(problem)
     how = "all of x, transposed" if joined.is_matrix else "what each tap meets"
     whose = " by each thread" if fields["source"] == OWN else ""
     return (
         f"tiles are filled by pixels of all images, {counted(problem.pixels, 'pixel')} each, beside which weights are "
-        f"read once: {how}, packed{whose}, takes {bytes_text(joined.packed_bytes)}"
+        f"read once: {how}, packed{whose}, takes {bytes_text(joined.packed_elements(tile) * problem.element.size)}"
     )
 
 

@@ -175,6 +175,14 @@ def test_they_are_taken_where_they_pay(planner):
         assert plan.steps[-1].fields["row_of_tiles"].shape[0] != "joined"
 
 
+def test_scratch_is_limited():
+    """Panels of two pixels are filled up to the width of a tile."""
+    layer = fastpool.Conv2d(np.zeros((16, 262_000, 1, 2), np.float32), algorithm="direct")
+    for shape in ((2, 262_000, 1, 2), (1, 262_000, 1, 3), (15, 262_000, 1, 2)):
+        explained = layer.explain(shape)
+        assert explained.workspace_bytes <= 16 * 1024 * 1024 * explained.threads
+
+
 def check_that_nothing_beyond_an_array_is_touched():
     with pytest.MonkeyPatch.context() as patch:
         planner = Planner(patch)

@@ -29,6 +29,7 @@ from fastpool.plans.direct import (
 from fastpool.plans.edges import NO_EDGES
 from fastpool.plans.packing import (
     ALONE_BYTES,
+    MOST_PLACES,
     Packed,
     copies_of_taps,
     is_packed_by_table,
@@ -146,8 +147,8 @@ class Joined:
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of x packed, nearly."""
-        return self.images.channels * self.images.taps * self.images.pixels * self.images.element.size
+        """Bytes of x packed, at most."""
+        return max(map(self.packed_elements, self.compared)) * self.images.element.size
 
     @property
     def packing_cycles(self) -> float:
@@ -170,7 +171,7 @@ class Joined:
         tiles = ceil_div(columns, tile.width) * ceil_div(self.images.out_channels, tile.block(lanes))
         return direct_cycles(self.images, tile, Grid(1, 1, columns)) + _SEAM_CYCLES * seams + _BEGIN_CYCLES * tiles
 
-    @property
+    @cached_property
     def compared(self) -> dict[TileShape, float]:
         """Cycles of each tile."""
         tiles = (TileShape("channels", *shape) for shape in JOINED_SHAPES)
@@ -228,6 +229,8 @@ def suits_joined(problem: Convolution) -> bool:
     if problem.element.is_integer or not problem.axes[0].is_single or not problem.images * problem.pixels:
         return False
     if problem.images == problem.axes[2].kernel == 1:  # packed rows have nothing between them in any case
+        return False
+    if problem.pixels > 1 and problem.images * problem.pixels > MOST_PLACES:
         return False
     joined = Joined(problem)
     if joined.packed_bytes > max(SHARED_BYTES, min(joined.weight_bytes, SHARED_LIMIT)):

@@ -149,7 +149,7 @@ def packing_shape(problem: Convolution) -> tuple[str, int, int]:
 #: an element 2.2 to 6.1; by a table 2.4, and in channels of ten, each of which takes a call, 3.5.
 PACK_CYCLES, PACK_ONE_CYCLES, _ROW_CYCLES, _TABLE_CYCLES = 1.2, 4.0, 28.0, 3.5
 #: Elements of a packed channel up to which there is a table of them: 8 kB, a quarter of a level-1 cache.
-_MOST_PLACES = 1024
+MOST_PLACES = 1024
 
 
 def is_packed_in_vectors(problem: Convolution) -> bool:
@@ -166,7 +166,7 @@ def _cycles_by_rows(problem: Convolution, packed: Packed) -> float:
 def is_packed_by_table(problem: Convolution, packed: Packed) -> bool:
     """Whether a channel that is packed as a whole is so element by element, as its rows are short."""
     elements, is_empty = packed_elements(packed), not all(axis.size for axis in problem.axes)
-    if problem.element.is_integer or is_empty or elements > _MOST_PLACES:
+    if problem.element.is_integer or is_empty or elements > MOST_PLACES:
         return False
     return _TABLE_CYCLES * elements < _cycles_by_rows(problem, packed)
 
