@@ -92,9 +92,11 @@ def test_every_tile_at_every_seam(joining, monkeypatch, dtype, shape):
 
 @every_dtype
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 1), (2, 3)], ids=str)
-def test_images_of_one_pixel_are_transposed(joining, dtype, kernel):
+@pytest.mark.parametrize("in_panels", [False, True])
+def test_images_of_one_pixel_are_transposed(joining, monkeypatch, dtype, kernel, in_panels):
     """Fewer than a vector of them, a vector, and more; images that lie apart."""
     lanes = lanes_of(dtype)
+    monkeypatch.setattr(joined, "_ONE_PANEL", 0 if in_panels else 2 * lanes)
     for images, channels, out_channels in product((2, lanes - 1, lanes, lanes + 1, 2 * lanes), (2, 7, 200), (1, 40)):
         weight, bias = noise(1, (out_channels, channels, *kernel), dtype), noise(2, out_channels, dtype)
         x = noise(3, (images, channels + 3, *kernel), dtype)[:, 2:-1]
@@ -104,6 +106,8 @@ def test_images_of_one_pixel_are_transposed(joining, dtype, kernel):
         assert_close(conv(x, out=frame.array), wanted)
         frame.assert_kept()
         assert_close(conv(x, residual=residual), wanted + residual)
+    widths = {plan.steps[0].fields["width"] for plan in joining.plans}
+    assert widths <= {width for _, width in JOINED_SHAPES} if in_panels else max(widths) == 2 * lanes
     assert_joined(joining, step="pack_images")
 
 

@@ -120,19 +120,20 @@ def _transpose_block(typingctx, spec, source, row_pitch, rows, columns, target, 
 
 
 def pack_images(call, task, thread):
-    """Pack some elements of all images, (image, element) -> (element, image), for all threads or for this one."""
+    """Pack some elements of all images for all threads or for this one: (image, element) -> (panel, element, image)."""
     simd.align_stack()
     spec = call.spec
-    lanes, images, end = lanes_of(spec), call.images, min((task + 1) * call.together, call.elements)
-    target = call.scratch + thread * call.own
+    lanes, images, width, end = lanes_of(spec), call.images, call.width, min((task + 1) * call.together, call.elements)
     for k in range(task * call.together, end, lanes):
+        target = call.scratch + (thread * call.own + k * width)
         # Whole vectors where the next ones write over what is too much: parts of one take some times as long.
-        written = lanes if images <= lanes and k + lanes < end else images
-        for j in range(0, images, lanes):
-            source = call.x + (j * call.x_batch + k)
-            _transpose_block(
-                spec, source, call.x_batch, images - j, end - k, target + (k * images + j), images, written - j
-            )
+        written = lanes if width <= lanes and k + lanes < end else width
+        for first in range(0, images, width):
+            for j in range(0, min(width, images - first), lanes):
+                image = first + j
+                source = call.x + (image * call.x_batch + k)
+                _transpose_block(spec, source, call.x_batch, images - image, end - k, target + j, width, written - j)
+            target = target + call.panel
 
 
 def pack_weights(call, task, thread):

@@ -131,7 +131,7 @@ def _apart(problem: Convolution, packing: int) -> int:
 
 def _join_rows(problem: Convolution, source: Source) -> Grid:
     """Treat rows as one long row where the source has nothing between them, so that tiles need not end at each row."""
-    d, h, w = (a.out for a in problem.axes)
+    d, h, w = problem.outputs
     if source.packing == IN_PLACE and problem.is_padded:
         return Grid(d, h, w)
     pitch = _apart(problem, source.packing)
@@ -254,7 +254,7 @@ def _is_little(problem: Convolution) -> bool:
 
 def _packed(problem: Convolution) -> Packed:
     """How all of x is packed."""
-    return lay_out(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))
+    return lay_out(problem, SHARED, problem.outputs)
 
 
 def _rough_pack_cycles(problem: Convolution) -> float:
@@ -307,7 +307,7 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
 
     begins = _BEGIN_CYCLES * _tile_count(problem, tile, grid) if _lie_apart(problem) else 0.0
     is_shared = _is_packed_for_all(problem)
-    outputs = problem.axes[0].out, problem.axes[1].out, problem.axes[2].out
+    outputs = problem.outputs
     packed = _join_rows(problem, packed_source(problem, SHARED, outputs)) if is_shared else Grid(*outputs)
     packing = _pack_cycles(problem, is_shared)
     in_place = cycles(tile, grid, edges, _apart(problem, IN_PLACE)) + begins
@@ -337,7 +337,7 @@ def _common_source(problem: Convolution) -> Source | None:
             return source
     if not _is_packed_for_all(problem):
         return None
-    return packed_source(problem, SHARED, (problem.axes[0].out, problem.axes[1].out, problem.axes[2].out))
+    return packed_source(problem, SHARED, problem.outputs)
 
 
 def parts_of_weights(problem: Convolution, tile: TileShape) -> tuple[Part, ...]:
@@ -377,7 +377,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     """Plan of the direct convolution, and the tile whose packed weights it reads."""
     element, lanes = problem.element, lanes_for(problem.element)
     common = _common_source(problem)
-    grid = _join_rows(problem, common) if common else Grid(*(a.out for a in problem.axes))
+    grid = _join_rows(problem, common) if common else Grid(*problem.outputs)
     in_place = common is not None and common.packing == IN_PLACE
     tile = choose_tile(problem, grid, in_place and _lie_apart(problem))
     pixels = tile.pixels(lanes)

@@ -56,6 +56,11 @@ _PACK_CYCLES, _TRANSPOSE_CYCLES = 6.3, 24.0
 #: Bytes a cycle of weights that come from beyond the level-2 caches, of so many threads: 3x3 over 512 channels of 2x2
 #: takes 155 us by two rows of tiles, which estimated without that would be 85, and 125 by one.
 _STREAM_RATE, _THREADS = 13, 2
+#: Bytes of a matrix that each thread transposes for itself.
+_ALONE_BYTES = 2 * LEVEL_2_BYTES
+#: Images up to which a matrix is transposed as a whole, by whole vectors of images: 4x4 from 128 to 32 channels of 32
+#: times 4x4 takes 50 us so, and 120 in panels of 8; 1x1 over 512 channels of 1024 images 3.3 ms in panels, and 3.8.
+_ONE_PANEL = 256
 #: Rows that a task transposes.
 _TRANSPOSED = 2048
 
@@ -132,23 +137,23 @@ class Joined:
             and channel == self.images.taps
         )
 
-    def pitch(self, tile: TileShape) -> int:
-        """Elements from one packed tap to the next: a row of the transposed matrix, or of a panel."""
-        return self.images.pixels if self.is_matrix else tile.width
+    def width(self, tile: TileShape) -> int:
+        """Pixels of a panel: a tile's, or all if they are few, among which tiles begin anywhere."""
+        few = self.is_matrix and self.images.pixels <= _ONE_PANEL
+        return self.images.pixels if few else tile.width
 
     def panel(self, tile: TileShape) -> int:
-        """Elements from the pixels of a tile to those of the next, where they are in panels."""
-        return 0 if self.is_matrix else self.images.channels * self.images.taps * tile.width
+        """Elements from one panel to the next: all channels and taps."""
+        return self.images.channels * self.images.taps * self.width(tile)
 
     def packed_elements(self, tile: TileShape) -> int:
         """Elements of x packed."""
-        rows = self.images.channels * self.images.taps
-        return rows * (self.images.pixels if self.is_matrix else ceil_div(self.images.pixels, tile.width) * tile.width)
+        return self.panel(tile) * ceil_div(self.images.pixels, self.width(tile))
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of x packed, at most."""
-        return max(map(self.packed_elements, self.compared)) * self.images.element.size
+        """Bytes of x packed, but for what fills the last panel."""
+        return self.images.channels * self.images.taps * self.images.pixels * self.images.element.size
 
     @property
     def packing_cycles(self) -> float:
@@ -179,7 +184,7 @@ class Joined:
 
     def reading(self, tile: TileShape) -> tuple[dict[str, int], list[Any]]:
         """Fields that say which taps are summed, and their tables: all taps are as many channels of a single one."""
-        block, pitch, all_taps = tile.block(lanes_for(self.images.element)), self.pitch(tile), self.problem.taps
+        block, width, all_taps = tile.block(lanes_for(self.images.element)), self.width(tile), self.problem.taps
         rows, columns = self.live
         places = [row * self.problem.axes[2].kernel + column for row in rows for column in columns]
         channels, each = self.images.channels // self.images.groups, all_taps
@@ -187,7 +192,7 @@ class Joined:
         if not self.leaves_out:
             places, channels, each = [0], channels * all_taps, 1
         to_next = [(after - place) * block for place, after in pairwise([*places, places[0] + each])]
-        tables = [table((0, len(places))), table(np.arange(len(places)) * pitch), table(to_next)]
+        tables = [table((0, len(places))), table(np.arange(len(places)) * width), table(to_next)]
         row_taps, offsets, steps = map(address, tables)
         fields = {
             "taps": len(places),
@@ -196,7 +201,7 @@ class Joined:
             "row_taps": row_taps,
             "offsets": offsets,
             "steps": steps,
-            "source_channel": len(places) * pitch,
+            "source_channel": len(places) * width,
             "channels": channels,
             "group_inputs": channels,
             "weights_block": weights_block,
@@ -216,6 +221,8 @@ class Joined:
         fields = {
             "tasks": ceil_div(elements, _TRANSPOSED),
             "images": self.problem.images,
+            "width": self.width(tile),
+            "panel": self.panel(tile),
             "elements": elements,
             "together": _TRANSPOSED,
             "x_batch": self.problem.x_strides[0],
@@ -233,9 +240,12 @@ def suits_joined(problem: Convolution) -> bool:
     if problem.pixels > 1 and problem.images * problem.pixels > MOST_PLACES:
         return False
     joined = Joined(problem)
-    if joined.packed_bytes > max(SHARED_BYTES, min(joined.weight_bytes, SHARED_LIMIT)):
+    if max(map(joined.packed_elements, joined.compared)) * problem.element.size > SHARED_LIMIT:
         return False
-    return problem.images > 1 if joined.is_matrix else is_packed_by_table(joined.images, joined.packed)
+    if joined.is_matrix:
+        return problem.images > 1
+    is_little = joined.packed_bytes <= max(SHARED_BYTES, joined.weight_bytes)
+    return is_little and is_packed_by_table(joined.images, joined.packed)
 
 
 def streaming_cycles(problem: Convolution, tile: TileShape) -> float:
@@ -263,8 +273,9 @@ def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
     # To pack all takes each thread less than lines from another core's cache, unless it needs some groups only: 7x7
     # from 384 to 16 channels of 16 times 7x7 takes 120 us, and shared 130 or, when that cache is far, 430; 21 layers
     # that a table packs take 0.97 and 0.89 of the time, 800 to 128 channels of 7x6 in four groups 1.4.
-    fits = images.groups == 1 and joined.packed_bytes <= ALONE_BYTES
-    is_own = joined.is_matrix or fits or pays_alone(packing, multiplying, joined.packed_bytes)
+    fits = joined.packed_bytes <= (_ALONE_BYTES if joined.is_matrix else ALONE_BYTES)
+    needs_all = images.groups == 1 or joined.is_matrix
+    is_own = (fits and needs_all) or pays_alone(packing, multiplying, joined.packed_bytes)
 
     group_channels, group_out = images.channels // images.groups, images.out_channels // images.groups
     blocks, tiles = ceil_div(group_out, tile.block(lanes)), ceil_div(images.pixels, tile.width)
@@ -297,7 +308,7 @@ def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
             "source_batch": 0,
             "source_depth": 0,
             "source_row": 0,
-            "panel": joined.panel(tile),
+            "panel": joined.panel(tile) if joined.width(tile) == tile.width else 0,
             "last_start": ANYWHERE,
             "first_channel": 0,
             "scratch_thread": own,

@@ -66,7 +66,7 @@ def _room(problem: Convolution, tile: TileShape) -> int:
 
 def cut(problem: Convolution, tile: TileShape) -> Cut:
     """Cut the work so that each thread has little scratch."""
-    depths, height, width = (a.out for a in problem.axes)
+    depths, height, width = problem.outputs
     channels, pixels = problem.channels // problem.groups, tile.pixels(lanes_for(problem.element))
     size = problem.element.size
     rows, planes = height, problem.images * problem.groups * depths

@@ -92,9 +92,15 @@ class Convolution:
         return prod(axis.kernel for axis in self.axes)
 
     @property
+    def outputs(self) -> tuple[int, int, int]:
+        """Depths, rows and columns of one output channel."""
+        depth, height, width = self.axes
+        return depth.out, height.out, width.out
+
+    @property
     def pixels(self) -> int:
         """Pixels of one output channel."""
-        return prod(axis.out for axis in self.axes)
+        return prod(self.outputs)
 
     @property
     def multiply_adds(self) -> int:

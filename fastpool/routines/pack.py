@@ -74,6 +74,8 @@ PACK_IMAGES = Layout(
     "pack_images",
     {
         "images": "integer",
+        "width": "integer",  # images of a panel
+        "panel": "integer",  # elements from one panel to the next
         "elements": "integer",  # of an image
         "together": "integer",  # of a task, the last one's may be fewer
         "x_batch": "integer",
