@@ -492,6 +492,18 @@ def planner(monkeypatch):
     Planner.forget()
 
 
+def planner_that(take):
+    """Fixture of a `Planner` for which `take` has patched what plans are chosen by."""
+
+    @pytest.fixture
+    def taking(planner, monkeypatch):
+        take(monkeypatch)
+        planner.forget()
+        return planner
+
+    return taking
+
+
 @pytest.fixture
 def without_panels(monkeypatch):
     """Let no plan pack panels: what processors with 32 registers do."""

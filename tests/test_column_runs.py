@@ -16,6 +16,7 @@ from conftest import (
     needs_mprotect,
     needs_threads,
     noise,
+    planner_that,
     run_apart,
 )
 from hypothesis import given
@@ -27,19 +28,15 @@ from fastpool.plans.column_runs import PAYS, runs
 from fastpool.routines.direct import IN_PLACE
 
 
-@pytest.fixture
-def by_runs(planner, monkeypatch):
-    """Planner that takes runs wherever it can."""
-    take_runs(monkeypatch)
-    planner.forget()
-    return planner
-
-
 def take_runs(patch):
+    """Let runs be taken wherever they can be."""
     patch.setattr("fastpool.plans.column_runs.PAYS", True)
     patch.setattr("fastpool.plans.column_runs._LONGER", 0.0)
     patch.setattr("fastpool.plans.column_runs._LONGER_BY_PART", 0.0)
     patch.setattr("fastpool.plans.column_runs._STEP_CYCLES", 0.0)
+
+
+by_runs = planner_that(take_runs)
 
 
 def assert_by_runs(planner, least=2):

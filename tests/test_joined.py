@@ -19,6 +19,7 @@ from conftest import (
     needs_mprotect,
     needs_threads,
     noise,
+    planner_that,
     run_apart,
 )
 
@@ -44,18 +45,14 @@ SMALL = [
 ]
 
 
-@pytest.fixture
-def joining(planner, monkeypatch):
-    """Planner that joins images wherever it can."""
-    join_all(monkeypatch)
-    planner.forget()
-    return planner
-
-
 def join_all(patch):
+    """Let images be joined wherever they can be."""
     for suits in ("suits_runs", "suits_masked_rows", "suits_panels"):
         patch.setattr(plans, suits, lambda problem: False)
     patch.setattr(plans, "packing_cycles", lambda problem, plan: np.inf)
+
+
+joining = planner_that(join_all)
 
 
 def assert_joined(planner, shape=None, step=None):

@@ -16,6 +16,7 @@ from conftest import (
     needs_mprotect,
     needs_threads,
     noise,
+    planner_that,
     run_apart,
 )
 
@@ -29,16 +30,12 @@ from fastpool.routines.routine import lanes as lanes_for
 pytestmark = pytest.mark.skipif(not MASKED_SHAPES, reason="masked tiles are for AVX-512")
 
 
-@pytest.fixture
-def by_masks(planner, monkeypatch):
-    """Planner that takes masked tiles wherever it can."""
-    take_masks(monkeypatch)
-    planner.forget()
-    return planner
-
-
 def take_masks(patch):
+    """Let masked tiles be taken wherever they can be."""
     patch.setattr(masked_rows, "_ROW_CYCLES", dict.fromkeys((1, 2), -1e9))
+
+
+by_masks = planner_that(take_masks)
 
 
 def assert_masked(planner, shape=None):

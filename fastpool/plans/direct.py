@@ -340,7 +340,7 @@ def _common_source(problem: Convolution) -> Source | None:
     return packed_source(problem, SHARED, problem.outputs)
 
 
-def parts_of_weights(problem: Convolution, tile: TileShape) -> tuple[Part, ...]:
+def _parts_of_weights(problem: Convolution, tile: TileShape) -> tuple[Part, ...]:
     """Parts of the channels, so that the weights of a block stay in the cache from one row to the next."""
     group_channels = problem.channels // problem.groups
     block_bytes = group_channels * problem.taps * tile.block(lanes_for(problem.element)) * problem.element.size
@@ -405,7 +405,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     else:
         least = ceil_div(input_bytes, TASK_BYTES) if blocks > 1 and not blocks_outermost else 1
         if grid.rows > 1:
-            parts = parts_of_weights(problem, tile) if blocks_outermost else parts
+            parts = _parts_of_weights(problem, tile) if blocks_outermost else parts
             row_tasks, tile_tasks = pieces(others, grid.rows, least), 1
         else:
             row_tasks, tile_tasks = 1, pieces(others, tiles, least)

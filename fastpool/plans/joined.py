@@ -56,8 +56,8 @@ _PACK_CYCLES, _TRANSPOSE_CYCLES = 6.3, 24.0
 #: Bytes a cycle of weights that come from beyond the level-2 caches, of so many threads: 3x3 over 512 channels of 2x2
 #: takes 155 us by two rows of tiles, which estimated without that would be 85, and 125 by one.
 _STREAM_RATE, _THREADS = 13, 2
-#: Bytes of a matrix that each thread transposes for itself.
-_ALONE_BYTES = 2 * LEVEL_2_BYTES
+#: Bytes of a matrix up to which each thread transposes it for itself.
+_MATRIX_BYTES = 2 * LEVEL_2_BYTES
 #: Images up to which a matrix is transposed as a whole, by whole vectors of images: 4x4 from 128 to 32 channels of 32
 #: times 4x4 takes 50 us so, and 120 in panels of 8; 1x1 over 512 channels of 1024 images 3.3 ms in panels, and 3.8.
 _ONE_PANEL = 256
@@ -162,6 +162,19 @@ class Joined:
             vectors = ceil_div(self.problem.images, lanes_for(self.problem.element))
             return _TRANSPOSE_CYCLES * self.images.channels * self.images.taps * vectors
         return _PACK_CYCLES * self.images.channels * packed_elements(self.packed)
+
+    def is_own(self, multiplying: float) -> bool:
+        """Whether each thread packs for itself, which takes less than lines from another core's cache.
+
+        7x7 from 384 to 16 channels of 16 times 7x7 takes 120 us so, shared 130 or, when that cache is far, 430; 21
+        layers that a table packs take 0.97 and 0.89 of the time. But of groups a thread needs some only: 800 to 128
+        channels of 7x6 in four take 1.4.
+        """
+        if self.is_matrix:
+            return self.packed_bytes <= _MATRIX_BYTES
+        if self.images.groups == 1:
+            return self.packed_bytes <= ALONE_BYTES
+        return pays_alone(self.packing_cycles, multiplying, self.packed_bytes)
 
     @property
     def weight_bytes(self) -> int:
@@ -270,12 +283,7 @@ def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
     images, element, lanes = joined.images, problem.element, lanes_for(problem.element)
     tile, multiplying = min(joined.compared.items(), key=lambda found: found[1])
     packing = joined.packing_cycles
-    # To pack all takes each thread less than lines from another core's cache, unless it needs some groups only: 7x7
-    # from 384 to 16 channels of 16 times 7x7 takes 120 us, and shared 130 or, when that cache is far, 430; 21 layers
-    # that a table packs take 0.97 and 0.89 of the time, 800 to 128 channels of 7x6 in four groups 1.4.
-    fits = joined.packed_bytes <= (_ALONE_BYTES if joined.is_matrix else ALONE_BYTES)
-    needs_all = images.groups == 1 or joined.is_matrix
-    is_own = (fits and needs_all) or pays_alone(packing, multiplying, joined.packed_bytes)
+    is_own = joined.is_own(multiplying)
 
     group_channels, group_out = images.channels // images.groups, images.out_channels // images.groups
     blocks, tiles = ceil_div(group_out, tile.block(lanes)), ceil_div(images.pixels, tile.width)

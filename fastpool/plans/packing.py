@@ -195,7 +195,7 @@ def _places(problem: Convolution, packed: Packed) -> np.ndarray:
     return np.where(exists, places, NOWHERE).reshape(-1)
 
 
-def in_panels(places: np.ndarray, width: int) -> np.ndarray:
+def _arranged(places: np.ndarray, width: int) -> np.ndarray:
     """Places of (tap, pixel) in the order (panel, tap, pixel of the panel); the last one is filled with zeros."""
     taps, pixels = places.shape
     filled = np.full((taps, ceil_div(pixels, width) * width), NOWHERE)
@@ -244,7 +244,7 @@ def pack_block(problem: Convolution, source: Source, tables: list[Any], width: i
     places = _places(problem, packed) if is_by_table else np.zeros(0, np.int64)
     run = len(places)
     if width:
-        places, run = in_panels(places.reshape(problem.taps, -1), width), problem.taps * width
+        places, run = _arranged(places.reshape(problem.taps, -1), width), problem.taps * width
     panel = problem.channels * run
     fields |= {"places": kept(places), "place_count": len(places), "place_run": max(1, run), "panel": panel}
     fields |= {"width": w.size, "pad_left": w.pad_begin, "pads_with_data": int(pads_with_data)}
