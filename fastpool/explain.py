@@ -45,18 +45,19 @@ class Explanation:
         What is convolved, in words.
     shape, out_shape : tuple of int
         Of x, which is contiguous, and of the result.
-    algorithm : {"direct", "depthwise", "winograd"}
-        How it is computed.
+    algorithm : {"direct", "depthwise", "matrix times vector", "winograd"}
+        How it is computed. One image that is a single window is a vector, by which the weights are multiplied.
     filtering : ((int, int), (int, int)) or None
         Of Winograd's F(m x n, r x s): outputs (m, n) and taps (r, s) of a tile along rows and columns.
     phases : int
         Phases (rows and columns modulo the stride) that Winograd's filtering is applied to and summed over; else 1.
-    role : {"channels", "pixels"}
-        What the lanes of a vector hold: output channels or output pixels.
+    role : {"channels", "pixels", "inputs"}
+        What the lanes of a vector hold: output channels or output pixels, or elements of x with their weights, whose
+        products are added up in the end.
     vectors, width, lanes : int
         Register tile: ``vectors x width`` accumulators of so many lanes. The width counts pixels where the lanes hold
-        channels (with Winograd, tiles) and channels where they hold pixels. A depthwise convolution has a vector of
-        columns of each row whose sum is under way.
+        channels (with Winograd, tiles) and channels where they hold pixels or inputs. A depthwise convolution has a
+        vector of columns of each row whose sum is under way.
     source : {"in place", "packed shared", "packed by each thread", "packed per task"}
         Where the sums read x: as it is, from a copy packed once for all threads, or from one that each thread or each
         task packs.

@@ -13,6 +13,7 @@ from fastpool.plans.convolution import Form, expected_cycles, plan_all_taps, pla
 from fastpool.plans.depthwise import begun_rows, depthwise_cycles, ends_in_half, is_depthwise, summed_rows
 from fastpool.plans.direct import is_aliased, packing_cycles, shared_bytes, tile_cycles
 from fastpool.plans.joined import Joined, is_joined
+from fastpool.plans.linear import is_gemv
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.tasks import Grid
@@ -41,6 +42,8 @@ def decided(problem: Convolution, plan: Plan, form: Form) -> dict[str, Any]:
         return of_winograd(problem, plan, form)
     if isinstance(form, TileShape):
         return of_direct(problem, plan, form)
+    if is_gemv(plan):
+        return of_one_window(problem, plan)
     return (of_channelwise if plan.steps[-1].kernel.routine is channelwise else of_depthwise)(problem, plan)
 
 
@@ -239,6 +242,42 @@ def _why_blocking(problem: Convolution, plan: Plan) -> str:
     pixels = bytes_text(group_in * prod(axis.size for axis in problem.axes) * size)
     kept = "weights, and pixels pass" if fields["blocks_outermost"] else "pixels, and all weights pass"
     return f"{weights} of weights, {pixels} of an image: a task keeps its {kept}"
+
+
+# ------------------------------------------------------------------------------------------------------- one window
+
+
+def of_one_window(problem: Convolution, plan: Plan) -> dict[str, Any]:
+    """Of a matrix times a vector."""
+    step = plan.steps[-1]
+    fields, (_, vectors, width), lanes = step.fields, step.kernel.shape, lanes_for(problem.element)
+    blocks, per_task = (ceil_div(fields[name], width) for name in ("outputs", "outputs_per_task"))
+    done = blocks * width * ceil_div(fields["inputs"], lanes) * lanes
+    weights = bytes_text(fields["inputs"] * problem.element.size)
+    return {
+        "algorithm": "matrix times vector",
+        "filtering": None,
+        "phases": 1,
+        "role": "inputs",
+        "vectors": vectors,
+        "width": width,
+        "lanes": lanes,
+        "source": "in place",
+        "schedule": None,
+        "parts": 1,
+        "rows_per_task": 1,
+        "tiles_per_task": 1,
+        "blocks": blocks,
+        "blocks_per_task": per_task,
+        "multiply_adds_done": done,
+        "waste": 1 - problem.multiply_adds / done,
+        "why": {
+            "algorithm": "all of x is one window: each weight is used once, and memory sets the pace",
+            "tile": "enough sums to hide the latency of an addition; their lanes are added up at the end",
+            "source": "x lies in the order of the weights",
+            "blocking": f"the weights of a channel, {weights}, are read from their begin to their end",
+        },
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- depthwise

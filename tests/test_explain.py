@@ -22,6 +22,7 @@ from fastpool.plans.winograd import forms_for
 from fastpool.plans.winograd_forms import FORMS
 from fastpool.routines.depthwise import depthwise
 from fastpool.routines.direct import IN_PLACE, MASKED_SHAPES, direct
+from fastpool.routines.gemv import gemv
 from fastpool.routines.routine import spec_for
 from fastpool.routines.tiles import LEVEL_2_BYTES, TILE_SHAPES
 from fastpool.routines.winograd import winograd_fused, winograd_output
@@ -37,6 +38,11 @@ CASES = {
     ("direct", "packed per task", None): ((3, 64, 120, 131), (10, 64, 3, 2), {"padding": 1, "stride": (1, 2)}),
     ("depthwise", "in place", None): ((2, 20, 33, 35), (40, 1, 3, 3), {"groups": 20, "stride": 2, "padding": 1}),
     ("depthwise", "in place", None, "rows left out"): ((2, 20, 14, 70), (20, 1, 7, 7), {"groups": 20, "padding": 3}),
+    ("matrix times vector", "in place", None): (
+        (1, 37, 4, 3),
+        (21, 37, 4, 3),
+        {"padding": ((0, 0), (0, 1)), "stride": 2},
+    ),
     ("winograd", "in place", "shared"): ((1, 200, 9, 11), (70, 200, 3, 3), {"padding": 1, "algorithm": "winograd"}),
     ("winograd", "in place", "fused"): (
         (2, 24, 160, 150),
@@ -53,7 +59,13 @@ if MASKED_SHAPES:
 if column_runs.PAYS:
     CASES["direct", "in place", None, "runs"] = (1, 192, 33, 33), (64, 192, 3, 3), {"dilation": 18, "padding": 18}
 every_case = pytest.mark.parametrize("decided", CASES, ids=lambda decided: ", ".join(filter(None, decided)))
-ROUTINES = {"direct": direct, "depthwise": depthwise, "shared": winograd_output, "fused": winograd_fused}
+ROUTINES = {
+    "direct": direct,
+    "depthwise": depthwise,
+    "matrix times vector": gemv,
+    "shared": winograd_output,
+    "fused": winograd_fused,
+}
 
 
 def prepared(weight_shape, dtype=np.float32, **options):

@@ -16,6 +16,7 @@ from fastpool.plans.column_runs import plan_runs, suits_runs
 from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
 from fastpool.plans.direct import is_in_place, packing_cycles, plan_direct, reads_edged
 from fastpool.plans.joined import plan_joined, streaming_cycles, suits_joined
+from fastpool.plans.linear import is_one_window, plan_one_window
 from fastpool.plans.masked_rows import plan_masked_rows, suits_masked_rows
 from fastpool.plans.panels import plan_panels, suits_panels
 from fastpool.plans.plan import Code, Plan, Step, table
@@ -40,6 +41,8 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     if forms and problem.algorithm == "winograd":
         best = min(forms, key=lambda form: expected_cycles(problem, form))
         return plan_winograd(problem, best), best
+    if is_one_window(problem):
+        return plan_one_window(problem), PlainForm()
     direct, tile = plan_directly(problem)
     if problem.algorithm != "winograd" and (is_depthwise(problem) or is_channelwise(problem)):
         alone = _plan_depthwise(problem)

@@ -1,4 +1,4 @@
-"""Plan of a matrix times a vector."""
+"""Plan of a matrix times a vector, which a convolution is whose x is a single window."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from fastpool.dtypes import ElementType
 from fastpool.plans.plan import Code, Plan, Step
-from fastpool.plans.problem import ceil_div
+from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.routines.gemv import COLUMNS, gemv, row_shape
 from fastpool.routines.routine import lanes as lanes_for
 
@@ -44,3 +44,29 @@ def plan_gemv(element: ElementType, outputs: int, inputs: int, by_rows: bool, lo
     }
     cycles = outputs * inputs * element.size / _BYTES_A_CYCLE
     return Plan((Step(Code(gemv, element, shape), fields),), 0, 0, element, cycles)
+
+
+def is_one_window(problem: Convolution) -> bool:
+    """Whether all of x is one window, in the order of the weights, which are the rows of a matrix then."""
+    is_one = problem.images == problem.groups == problem.pixels == 1
+    is_whole = all(axis.pad_begin == 0 and axis.extent <= axis.size for axis in problem.axes)
+    is_plain = not problem.element.is_integer and not problem.widened_from and problem.residual_batch is None
+    if not (is_one and is_whole and is_plain):
+        return False
+    step = 1
+    for axis, stride in zip(reversed(problem.axes), reversed(problem.x_strides[2:]), strict=True):
+        if axis.kernel > 1 and stride * axis.dilation != step:
+            return False
+        step *= axis.kernel
+    return problem.channels == 1 or problem.x_strides[1] == step
+
+
+def plan_one_window(problem: Convolution) -> Plan:
+    """Plan of a convolution whose x is one window."""
+    inputs = problem.channels * problem.taps
+    return plan_gemv(problem.element, problem.out_channels, inputs, True, problem.low, problem.high)
+
+
+def is_gemv(plan: Plan) -> bool:
+    """Whether a plan multiplies a matrix by a vector."""
+    return plan.steps[-1].kernel.routine is gemv

@@ -20,7 +20,7 @@ from fastpool.onnx.locks import Locked
 from fastpool.plans.chain import Run
 from fastpool.plans.convolution import Form, unpack_weights
 from fastpool.plans.depthwise import PlainForm
-from fastpool.plans.linear import plan_gemv
+from fastpool.plans.linear import is_gemv
 from fastpool.plans.winograd_forms import WinogradForm
 
 #: Bounds of an activation, None for an open end.
@@ -95,21 +95,9 @@ class Prepared:
 
     def task(self, x: np.ndarray, residual: np.ndarray | None, out: np.ndarray) -> Run:
         """The call on contiguous arrays."""
-        if residual is None and self._is_one_window(x.shape):
-            rows = self.weights.packed(self.layer, PlainForm())[0]
-            layer = self.layer
-            plan = plan_gemv(layer.element, out.size, x.size, True, layer.low, layer.high)
-            return Run(plan, x, rows, self.bias, None, out)
         bound = self.layer.bind(x, residual is not None)
         packed, given = self.weights.packed(self.layer, bound.form)
         return Run(bound.plan, x, packed, self.bias, residual, out, None, given)
-
-    def _is_one_window(self, x: tuple[int, ...]) -> bool:
-        """Whether all of x is one window, so that its weights are the rows of a matrix, by which x is multiplied."""
-        if x != (1, *self.weights.shape[1:]) or self.layer.groups != 1:
-            return False
-        axes, _ = self.layer.result_shape(never_read(x, self.layer.element.dtype))
-        return all(axis.out == 1 and axis.pad_begin == 0 and axis.dilation == 1 for axis in axes)
 
     def shape(self, x: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the result for one of x."""
@@ -119,11 +107,9 @@ class Prepared:
 
     def algorithm(self, x: tuple[int, ...], with_residual: bool) -> str:
         """How x is convolved, in a word or two."""
-        if not with_residual and self._is_one_window(x):
-            return "matrix times vector"
-        form = self.layer.bind(never_read(x, self.layer.element.dtype), with_residual).form
-        if isinstance(form, PlainForm):
-            return "depthwise"
-        if isinstance(form, WinogradForm):
-            return f"Winograd F({form.outputs}, {form.taps})"
+        bound = self.layer.bind(never_read(x, self.layer.element.dtype), with_residual)
+        if isinstance(bound.form, PlainForm):
+            return "matrix times vector" if is_gemv(bound.plan) else "depthwise"
+        if isinstance(bound.form, WinogradForm):
+            return f"Winograd F({bound.form.outputs}, {bound.form.taps})"
         return "direct"
