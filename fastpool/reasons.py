@@ -386,7 +386,7 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
     exact = problem.images * problem.pixels / prod(form.tile_outputs) * weights
     group = fields["group_rows"] * fields["group_columns"]
     full = ceil_div(group, width)
-    step = TileShape("channels", vectors, width).step_cycles()
+    step = TileShape("channels", vectors, width).step_cycles
     if problem.algorithm == "winograd":
         why = 'algorithm="winograd" asks for it'
     else:

@@ -269,7 +269,7 @@ def streaming_cycles(problem: Convolution, tile: TileShape) -> float:
     joined, lane_bytes = Joined(problem), tile.vectors * TARGET.vector_bytes
     if joined.weight_bytes <= _THREADS * LEVEL_2_BYTES or tile.role == "pixels":
         return 0.0
-    return joined.weight_bytes * max(0.0, 1 / _STREAM_RATE - tile.step_cycles() / lane_bytes)
+    return joined.weight_bytes * max(0.0, 1 / _STREAM_RATE - tile.step_cycles / lane_bytes)
 
 
 def is_joined(plan: Plan) -> bool:

@@ -44,7 +44,7 @@ def _cycles(problem: Convolution, tile: TileShape) -> float:
     """Estimated cycles of one core."""
     lanes, width = lanes_for(problem.element), problem.axes[2]
     rows_of_taps = problem.channels // problem.groups * problem.axes[1].kernel
-    row = width.kernel * tile.step_cycles() + tile.vectors * _ROW_CYCLES[width.stride]
+    row = width.kernel * tile.step_cycles + tile.vectors * _ROW_CYCLES[width.stride]
     each = rows_of_taps * row + tile.store_cycles(lanes) + _BEGIN_CYCLES
     blocks = problem.groups * ceil_div(problem.out_channels // problem.groups, tile.width)
     return problem.images * blocks * problem.axes[1].out * ceil_div(width.out, tile.pixels(lanes)) * each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, prod
 
 import numpy as np
@@ -65,7 +66,7 @@ class Convolution:
         """Variant of the spec that packs x."""
         return f"from {self.source.numba_name}" if self.source not in (None, self.element) else ""
 
-    @property
+    @cached_property
     def is_padded(self) -> bool:
         """Whether any axis has padding."""
         return any(axis.is_padded for axis in self.axes)
@@ -86,18 +87,18 @@ class Convolution:
         """Whether the activation can change a result."""
         return (self.low, self.high) != self.open_bounds
 
-    @property
+    @cached_property
     def taps(self) -> int:
         """Taps of one channel."""
         return prod(axis.kernel for axis in self.axes)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[int, int, int]:
         """Depths, rows and columns of one output channel."""
         depth, height, width = self.axes
         return depth.out, height.out, width.out
 
-    @property
+    @cached_property
     def pixels(self) -> int:
         """Pixels of one output channel."""
         return prod(self.outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from math import prod
 from typing import Any
 
@@ -106,7 +106,7 @@ class Tiling:
     problem: Convolution
     form: WinogradForm
 
-    @property
+    @cached_property
     def lanes(self) -> int:
         """Channels of a vector."""
         return lanes_for(self.problem.element)
@@ -115,12 +115,12 @@ class Tiling:
         """Tiles of all phases of a dilation, each of which has as many as the longest."""
         return axis.dilation * ceil_div(ceil_div(axis.out, axis.dilation), outputs)
 
-    @property
+    @cached_property
     def tile_rows(self) -> int:
         """Tiles down an image."""
         return self._tiles_along(self.problem.axes[1], self.form.tile_outputs[0])
 
-    @property
+    @cached_property
     def tile_columns(self) -> int:
         """Tiles across an image."""
         return self._tiles_along(self.problem.axes[2], self.form.tile_outputs[1])
@@ -237,7 +237,7 @@ class Tiling:
 def product_tile(tiles: int) -> TileShape:
     """Register tile for products of that many tiles."""
     shapes = [shape for shape in TILE_SHAPES[TARGET.registers] if shape.role == "channels" and shape.vectors == 2]
-    return min(shapes, key=lambda shape: (ceil_div(tiles, shape.width) * (shape.step_cycles() + 0.1), -shape.width))
+    return min(shapes, key=lambda shape: (ceil_div(tiles, shape.width) * (shape.step_cycles + 0.1), -shape.width))
 
 
 def last_product_tile(tile: TileShape, out_channels: int, lanes: int) -> TileShape:
@@ -329,7 +329,7 @@ def _multiply_cycles(tiling: Tiling, group: int, groups: float) -> float:
     """Cycles to multiply groups of tiles with all weights."""
     tile, problem = product_tile(group), tiling.problem
     last = last_product_tile(tile, problem.out_channels // problem.groups, tiling.lanes)
-    steps = (tiling.out_blocks - 1) * tile.step_cycles() + last.step_cycles()
+    steps = (tiling.out_blocks - 1) * tile.step_cycles + last.step_cycles
     products = tiling.form.multiplications * tiling.multiplied * problem.groups
     return products * groups * ceil_div(group, tile.width) * steps
 
@@ -371,7 +371,7 @@ def _fused_group(tiling: Tiling, threads: int = _THREADS) -> tuple[int, int]:
         groups = ceil_div(tiling.tile_rows, rows) * ceil_div(tiling.tile_columns, columns)
         # Rows and columns of pixels at the border of a group are transposed twice: a small preference for squares.
         halo = 1 + 0.02 * (1 / rows + 1 / columns)
-        found = groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1) * halo
+        found = groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles + 0.1) * halo
         # All threads should end together.
         found *= even_shares(groups * tiling.problem.images * tiling.problem.groups, threads)
         # Fewer, larger groups read the weights less often.
@@ -398,7 +398,7 @@ def _shared_rows(tiling: Tiling, threads: int = _THREADS) -> int:
 
     def cost(rows: int) -> float:
         tile, row_groups = product_tile(rows * columns), ceil_div(most, rows)
-        work = row_groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles() + 0.1)
+        work = row_groups * ceil_div(rows * columns, tile.width) * (tile.step_cycles + 0.1)
         tasks = row_groups * others
         # Threads end the more closely together the more tasks there are: 256 channels on 4x4 take 183 us in 16 tasks of
         # 2 tiles, which fill register tiles as 4 do, and 99 in 8.

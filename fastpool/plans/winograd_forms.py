@@ -31,17 +31,17 @@ class WinogradForm:
         """The value along rows and along columns, or 1 where these are not filtered."""
         return 1 if self.axis == "across" else value, 1 if self.axis == "down" else value
 
-    @property
+    @cached_property
     def kernels(self) -> tuple[int, int]:
         """Rows and columns of the filter."""
         return self._along(self.kernel)
 
-    @property
+    @cached_property
     def strides(self) -> tuple[int, int]:
         """Rows and columns from one output to the next."""
         return self._along(self.stride)
 
-    @property
+    @cached_property
     def tile_outputs(self) -> tuple[int, int]:
         """Rows and columns of the outputs of a tile."""
         return self._along(self.outputs)
@@ -61,32 +61,32 @@ class WinogradForm:
         """Both, as F(m, r) is written."""
         return self.tile_outputs, self.tile_taps
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, int]:
         """Rows and columns of a tile of a phase, and of its products."""
         return self._along(self.size)
 
-    @property
+    @cached_property
     def taps(self) -> int:
         """Taps of the phase that has most."""
         return ceil_div(self.kernel, self.stride)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Elements of a tile of a phase along an axis that is filtered, and products."""
         return self.outputs + self.taps - 1
 
-    @property
+    @cached_property
     def products(self) -> int:
         """Products of a tile."""
         return prod(self.sizes)
 
-    @property
+    @cached_property
     def phases(self) -> int:
         """Phases of the input that are not channels."""
         return 1 if self.folded else prod(self.strides)
 
-    @property
+    @cached_property
     def fold(self) -> int:
         """Lanes of a channel."""
         return prod(self.strides) // self.phases
