@@ -47,6 +47,7 @@ class Explanation:
         Of x, which is contiguous, and of the result.
     algorithm : {"direct", "depthwise", "matrix times vector", "winograd"}
         How it is computed. One image that is a single window is a vector, by which the weights are multiplied.
+        A depthwise one whose filter is as large as the map has a dot product for each channel.
     filtering : ((int, int), (int, int)) or None
         Of Winograd's F(m x n, r x s): outputs (m, n) and taps (r, s) of a tile along rows and columns.
     phases : int

@@ -13,7 +13,7 @@ from fastpool.plans.convolution import Form, expected_cycles, plan_all_taps, pla
 from fastpool.plans.depthwise import begun_rows, depthwise_cycles, ends_in_half, is_depthwise, summed_rows
 from fastpool.plans.direct import is_aliased, packing_cycles, shared_bytes, tile_cycles
 from fastpool.plans.joined import Joined, is_joined
-from fastpool.plans.linear import is_gemv
+from fastpool.plans.linear import is_gemv, is_of_dots
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.tasks import Grid
@@ -248,14 +248,14 @@ def _why_blocking(problem: Convolution, plan: Plan) -> str:
 
 
 def of_one_window(problem: Convolution, plan: Plan) -> dict[str, Any]:
-    """Of a matrix times a vector."""
-    step = plan.steps[-1]
+    """Of a matrix times a vector, or of dot products."""
+    step, is_of_matrix = plan.steps[-1], not is_of_dots(plan)
     fields, (_, vectors, width), lanes = step.fields, step.kernel.shape, lanes_for(problem.element)
     blocks, per_task = (ceil_div(fields[name], width) for name in ("outputs", "outputs_per_task"))
-    done = blocks * width * ceil_div(fields["inputs"], lanes) * lanes
+    done = problem.images * blocks * width * ceil_div(fields["inputs"], lanes) * lanes
     weights = bytes_text(fields["inputs"] * problem.element.size)
     return {
-        "algorithm": "matrix times vector",
+        "algorithm": "matrix times vector" if is_of_matrix else "depthwise",
         "filtering": None,
         "phases": 1,
         "role": "inputs",
@@ -272,7 +272,9 @@ def of_one_window(problem: Convolution, plan: Plan) -> dict[str, Any]:
         "multiply_adds_done": done,
         "waste": 1 - problem.multiply_adds / done,
         "why": {
-            "algorithm": "all of x is one window: each weight is used once, and memory sets the pace",
+            "algorithm": "all of x is one window: each weight is used once, and memory sets the pace"
+            if is_of_matrix
+            else "a channel is one window: its result is the dot product with its filter",
             "tile": "enough sums to hide the latency of an addition; their lanes are added up at the end",
             "source": "x lies in the order of the weights",
             "blocking": f"the weights of a channel, {weights}, are read from their begin to their end",

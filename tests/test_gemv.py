@@ -92,6 +92,32 @@ def test_a_single_window(planner, dtype, window):
 
 
 @every_dtype
+@pytest.mark.parametrize("window", [((3, 2), {}), ((1, 4), {}), ((7, 7), {}), ((4, 1), {"stride": 2})], ids=str)
+def test_a_window_of_each_channel(planner, dtype, window):
+    """Images and channels lie apart, with NaN between them."""
+    planner.forget()
+    kernel, options = window
+    for images, channels in ((1, 1), (1, 8), (2, 7), (3, 17), (2, 300)):
+        weight, bias = noise(channels, 1, *kernel, dtype=dtype), noise(channels, dtype=dtype)
+        x = noise(images, channels, *kernel, dtype=dtype, seed=1)
+        wanted = oracle.conv2d(x, weight, bias, groups=channels, **options)
+        frame, conv = Frame(wanted.shape, dtype), fastpool.Conv2d(weight, bias, groups=channels, **options)
+        assert_close(conv(between(x, np.nan), out=frame.array), wanted)
+        frame.assert_kept()
+        apart = np.full((images, 2 * channels, *kernel), np.nan, dtype)
+        apart[:, ::2] = x
+        assert_close(conv(apart[:, ::2]), wanted)
+        assert_close(conv(apart[:, ::2][::-1, ::-1]), oracle.conv2d(x[::-1, ::-1], weight, bias, groups=channels))
+    assert takes_gemv(planner)
+    explained = conv.explain(x.shape)
+    assert (explained.algorithm, explained.role, explained.source) == ("depthwise", "inputs", "in place")
+    assert explained.multiply_adds == x.size
+    assert explained.multiply_adds_done * (1 - explained.waste) == pytest.approx(x.size)
+    with_ends = fastpool.Conv2d(weight, bias, groups=channels, activation=(-0.1, 0.1))
+    assert_close(with_ends(x), np.clip(wanted, -0.1, 0.1))
+
+
+@every_dtype
 def test_what_is_no_single_window(planner, dtype):
     """Two images or pixels, groups, taps that lie apart or meet padding, and a residual have other plans."""
     planner.forget()
@@ -109,8 +135,12 @@ def test_what_is_no_single_window(planner, dtype):
         ((1, 4, 3, 3), (2, 2), {"dilation": 2}),
         ((1, 4, 3, 3), (3, 3), {"padding": 1, "stride": 3}),
         ((1, 8, 3, 3), (3, 3), {"groups": 2}),
+        ((1, 3, 3, 3), (3, 3), {"groups": 3}),
+        ((1, 6, 3, 4), (3, 3), {"groups": 6}),
+        ((1, 6, 1, 3), (1, 3), {"groups": 6}),
     ]:
-        x, weight = noise(*shape, dtype=dtype), noise(6, 4, *kernel, dtype=dtype, seed=1)
+        x = noise(*shape, dtype=dtype)
+        weight = noise(6, shape[1] // options.get("groups", 1), *kernel, dtype=dtype, seed=1)
         assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, None, **options))
     assert planner.plans
     assert not any(map(is_gemv, planner.plans))
@@ -149,6 +179,7 @@ def test_a_single_window_that_is_not_finite(values, at):
 def test_a_single_window_has_the_same_bits():
     x, weight = noise(1, 128, 4, 4), noise(300, 128, 4, 4, seed=1)
     assert_same_bits(fastpool.Conv2d(weight), x)
+    assert_same_bits(fastpool.Conv2d(noise(300, 1, 7, 7), groups=300), noise(5, 300, 7, 7))
 
 
 def check_that_nothing_beyond_an_array_is_touched():
@@ -161,6 +192,12 @@ def check_that_nothing_beyond_an_array_is_touched():
                 guarded = [memory.array(values, at_end) for values in (x, weight, bias, out)]
                 fastpool.conv2d(*guarded[:3], out=guarded[3])
                 assert_close(guarded[3], oracle.conv2d(x, weight, bias))
+            for images, channels in ((1, 1), (3, 11), (2, 16)):
+                x, weight = noise(images, channels, 3, 3, dtype=dtype), noise(channels, 1, 3, 3, dtype=dtype)
+                bias, out = noise(channels, dtype=dtype), np.zeros((images, channels, 1, 1), dtype)
+                guarded = [memory.array(values, at_end) for values in (x, weight, bias, out)]
+                fastpool.conv2d(*guarded[:3], groups=channels, out=guarded[3])
+                assert_close(guarded[3], oracle.conv2d(x, weight, bias, groups=channels))
 
 
 @needs_mprotect

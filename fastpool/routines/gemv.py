@@ -12,6 +12,10 @@ GEMV = Layout(
         "inputs": "integer",
         "pitch": "integer",  # elements from one row of the matrix, as it lies, to the next
         "outputs_per_task": "integer",
+        "image_tasks": "integer",  # tasks of an image; of a single vector all
+        "x_batch": "integer",  # elements of x from one image to the next
+        "x_row": "integer",  # and, for dots, from what one row is multiplied by to the next
+        "out_batch": "integer",
         "low": "number",
         "high": "number",
     },
@@ -25,9 +29,12 @@ _SUMS = 8
 COLUMN_ROWS = 8
 
 
-def row_shape(lanes: int) -> tuple[str, int, int]:
-    """Shape of the spec where weights are rows: as many outputs as sums, unless they are more than a vector's lanes."""
-    return "rows", max(1, _SUMS // lanes), min(_SUMS, lanes)
+def row_shape(lanes: int, variant: str = "rows") -> tuple[str, int, int]:
+    """Shape of the spec where weights are rows: as many outputs as sums, unless they are more than a vector's lanes.
+
+    With "dots" each row is multiplied by elements of its own.
+    """
+    return variant, max(1, _SUMS // lanes), min(_SUMS, lanes)
 
 
 #: And where they are columns.

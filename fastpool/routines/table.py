@@ -244,7 +244,13 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "fractional_indices": (fractional_indices, (("max", 1, 1),)),
     "unpool": (unpool, _ANY),
     "elementwise": (elementwise, tuple((name, 1, 1) for name in (*UNARY, *SMOOTH, *_TWO_OPERANDS))),
-    "gemv": (gemv, (*sorted({row_shape(TARGET.vector_bytes // size) for size in (4, 8)}), COLUMNS)),
+    "gemv": (
+        gemv,
+        (
+            *sorted({row_shape(TARGET.vector_bytes // size, way) for size in (4, 8) for way in ("rows", "dots")}),
+            COLUMNS,
+        ),
+    ),
     "sorted_median": (
         sorted_median,
         tuple((source, 1, taps) for source in _SOURCES for taps in range(1, LARGEST_SORTED + 1)),

@@ -20,7 +20,7 @@ from fastpool.onnx.locks import Locked
 from fastpool.plans.chain import Run
 from fastpool.plans.convolution import Form, unpack_weights
 from fastpool.plans.depthwise import PlainForm
-from fastpool.plans.linear import is_gemv
+from fastpool.plans.linear import is_gemv, is_of_dots
 from fastpool.plans.winograd_forms import WinogradForm
 
 #: Bounds of an activation, None for an open end.
@@ -109,7 +109,8 @@ class Prepared:
         """How x is convolved, in a word or two."""
         bound = self.layer.bind(never_read(x, self.layer.element.dtype), with_residual)
         if isinstance(bound.form, PlainForm):
-            return "matrix times vector" if is_gemv(bound.plan) else "depthwise"
+            is_product = is_gemv(bound.plan) and not is_of_dots(bound.plan)
+            return "matrix times vector" if is_product else "depthwise"
         if isinstance(bound.form, WinogradForm):
             return f"Winograd F({bound.form.outputs}, {bound.form.taps})"
         return "direct"
