@@ -38,8 +38,9 @@ FUSED = {
     *("row_of_tiles", "multiply", "depthwise", "channelwise", "blur", "gemv", "peak"),
     *("winograd_weights", "transform_filters"),
 }
-#: Turning tiles takes them more instructions than the sums, which are in a loop of their own.
-TURNING = {"channelwise"}
+#: Turning tiles takes them more instructions than the sums, which are in a loop of their own: narrow ones of joined
+#: images, too.
+TURNING = {"channelwise", "row_of_tiles"}
 HAS_FEW_REGISTERS = TARGET.registers < 32
 #: More vectors are alive at once than there are registers: 6x6 elements of a transformed tile. Few registers hold no
 #: 3x3 filter beside its columns and sums: taking its elements from memory one by one instead takes 15 to 20 % longer.
