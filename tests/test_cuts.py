@@ -178,14 +178,9 @@ def test_parts_of_integers(cuts, room, dtypes):
     assert (found["channels"] == 3) == (room is not None)
 
 
-@every_dtype
-@pytest.mark.parametrize("axes", [1, 3])
-@pytest.mark.parametrize("room", [None, 30, 200])
-@pytest.mark.usefixtures("one_thread_of_pytorch")
-def test_other_ranks_against_pytorch_in_float64(cuts, room, axes, dtype):
-    """Depths, rows and columns of the filter are cut."""
+def layers_of_other_ranks(axes, dtype):
+    """Give arrays, options and what PyTorch computes in float64, which takes longer than all else."""
     torch = pytest.importorskip("torch")
-    cuts.force(dtype, TILES[0], room)
     for kernel, dilation, size in itertools.product(
         [(3, 2, 5), (4, 3, 1), (1, 1, 30)], [1, 2, 7], [(9, 8, 75), (3, 2, 128)]
     ):
@@ -198,11 +193,23 @@ def test_other_ranks_against_pytorch_in_float64(cuts, room, axes, dtype):
             options = {"stride": stride, "padding": 3, "dilation": dilation, "groups": 2}
             functional = getattr(torch.nn.functional, f"conv{axes}d")
             expected = functional(torch.from_numpy(x).double(), torch.from_numpy(weight).double(), None, **options)
-            assert_close(getattr(fastpool, f"conv{axes}d")(x, weight, **options), expected.numpy().astype(dtype))
-    found = cuts.taken()
-    assert found["columns"] > found["plans"] / 2
-    assert (found["channels"] > 0) == (room is not None)
-    assert found["taps"] > 0 or room != 30
+            yield x, weight, options, expected.numpy().astype(dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("axes", [1, 3])
+@pytest.mark.usefixtures("one_thread_of_pytorch")
+def test_other_ranks_against_pytorch_in_float64(cuts, axes, dtype):
+    """Depths, rows and columns of the filter are cut."""
+    layers = list(layers_of_other_ranks(axes, dtype))
+    for room in (None, 30, 200):
+        cuts.force(dtype, TILES[0], room)
+        for x, weight, options, expected in layers:
+            assert_close(getattr(fastpool, f"conv{axes}d")(x, weight, **options), expected)
+        found = cuts.taken()
+        assert found["columns"] > found["plans"] / 2
+        assert (found["channels"] > 0) == (room is not None)
+        assert found["taps"] > 0 or room != 30
 
 
 @every_dtype
