@@ -32,7 +32,7 @@ DRIVERS = {"direct", "pack_input", "panel_input", "winograd_input", "winograd_ou
 #: along. Or hardly ever run: where an infinity or NaN has spread over a tile.
 SCALAR = {"argpool", "fractional_indices", "median_in_place", "pack_by_table", "repair_rows", "turn", "unpool"}
 #: They move and compute nothing.
-MOVING = {"interleave", "pack_channel", "pack_images", "pack_panels", "pack_weights"}
+MOVING = {"interleave", "pack_channel", "pack_images", "pack_panels", "pack_planes", "pack_weights"}
 #: Sums of products.
 FUSED = {
     *("row_of_tiles", "multiply", "depthwise", "channelwise", "blur", "gemv", "peak"),

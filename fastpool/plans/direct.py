@@ -29,6 +29,7 @@ from fastpool.plans.packing import (
     packed_source,
     packing_shape,
     pays_alone,
+    table_code,
 )
 from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.private import Part, cut, slack, thread_elements
@@ -45,7 +46,7 @@ from fastpool.routines.direct import (
     has_edged,
     is_edged,
 )
-from fastpool.routines.pack import pack_by_table, pack_channel, pack_input
+from fastpool.routines.pack import pack_channel, pack_input
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import (
     CACHED_BYTES,
@@ -422,7 +423,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     tables: list[Any] = [table(edges.entries)]
     pack: dict[str, Any] = {"pack_channel": 0}
     if packing in (SHARED, OWN) and is_packed_by_table(problem, _packed(problem)):
-        pack = {"pack_channel": Code(pack_by_table, element, ("", 1, 1))}
+        pack = {"pack_channel": table_code(problem, _packed(problem))}
     elif packing != IN_PLACE:
         pack = {"pack_channel": Code(pack_channel, element, packing_shape(problem))}
     shares = Shares(grid, row_tasks, tile_tasks, blocks_per_task, blocks_outermost)

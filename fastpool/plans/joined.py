@@ -31,19 +31,22 @@ from fastpool.plans.packing import (
     ALONE_BYTES,
     MOST_PLACES,
     Packed,
+    channel_cycles,
     copies_of_taps,
     is_packed_by_table,
     pack_block,
     packed_elements,
     pays_alone,
+    plane_vectors,
     source_of,
+    table_code,
 )
 from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.private import slack
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.plans.tasks import Grid, Shares, pieces
 from fastpool.routines.direct import JOINED_SHAPES, OWN, SHARED, direct
-from fastpool.routines.pack import pack_by_table, pack_images
+from fastpool.routines.pack import pack_images
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import DIRECT_TASKS, LEVEL_2_BYTES, SHARED_BYTES, SHARED_LIMIT, TileShape
 
@@ -53,6 +56,8 @@ _SEAM_CYCLES, _BEGIN_CYCLES = 4.0, 200.0
 #: to transpose a row of up to a vector of images, however few, which two threads do each for itself: once, 25,600
 #: elements of 16 images take 20,000, of 2 images 150,000.
 _PACK_CYCLES, _TRANSPOSE_CYCLES = 6.3, 24.0
+#: How often that is done where planes are kept in registers: by each thread.
+_ALONE = 2
 #: Bytes a cycle of weights that come from beyond the level-2 caches, of so many threads: 3x3 over 512 channels of 2x2
 #: takes 155 us by two rows of tiles, which estimated without that would be 85, and 125 by one.
 _STREAM_RATE, _THREADS = 13, 2
@@ -161,7 +166,10 @@ class Joined:
         if self.is_matrix:
             vectors = ceil_div(self.problem.images, lanes_for(self.problem.element))
             return _TRANSPOSE_CYCLES * self.images.channels * self.images.taps * vectors
-        return _PACK_CYCLES * self.images.channels * packed_elements(self.packed)
+        each = _PACK_CYCLES * packed_elements(self.packed)
+        if plane_vectors(self.images, self.packed):
+            each = min(each, _ALONE * channel_cycles(self.images, self.packed))
+        return each * self.images.channels
 
     def is_own(self, multiplying: float) -> bool:
         """Whether each thread packs for itself, which takes less than lines from another core's cache.
@@ -228,7 +236,7 @@ class Joined:
         if not self.is_matrix:
             source = replace(source_of(self.images, SHARED, self.packed), channel=taps * tile.width)
             packing = pack_block(self.images, source, tables, tile.width)
-            pack = {"pack_channel": Code(pack_by_table, element, ("", 1, 1)), "packing": packing}
+            pack = {"pack_channel": table_code(self.images, self.packed), "packing": packing}
             return packing_step(self.images, source, pack, own)
         elements = self.images.channels * taps
         fields = {

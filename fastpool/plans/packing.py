@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastpool.arrays import address
 from fastpool.geometry import Axis, padding_source
 from fastpool.machine.processor import THREADS
-from fastpool.plans.plan import table
+from fastpool.plans.plan import Code, table
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.routines.direct import PRIVATE, SHARED
-from fastpool.routines.pack import NOWHERE, PACKED_STRIDES, PACKING, ROWS_AHEAD
+from fastpool.routines.pack import (
+    NOWHERE,
+    PACKED_STRIDES,
+    PACKING,
+    PLANE_VECTORS,
+    ROWS_AHEAD,
+    pack_by_table,
+    pack_planes,
+)
+from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import LEVEL_2_BYTES
 
 
@@ -148,6 +157,10 @@ def packing_shape(problem: Convolution) -> tuple[str, int, int]:
 #: Cycles to pack an element, 0.6 to 1.7, or a short row, of 3 to 7 elements 25 to 32; one by one, not vector by vector,
 #: an element 2.2 to 6.1; by a table 2.4, and in channels of ten, each of which takes a call, 3.5.
 PACK_CYCLES, PACK_ONE_CYCLES, _ROW_CYCLES, _TABLE_CYCLES = 1.2, 4.0, 28.0, 3.5
+#: Cycles to load a plane that is packed in registers, and to write a vector of its elements, by vectors of the plane:
+#: 384 channels of 20x3 in 20 vectors each 170, of 4 planes of 3x2 in 16 112, 200 of 16 planes of 4x3 in 144 980. By a
+#: table an element takes 2.4; a fifth has to be gained.
+_PLANE_CYCLES, _MOVE_CYCLES, _ONE_BY_ONE_CYCLES = 12.0, {1: 5.0, 2: 6.5, 4: 8.0}, 2.0
 #: Elements of a packed channel up to which there is a table of them: 8 kB, a quarter of a level-1 cache.
 MOST_PLACES = 1024
 
@@ -168,13 +181,54 @@ def is_packed_by_table(problem: Convolution, packed: Packed) -> bool:
     elements, is_empty = packed_elements(packed), not all(axis.size for axis in problem.axes)
     if problem.element.is_integer or is_empty or elements > MOST_PLACES:
         return False
-    return _TABLE_CYCLES * elements < _cycles_by_rows(problem, packed)
+    return _cycles_by_table(problem, packed) < _cycles_by_rows(problem, packed)
+
+
+def _cycles_by_table(problem: Convolution, packed: Packed) -> float:
+    """Cycles to pack a channel by a table."""
+    one_by_one = _TABLE_CYCLES * packed_elements(packed)
+    return min(one_by_one, _cycles_in_registers(problem, packed)) if plane_vectors(problem, packed) else one_by_one
+
+
+def _vectors_of_plane(problem: Convolution) -> int:
+    """Vectors that hold a plane of x, and an element that is none; 0 where it cannot be kept in registers."""
+    depth, height, width = problem.axes
+    _, _, _, row, column = problem.x_strides
+    lies_together = (width.size == 1 or column == 1) and (height.size == 1 or row == width.size)
+    has_planes = depth.kernel == depth.stride == 1 and not depth.is_padded
+    if problem.element.is_integer or problem.widened_from or not lies_together or not has_planes:
+        return 0
+    needed = ceil_div(height.size * width.size + 1, lanes_for(problem.element))
+    return next((vectors for vectors in PLANE_VECTORS if needed <= vectors), 0)
+
+
+def _cycles_in_registers(problem: Convolution, packed: Packed) -> float:
+    """Cycles to pack a channel whose planes are kept in registers."""
+    planes, lanes = problem.axes[0].out, lanes_for(problem.element)
+    of_plane, pixels = packed_elements(packed) // max(1, planes), packed[1].length * packed[2].length
+    # Of several planes each tap is written apart, of one all that follow one another.
+    at_once = pixels if planes > 1 else of_plane
+    moves = ceil_div(of_plane, max(1, at_once)) * ceil_div(at_once, lanes)
+    return planes * (_PLANE_CYCLES + _MOVE_CYCLES[_vectors_of_plane(problem)] * moves)
+
+
+def plane_vectors(problem: Convolution, packed: Packed) -> int:
+    """Vectors that hold a plane of x while it is packed; 0 where that cannot be, or one by one takes less."""
+    vectors = _vectors_of_plane(problem)
+    pays = vectors > 0 and _cycles_in_registers(problem, packed) < _ONE_BY_ONE_CYCLES * packed_elements(packed)
+    return vectors if pays else 0
+
+
+def table_code(problem: Convolution, packed: Packed) -> Code:
+    """Code that packs a channel by a table."""
+    vectors = plane_vectors(problem, packed)
+    return Code(pack_planes, problem.element, ("", vectors, 1)) if vectors else Code(pack_by_table, problem.element)
 
 
 def channel_cycles(problem: Convolution, packed: Packed) -> float:
     """Cycles to pack a whole channel."""
     if is_packed_by_table(problem, packed):
-        return _TABLE_CYCLES * packed_elements(packed)
+        return _cycles_by_table(problem, packed)
     return _cycles_by_rows(problem, packed)
 
 
@@ -195,12 +249,53 @@ def _places(problem: Convolution, packed: Packed) -> np.ndarray:
     return np.where(exists, places, NOWHERE).reshape(-1)
 
 
+def _behind_each_other(problem: Convolution) -> Convolution:
+    """The convolution of planes that lie behind each other."""
+    _, height, width = problem.axes
+    batch, channel, _, row, column = problem.x_strides
+    return replace(problem, x_strides=(batch, channel, height.size * width.size, row, column))
+
+
 def _arranged(places: np.ndarray, width: int) -> np.ndarray:
     """Places of (tap, pixel) in the order (panel, tap, pixel of the panel); the last one is filled with zeros."""
     taps, pixels = places.shape
     filled = np.full((taps, ceil_div(pixels, width) * width), NOWHERE)
     filled[:, :pixels] = places
     return filled.reshape(taps, -1, width).transpose(1, 0, 2).reshape(-1)
+
+
+class Moves(NamedTuple):
+    """Vectors that are written of planes in registers, those of a plane after those of the one before."""
+
+    move_begins: list[int]  #: first vector of each plane, and how many there are
+    move_targets: list[int]  #: element at which each begins
+    move_lanes: list[int]  #: how many it has
+    orders: np.ndarray  #: elements of the plane in its lanes, as many to an integer as there is room for
+
+
+def _moves(problem: Convolution, places: np.ndarray, run: int, panel: int) -> Moves:
+    """Vectors that have all places in their order. elements of planes behind each other.
+
+    So many of them follow one another, `panel` apart.
+    """
+    lanes, size = lanes_for(problem.element), problem.axes[1].size * problem.axes[2].size
+    of_planes: list[list[tuple[int, list[int]]]] = [[] for _ in range(problem.axes[0].size)]
+    plane, taken = -1, lanes
+    for number, place in enumerate(places.tolist()):
+        exists = place != NOWHERE
+        if taken == lanes or number % run == 0 or (exists and place // size != plane):
+            plane, taken = place // size if exists else max(plane, 0), 0
+            of_planes[plane].append((number // run * panel + number % run, []))
+        # The first lane beyond the plane is zero.
+        of_planes[plane][-1][1].append(place % size if exists else size)
+        taken += 1
+    moves = [move for of_plane in of_planes for move in of_plane]
+    begins = np.cumsum([0, *map(len, of_planes)]).tolist()
+    orders = np.zeros((len(moves), lanes), np.dtype(f"i{problem.element.size}"))
+    for order, (_, elements) in zip(orders, moves, strict=True):
+        order[: len(elements)] = elements
+    targets, counts = [at for at, _ in moves], [len(elements) for _, elements in moves]
+    return Moves(begins, targets, counts, orders.view(np.int64).reshape(-1))
 
 
 def pack_block(problem: Convolution, source: Source, tables: list[Any], width: int = 0) -> int:
@@ -241,12 +336,17 @@ def pack_block(problem: Convolution, source: Source, tables: list[Any], width: i
         "column_highs": kept([ceil_div(w.pad_begin + w.size - phase, w.stride) for phase in phases]),
     }
     is_by_table = source.packing == SHARED and source.packed is not None and is_packed_by_table(problem, packed)
-    places = _places(problem, packed) if is_by_table else np.zeros(0, np.int64)
+    in_registers = is_by_table and plane_vectors(problem, packed) > 0
+    placed = _behind_each_other(problem) if in_registers else problem
+    places = _places(placed, packed) if is_by_table else np.zeros(0, np.int64)
     run = len(places)
     if width:
         places, run = _arranged(places.reshape(problem.taps, -1), width), problem.taps * width
     panel = problem.channels * run
     fields |= {"places": kept(places), "place_count": len(places), "place_run": max(1, run), "panel": panel}
+    moves = _moves(problem, places, run, panel) if in_registers else Moves([0], [], [], np.zeros(0, np.int64))
+    fields |= {name: kept(values) for name, values in zip(Moves._fields, moves, strict=True)}
+    fields |= {"plane_count": problem.axes[0].size, "plane_size": h.size * w.size, "plane_step": problem.x_strides[2]}
     fields |= {"width": w.size, "pad_left": w.pad_begin, "pads_with_data": int(pads_with_data)}
     tables.append(PACKING.block(**fields))
     return address(tables[-1])

@@ -40,6 +40,13 @@ PACKING = Layout(
         "place_count": "integer",
         "place_run": "integer",  # those that follow one another in the packed channel
         "panel": "integer",  # elements to the next such run
+        "plane_count": "integer",  # planes that are kept in registers, one after the other
+        "plane_size": "integer",
+        "plane_step": "integer",
+        "move_begins": "integers",  # vectors that are written of each plane
+        "move_targets": "integers",  # element of the packed channel at which each begins
+        "move_lanes": "integers",  # how many of its lanes are written
+        "orders": "integers",  # and their elements of the plane: eight integers hold as many as a vector has lanes
     },
     has_head=False,
 )
@@ -53,6 +60,9 @@ PACKED_STRIDES = (1, 2, 4)
 _ARGUMENTS = ("source", "integer", "elements", "integer", "integer", "integer")
 pack_channel = routine("pack.pack_channel", PACKING, *_ARGUMENTS)
 pack_by_table = routine("pack.pack_by_table", PACKING, *_ARGUMENTS)
+#: Vectors that hold a plane, for which there are instructions.
+PLANE_VECTORS = (1, 2, 4) if TARGET.name == "avx512" else ()
+pack_planes = routine("planes.pack_planes", PACKING, *_ARGUMENTS)
 
 PACK_INPUT = Layout(
     "pack_input",

@@ -36,7 +36,16 @@ from fastpool.routines.largepool import BESIDE, large_pool
 from fastpool.routines.largepool import variant_of as variant_of_large
 from fastpool.routines.median import LARGEST_SORTED, counted_median, median_in_place, sorted_median
 from fastpool.routines.overlap_add import overlap_add
-from fastpool.routines.pack import PACKED_STRIDES, pack_by_table, pack_channel, pack_images, pack_input, pack_weights
+from fastpool.routines.pack import (
+    PACKED_STRIDES,
+    PLANE_VECTORS,
+    pack_by_table,
+    pack_channel,
+    pack_images,
+    pack_input,
+    pack_planes,
+    pack_weights,
+)
 from fastpool.routines.panels import pack_panels, panel_input
 from fastpool.routines.pool import VARIANTS, pool
 from fastpool.routines.reduce import planes_together, reduce_planes
@@ -179,6 +188,7 @@ _TURNS = (*((f"stride {stride}", 1, 1) for stride in INTERLEAVED_STRIDES), *_ANY
 KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     "pack_channel": (pack_channel, tuple((way, 1, 1) for way in _PACKINGS)),
     "pack_by_table": (pack_by_table, _ANY),
+    "pack_planes": (pack_planes, tuple(("", vectors, 1) for vectors in PLANE_VECTORS)),
     "pack_input": (pack_input, _ANY),
     "pack_images": (pack_images, _ANY),
     "pack_weights": (pack_weights, _ANY),

@@ -1,0 +1,158 @@
+"""Packing of planes that a few vectors hold: each vector of the packed channel is put together in registers."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from conftest import (
+    DTYPES,
+    FILLED_MEMORY,
+    Frame,
+    GuardedMemory,
+    Planner,
+    assert_close,
+    between,
+    every_dtype,
+    lanes_of,
+    needs_mprotect,
+    noise,
+    run_apart,
+)
+from test_joined import join_all
+
+import fastpool
+from fastpool import oracle
+from fastpool.geometry import DATA_PADDING_MODES
+from fastpool.plans import packing
+from fastpool.routines.pack import PLANE_VECTORS, pack_planes
+
+pytestmark = pytest.mark.skipif(not PLANE_VECTORS, reason="needs AVX-512, which permutes elements of two vectors")
+
+#: Filter and options: padding of each side, strides, dilations, taps that meet nothing but padding.
+FILTERS = [
+    ((1, 2), {}),
+    ((3, 3), {"padding": 1}),
+    ((2, 3), {"padding": ((0, 2), (1, 0)), "stride": (2, 1)}),
+    ((3, 2), {"padding": 2, "dilation": (2, 3), "stride": 2}),
+]
+
+
+def sizes(dtype):
+    """Rows and columns of planes of one element up to all that four vectors hold, with every such number of vectors."""
+    lanes = lanes_of(dtype)
+    return [
+        (1, 1),
+        (3, 2),
+        (1, lanes - 1),
+        (2, lanes // 2),
+        (lanes - 1, 2),
+        (4, lanes // 2),
+        (3, lanes),
+        (4, lanes - 1),
+    ]
+
+
+def pack_all(patch, way):
+    """Let planes be packed in registers wherever they can be, joined or not."""
+    patch.setattr(packing, "_TABLE_CYCLES", 0.0)
+    patch.setattr(packing, "_ONE_BY_ONE_CYCLES", np.inf)
+    planner = Planner(patch)
+    if way == "joined":
+        join_all(patch)
+        planner.forget()
+    else:
+        planner.force(source=way)
+    return planner
+
+
+def packed_by(planner):
+    """Vectors of the planes that were packed in registers since the last call, or 0, of each plan that packs."""
+    steps = [plan.steps[0].fields for plan in planner.plans]
+    codes = [fields["pack_channel"] for fields in steps if fields.get("pack_channel")]
+    planner.plans.clear()
+    return [code.shape[1] if code.routine is pack_planes else 0 for code in codes]
+
+
+@pytest.fixture(params=["joined", "shared", "own"])
+def in_registers(request, monkeypatch):
+    yield pack_all(monkeypatch, request.param)
+    Planner.forget()
+
+
+@every_dtype
+def test_planes_of_every_size(in_registers, dtype):
+    """NaN lies between planes and must not leak in, and nothing around the output may change."""
+    taken = []
+    for (kernel, options), size, images in product(FILTERS, sizes(dtype), (1, 3)):
+        weight, x = noise(1, (5, 9, *kernel), dtype), noise(2, (images, 9, *size), dtype)
+        try:
+            wanted = oracle.conv2d(x, weight, **options)
+        except ValueError:
+            continue  # the filter is larger than the padded plane
+        conv, frame = fastpool.Conv2d(weight, algorithm="direct", **options), Frame(wanted.shape, dtype)
+        assert_close(conv(between(x, np.nan), out=frame.array), wanted)
+        frame.assert_kept()
+        apart = np.full((2 * images, 18, *size), np.nan, dtype)
+        apart[1::2, ::2] = x
+        assert_close(conv(apart[1::2, ::2]), wanted)
+        assert_close(conv(apart[1::2, ::2][::-1]), oracle.conv2d(x[::-1], weight, **options))
+        taken += packed_by(in_registers)
+    assert set(taken) == set(PLANE_VECTORS)
+
+
+@every_dtype
+@pytest.mark.parametrize("mode", DATA_PADDING_MODES)
+def test_planes_padded_with_data(in_registers, dtype, mode):
+    for size in sizes(dtype)[1:]:
+        weight, x = noise(1, (5, 4, 2, 3), dtype), noise(2, (2, 4, *size), dtype)
+        options = {"padding": ((1, 0), (0, 1)), "padding_mode": mode}
+        try:
+            wanted = oracle.conv2d(x, weight, **options)
+        except ValueError:
+            continue  # of one element nothing can be reflected
+        assert_close(fastpool.Conv2d(weight, algorithm="direct", **options)(x), wanted)
+    assert any(packed_by(in_registers))
+
+
+@every_dtype
+def test_what_no_vectors_hold(in_registers, dtype):
+    """Larger planes, and rows or columns that do not lie side by side, are packed in other ways."""
+    lanes = lanes_of(dtype)
+    weight = noise(1, (5, 4, 3, 2), dtype)
+    for size, part in [
+        ((4, lanes), np.s_[:]),
+        ((4, 8), np.s_[..., ::2]),
+        ((4, 8), np.s_[..., :3]),
+        ((4, 3), np.s_[..., ::-1]),
+        ((4, 3), np.s_[:, :, ::-1]),
+    ]:
+        x = noise(2, (2, 4, *size), dtype)[part]
+        assert_close(fastpool.Conv2d(weight, algorithm="direct", padding=1)(x), oracle.conv2d(x, weight, padding=1))
+    assert not any(packed_by(in_registers))
+
+
+@every_dtype
+def test_they_are_taken_where_they_pay(planner, dtype):
+    """Of one image, whose vectors are whole; not of many images of a pixel or two each."""
+    fastpool.Conv2d(noise(1, (48, 384, 5, 5), dtype), stride=2, padding=4, dilation=2).explain((1, 384, 9, 3))
+    assert packed_by(planner) == [2 if dtype == np.float32 else 4]
+    fastpool.Conv2d(noise(1, (256, 64, 2, 2), dtype)).explain((16, 64, 2, 3))
+    assert packed_by(planner) == [0]
+
+
+def check_that_nothing_beyond_an_array_is_touched():
+    for way, dtype in product(("joined", "shared", "own"), DTYPES):
+        with pytest.MonkeyPatch.context() as patch:
+            planner, memory = pack_all(patch, way), GuardedMemory()
+            for (kernel, options), size, at_end in product(FILTERS, sizes(dtype)[3:], (False, True)):
+                weight, x = noise(1, (5, 4, *kernel), dtype), noise(2, (2, 4, *size), dtype)
+                wanted = oracle.conv2d(x, weight, **options)
+                out = memory.array(np.zeros_like(wanted), at_end)
+                conv = fastpool.Conv2d(weight, algorithm="direct", **options)
+                assert_close(conv(memory.array(x, at_end), out=out), wanted)
+            assert any(packed_by(planner))
+
+
+@needs_mprotect
+def test_nothing_beyond_an_array_is_touched():
+    run_apart("test_planes", "check_that_nothing_beyond_an_array_is_touched", environment=FILLED_MEMORY)
