@@ -274,7 +274,7 @@ class Moves(NamedTuple):
 
 
 def _moves(problem: Convolution, places: np.ndarray, run: int, panel: int) -> Moves:
-    """Vectors that have all places in their order. elements of planes behind each other.
+    """Vectors that have all places, which are elements of planes behind each other, in their order.
 
     So many of them follow one another, `panel` apart.
     """
