@@ -56,8 +56,6 @@ _SEAM_CYCLES, _BEGIN_CYCLES = 4.0, 200.0
 #: to transpose a row of up to a vector of images, however few, which two threads do each for itself: once, 25,600
 #: elements of 16 images take 20,000, of 2 images 150,000.
 _PACK_CYCLES, _TRANSPOSE_CYCLES = 6.3, 24.0
-#: How often that is done where planes are kept in registers: by each thread.
-_ALONE = 2
 #: Bytes a cycle of weights that come from beyond the level-2 caches, of so many threads: 3x3 over 512 channels of 2x2
 #: takes 155 us by two rows of tiles, which estimated without that would be 85, and 125 by one.
 _STREAM_RATE, _THREADS = 13, 2
@@ -168,7 +166,7 @@ class Joined:
             return _TRANSPOSE_CYCLES * self.images.channels * self.images.taps * vectors
         each = _PACK_CYCLES * packed_elements(self.packed)
         if plane_vectors(self.images, self.packed):
-            each = min(each, _ALONE * channel_cycles(self.images, self.packed))
+            each = min(each, channel_cycles(self.images, self.packed))
         return each * self.images.channels
 
     def is_own(self, multiplying: float) -> bool:
