@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sweeps import leave_out, pytest_addoption, pytest_configure  # noqa: F401 (hooks)
 
 # Workers side by side would spin at their barriers while another worker has the core that they wait for.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -480,8 +481,9 @@ class Planner:
         self.plans.clear()
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Begin with the files that read assembly: what they compile is kept for the others, whose code has no text."""
+    leave_out(config, items)
     items.sort(key=lambda item: item.path.stem not in ("test_kernels", "test_hot_loops"))
 
 

@@ -4,12 +4,13 @@ import numpy as np
 from conftest import DTYPES, assert_close, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import examples
 
 import fastpool
 from fastpool import oracle
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(["auto", "direct", "winograd"]),

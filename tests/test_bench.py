@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sweeps import sweep
 
 import bench
 import fastpool
@@ -198,6 +199,7 @@ def test_the_ways_meant_are_offered():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ENGINES)
+@sweep
 def test_every_engine_equals_the_oracle(name, dtype, monkeypatch):
     for module in (engines, peers):
         monkeypatch.setattr(module, "fastest", lambda ways: timing.fastest(ways, budget=0.0))

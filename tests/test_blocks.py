@@ -7,6 +7,7 @@ import pytest
 from conftest import DTYPES, LAYOUTS, assert_close, draw, integers, native, noise, with_ties_and_nan
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle_extras
@@ -28,6 +29,7 @@ def check(x, block, reduction):
 
 @pytest.mark.parametrize(("reduction", "dtype"), OF_DTYPES)
 @pytest.mark.parametrize("rank", range(1, 7))
+@sweep
 def test_every_rank(rank, reduction, dtype):
     """Blocks of all axes, and of each choice of them, dividing the array or not, and larger than it."""
     shape = (5, 3, 4, 2, 3, 2)[:rank]
@@ -76,6 +78,7 @@ def test_strides_alignment_and_byte_order(layout, reduction):
         if pair[1] != "median" or pair[0] == "u8"
     ],
 )
+@sweep
 def test_integers(dtype, reduction):
     """By NumPy's rules: means and medians are float64, sums 64 bits wide, extrema keep the dtype."""
     x = integers(2, (4, 5, 6), np.int8).astype(bool) if dtype == "?" else draw(2, (4, 5, 6), np.dtype(dtype).type)

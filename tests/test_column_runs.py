@@ -20,6 +20,7 @@ from conftest import (
     run_apart,
 )
 from hypothesis import given
+from sweeps import sweep
 from test_edges import axes
 
 import fastpool
@@ -73,6 +74,7 @@ CASES = [
 
 @every_dtype
 @pytest.mark.parametrize(("kernel", "dilation", "padding", "columns"), CASES)
+@sweep
 def test_every_run(by_runs, dtype, kernel, dilation, padding, columns):
     """NaN surrounds x and must not leak in, nothing around the output may change; groups, strides of rows, epilogue."""
     for channels, filters, groups, stride in ((5, 40, 1, 1), (6, 10, 2, (2, 1))):

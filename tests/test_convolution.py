@@ -23,6 +23,7 @@ from conftest import (
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle, runtime
@@ -54,6 +55,7 @@ PADDINGS = [0, 2, (1, 3), ((2, 0), (0, 1)), [[0, 3], [4, 1]], "valid", "same", "
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("source", [None, *LIMITS])
+@sweep
 def test_strides_kernels_dilations_and_paddings(planner, source, dtype):
     """A third of all combinations for each source and dtype, which together are all of them, more than twice."""
     planner.force(source=source)
@@ -97,6 +99,7 @@ def test_windows_that_see_padding_only_along_one_axis(planner, groups, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", PADDING_MODES)
 @pytest.mark.parametrize("source", LIMITS)
+@sweep
 def test_padding_modes(planner, source, mode, dtype):
     """Padding many times as large as the input included."""
     planner.force(source=source)

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import LAYOUTS, Frame, assert_close, between, every_dtype, integers, lanes_of, noise, sums_of
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle
@@ -76,6 +77,7 @@ COLUMNS = [
 @pytest.mark.usefixtures("without_panels")
 @pytest.mark.parametrize("room", [None, 60 if TARGET.registers == 32 else 20])
 @pytest.mark.parametrize(("stride", "dilation", "pads", "kernel"), COLUMNS)
+@sweep
 def test_columns_at_every_remainder(cuts, tile, room, stride, dilation, pads, kernel, dtype):
     """Every width up to four tiles and one; whole numbers, with a filler around x that must not be read."""
     cuts.force(dtype, tile, room)
@@ -127,6 +129,7 @@ def test_columns_of_every_padding(cuts, room, mode, dtype):
 @every_dtype
 @every_tile
 @pytest.mark.parametrize("room", [1, 40, 100, 250, 600])
+@sweep
 def test_parts_of_the_sums(cuts, tile, room, dtype):
     """Of 1 to 9 channels in 1 or 2 groups, and of filters of many shapes; bias, residual and activation come once."""
     cuts.force(dtype, tile, room)
@@ -199,6 +202,7 @@ def layers_of_other_ranks(axes, dtype):
 @every_dtype
 @pytest.mark.parametrize("axes", [1, 3])
 @pytest.mark.usefixtures("one_thread_of_pytorch")
+@sweep
 def test_other_ranks_against_pytorch_in_float64(cuts, axes, dtype):
     """Depths, rows and columns of the filter are cut."""
     layers = list(layers_of_other_ranks(axes, dtype))

@@ -19,6 +19,7 @@ from conftest import (
     noise,
     run_apart,
 )
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle
@@ -60,6 +61,7 @@ def assert_depthwise(planner, lanes_on):
 @every_stride
 @every_filter
 @every_routine
+@sweep
 def test_depthwise_at_every_remainder(planner, lanes_on, kernel, stride, dtype):
     planner.take_depthwise(ROUTINES[lanes_on])
     frames = []
@@ -94,6 +96,7 @@ def dilated_parts(kernel, dilation, dtype):
 
 @every_dtype
 @pytest.mark.parametrize(("kernel", "dilation"), DILATED, ids=str)
+@sweep
 def test_dilated_depthwise_at_every_remainder(planner, kernel, dilation, dtype):
     planner.take_depthwise(depthwise)
     frames = []

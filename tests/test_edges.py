@@ -20,6 +20,7 @@ from conftest import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from sweeps import sweep
 
 import fastpool
 from fastpool import layer, oracle
@@ -178,6 +179,7 @@ def widths_for(tile, taps, stride, padding):
         for case in edged_cases(dtype)
     ],
 )
+@sweep
 def test_every_edged_tile_at_every_width(planner, tile, taps, stride, dtype):
     """NaN surrounds x and must not leak in, and nothing around the output may change."""
     planner.force(tile, "in place")

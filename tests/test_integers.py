@@ -29,6 +29,7 @@ from conftest import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import some, sweep
 from test_kernels import OTHER_VECTORS, PROCESSORS, assembly_of, ends_of, host_lacks, on_x86
 
 import fastpool
@@ -101,6 +102,7 @@ def stacked(x, weight, bias, stride, padding, dilation, groups, mode="zeros"):
 
 
 @every_pair
+@sweep
 def test_every_pair_of_dtypes(dtype, weight_dtype):
     """In one, two and three dimensions, and transposed; 20 output channels and then 3."""
     for out_channels, kernel in [(20, (3, 3, 3)), (3, (1, 2, 1))]:
@@ -154,6 +156,7 @@ PADDINGS = [0, 2, (1, 3), ((2, 0), (0, 1)), "same", "same_lower"]
 
 @some_pairs
 @pytest.mark.parametrize("source", [None, *LIMITS])
+@sweep
 def test_strides_kernels_dilations_groups_and_paddings(planner, source, dtype, weight_dtype):
     planner.force(source=source)
     x, count = draw(9, (2, 4, 9, 21), dtype), 0
@@ -181,6 +184,7 @@ def test_strides_kernels_dilations_groups_and_paddings(planner, source, dtype, w
 @some_pairs
 @pytest.mark.parametrize("mode", ["zeros", *DATA_PADDING_MODES])
 @pytest.mark.parametrize("source", LIMITS)
+@sweep
 def test_padding_modes(planner, source, mode, dtype, weight_dtype):
     planner.force(source=source)
     weight, bias = draw(12, (3, 2, 3, 2), weight_dtype), draw(13, 3, sums_of(dtype, weight_dtype))
@@ -296,6 +300,7 @@ def test_anything(seed, dtypes, shape, out_channels, kernel, stride, padding, ac
     "tile", telling_tiles(TILE_SHAPES[TARGET.registers]), ids=lambda tile: f"{tile.role}{tile.vectors}x{tile.width}"
 )
 @some_pairs
+@sweep
 def test_every_tile(planner, dtype, weight_dtype, tile, source):
     """At remainders of blocks, lanes and tiles; what surrounds x must not leak in, what surrounds out not change."""
     planner.force(tile, source)
@@ -372,7 +377,7 @@ def check_vectors(bits):
     assert fastpool.info()["vector_bits"] == bits
     for pair in SOME_PAIRS:
         test_every_pair_of_dtypes(*pair)
-        for tile, source in itertools.product(telling_tiles(TILE_SHAPES[TARGET.registers], None), LIMITS):
+        for tile, source in some(itertools.product(telling_tiles(TILE_SHAPES[TARGET.registers], None), LIMITS), 3):
             with pytest.MonkeyPatch.context() as patch:
                 test_every_tile(Planner(patch), *pair, tile, source)
 
@@ -391,6 +396,7 @@ def test_narrower_processors(name):
 @pytest.mark.skipif(TARGET.name != "avx512", reason="elsewhere a product takes several steps")
 @pytest.mark.parametrize("shape", ends_of(INTEGER_KERNELS["row_of_tiles"]["int32"]), ids=str)
 @pytest.mark.parametrize("sums", ["int32", "int64"])
+@sweep
 def test_tiles_stay_in_registers(sums, shape):
     """In the loops as many products as registers of the tile, or a multiple, and none moved to the stack."""
     _, vectors, width = shape

@@ -13,6 +13,7 @@ from conftest import DTYPES, GuardedMemory, assert_close, integers, needs_mprote
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+from sweeps import sweep
 from test_gemv import test_a_matrix_times_a_vector
 
 import fastpool
@@ -168,6 +169,7 @@ TILES_OF = {
         for name, shape in TILES_OF[dtype]
     ],
 )
+@sweep
 def test_tiles_stay_in_registers(dtype, name, shape):
     check_tile(name, shape, dtype)
     # A reduction that is a function of its own returns the tile through memory, which is cleared before each call:
@@ -201,6 +203,7 @@ def test_pooling_combines_whole_vectors(dtype, operation):
 @on_x86
 @pytest.mark.parametrize("operation", [name for name in VARIANTS if name != "powersum"])
 @pytest.mark.parametrize(("dtype", "stride"), [(np.float32, 1), (np.float32, 2), (np.float64, 1)])
+@sweep
 def test_small_windows_combine_whole_vectors(dtype, operation, stride):
     """Down (at stride 2 even and odd columns apart), then along: two steps each for every output row, at the least."""
     group = max(groups_in_registers(3, stride))

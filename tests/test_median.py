@@ -24,6 +24,7 @@ from conftest import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle_extras
@@ -74,6 +75,7 @@ def at_every_width(dtype):
 
 @pytest.mark.usefixtures("method")
 @every_dtype
+@sweep
 def test_every_width_and_stride(dtype):
     """NaN surrounds all inputs and must not leak in; nothing around the output may change."""
     places = [lambda a: between(a, NAN), LAYOUTS["every second column"], LAYOUTS["within a larger one"]]
@@ -101,6 +103,7 @@ def test_not_a_byte_beyond_any_array_is_touched(dtype):
 @every_dtype
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("kernel_size", [2, (3, 2), (1, 5), (9, 8)])
+@sweep
 def test_every_argument(kernel_size, ceil_mode, dtype):
     strides = [None, (), 1, 2, 3, (1, 2), (3, 1)]
     paddings = [0, 4, (2, 0), [0, 3], ((1, 0), (2, 5)), "valid", "same", "same_upper", "same_lower"]
@@ -177,6 +180,7 @@ def test_windows_that_see_no_input(dtype):
     + [(method, dtype) for method in ("counted", "in place") for dtype in (np.int8, np.uint64)],
     indirect=["method"],
 )
+@sweep
 def test_integers_give_float64(method, dtype):
     shape = (2, 3, 7, 23)
     x = integers(1, shape, np.int8).astype(bool) if dtype is np.bool_ else draw(2, shape, dtype)
@@ -200,6 +204,7 @@ def test_other_ranks(axes, dtype):
 
 @every_dtype
 @pytest.mark.parametrize("layout", LAYOUTS)
+@sweep
 def test_strides_alignment_and_byte_order(layout, dtype):
     for shape in [(2, 3, 7, 38), (3, 7, 9)]:
         x = with_ties_and_nan(10, shape, dtype)

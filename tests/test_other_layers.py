@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sweeps import sweep
 
 pytest.importorskip("onnx")
 
@@ -29,6 +30,7 @@ def test_models_are_valid_and_of_the_shapes_that_are_said():
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("only", ["dcgan/4x4s2 64-3", "tcn", "r3d18/3x3x3 256"])
+@sweep
 def test_engines_agree(engine, only, capsys, tmp_path):
     if not ENGINES[engine].available():
         pytest.skip(f"no {engine}")

@@ -22,6 +22,7 @@ from conftest import (
     run_apart,
     with_ties_and_nan,
 )
+from sweeps import some, sweep
 
 import fastpool
 from fastpool import oracle, runtime
@@ -112,6 +113,7 @@ def at_every_width(dtype):
 
 @every_dtype
 @every_reduction
+@sweep
 def test_every_width_and_stride(reduction, dtype):
     """NaN surrounds the input and must not leak in; nothing around the output may change."""
     places = [lambda a: between(a, NAN), LAYOUTS["within a larger one"], LAYOUTS["every second column"]]
@@ -126,7 +128,8 @@ def check_guarded_memory(dtype_name):
     """Every reduction with forbidden pages right after or right before each array."""
     dtype = np.dtype(dtype_name).type
     for reduction in REDUCTIONS:
-        for index, (x, windows) in enumerate(itertools.islice(at_every_width(dtype), 0, None, 3)):
+        sizes = itertools.islice(at_every_width(dtype), 0, None, 3)
+        for index, (x, windows) in some(enumerate(sizes), 3):
             memory, at_end = GuardedMemory(), index % 2 == 0
             expected = reduce(fastpool, reduction, x, **windows)
             shape = expected[0].shape if isinstance(expected, tuple) else expected.shape
@@ -363,6 +366,7 @@ def test_global_at_every_width(dtype):
 @every_dtype
 @every_function
 @pytest.mark.parametrize("layout", LAYOUTS)
+@sweep
 def test_strides_alignment_and_byte_order(layout, function, dtype):
     for shape in [(2, 3, 7, 18), (3, 5, 9)]:
         x = with_ties_and_nan(10, shape, dtype)

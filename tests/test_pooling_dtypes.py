@@ -26,6 +26,7 @@ from conftest import (
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sweeps import some, sweep
 from test_kernels import OTHER_VECTORS, PROCESSORS, host_lacks, on_x86
 from test_pooling_ranks import OTHERS, RANKS, REDUCTIONS, fits, per_axis, reduce
 
@@ -112,6 +113,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("reduction", "rank", "dtype"), CASES, ids=lambda value: getattr(value, "__name__", value))
+@sweep
 def test_every_reduction(reduction, rank, dtype):
     """Around x lies what no result may hold; results go to an array between others, too."""
     for x, windows in at_every_width(rank, dtype, 5 if reduction in EXTREMA else 7):
@@ -128,6 +130,7 @@ def test_every_reduction(reduction, rank, dtype):
 
 @some_dtypes
 @pytest.mark.parametrize("reduction", ["max", "sum", "mean"])
+@sweep
 def test_every_width_and_stride(reduction, dtype):
     for x, windows in at_every_width(2, dtype):
         for stride in (1, 2, 3):
@@ -145,6 +148,7 @@ def test_every_width_and_stride(reduction, dtype):
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
+@sweep
 def test_adaptive_and_global(name, rank, dtype):
     for seed, sizes in enumerate([(1, 1, 1), (2, 7, 9), (3, 2, 70), (1, 40, 70), (2, 1, 2100)]):
         x = values(seed, (2, 5, *sizes[-rank:]), dtype)
@@ -195,7 +199,8 @@ def check_guarded_memory(name):
     """Require results of arrays that begin or end at a forbidden page."""
     dtype = next(dtype for dtype in DTYPES if name_of(dtype) == name)
     for reduction in ("max", "max and where", "sum", "mean"):
-        for index, (x, windows) in enumerate(at_every_width(2, dtype, 1 if reduction == "max" else 3)):
+        sizes = at_every_width(2, dtype, 1 if reduction == "max" else 3)
+        for index, (x, windows) in some(enumerate(sizes), 3):
             memory, at_end = GuardedMemory(), index % 2 == 0
             expected = reduce(oracle, 2, reduction, x, **windows)
             wanted = expected[0] if isinstance(expected, tuple) else expected

@@ -4,12 +4,13 @@ import numpy as np
 from conftest import DTYPES, LAYOUTS, assert_close, integers, native, with_ties_and_nan
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sweeps import examples
 from test_pooling import INF, REDUCTIONS, check, fits, reduce
 
 import fastpool
 from fastpool import oracle
 
-QUIET = settings(deadline=None, max_examples=60)
+QUIET = settings(deadline=None, max_examples=examples(60))
 SEEDS = st.integers(0, 2**32 - 1)
 
 

@@ -7,6 +7,7 @@ import pytest
 from conftest import DTYPES, LAYOUTS, assert_close, every_dtype, integers, with_ties_and_nan
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle
@@ -73,6 +74,7 @@ DILATIONS = (1, (2, 1, 3))
 @every_dtype
 @every_rank
 @pytest.mark.parametrize("reduction", REDUCTIONS)
+@sweep
 def test_every_argument(reduction, rank, dtype):
     """Small windows and larger ones, every form of padding, with NaN, ties and infinities, batched or not."""
     grid = list(itertools.product([(2, 2, 3), (3, 4, 6)], STRIDES, PADDINGS, DILATIONS, [False, True]))
@@ -135,6 +137,7 @@ def test_subsampling(rank, dtype):
 @every_dtype
 @every_rank
 @pytest.mark.parametrize("reduction", REDUCTIONS)
+@sweep
 def test_windows_that_see_padding_only_along_one_axis(reduction, rank, dtype):
     """One element along the axis, before or behind the only window."""
     for axis, size in itertools.product(range(rank), (1, 2)):

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from conftest import DTYPES, LAYOUTS, Frame, assert_close, every_dtype, integers, noise
+from sweeps import sweep
 
 import fastpool
 from fastpool import layer, oracle
@@ -310,6 +311,7 @@ def test_first_calls_of_several_threads(algorithm):
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda conv: pickle.loads(pickle.dumps(conv))])
 @pytest.mark.parametrize("dtype", [*DTYPES, np.int8])
 @pytest.mark.parametrize("kind", ["Conv1d", "Conv2d", "Conv3d"])
+@sweep
 def test_copies(kind, dtype, again):
     """Made before or after the first call, and independent of what they were made of."""
     axes = int(kind[-2])

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from conftest import DTYPES, HALVES, assert_close, draw, integers, noise, with_ties_and_nan
+from sweeps import sweep
 
 import fastpool
 
@@ -102,6 +103,7 @@ def values(seed, shape, dtype):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("dtype", OURS, ids=str)
+@sweep
 def test_larger_maxima(dtype, rank):
     """Every function of PyTorch's, at widths beyond its samples."""
     for seed, (size, windows) in enumerate([((9, 40, 70), (3, 2, 1)), ((5, 12, 133), (2,)), ((4, 21, 30), (4, 1, 2))]):
@@ -117,6 +119,7 @@ def test_larger_maxima(dtype, rank):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("dtype", [np.dtype(dtype) for dtype in (*DTYPES, *HALVES)], ids=str)
+@sweep
 def test_larger_means(dtype, rank):
     for seed, size in enumerate([(9, 40, 70), (5, 12, 133)]):
         x = to_torch(noise(seed, (2, 3, *size[-rank:]), dtype))

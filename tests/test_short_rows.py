@@ -19,6 +19,7 @@ from conftest import (
     run_apart,
     with_ties_and_nan,
 )
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle
@@ -97,6 +98,7 @@ def test_every_width(windows):
 @pytest.mark.parametrize("group", GROUPS, indirect=True)
 @pytest.mark.parametrize("windows", WINDOWS, ids=str)
 @pytest.mark.parametrize("dtype", [np.int8, np.float32])
+@sweep
 def test_groups(dtype, windows, group):
     """Heights around the group, in the narrowest and the widest maps."""
     for outs, width in itertools.product((group, group + 1, 2 * group + 1), (7, max(widths_of(windows, dtype)))):

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from conftest import HALVES, LAYOUTS, assert_close, between, filler, noise
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle
@@ -40,6 +41,7 @@ def group(monkeypatch, request):
 @pytest.mark.parametrize("group", GROUPS[1:], indirect=True)
 @pytest.mark.parametrize("windows", [(3, 1, 1), (3, 2, 1), (2, 2, 0), (9, 1, 4)], ids=str)
 @pytest.mark.parametrize(("name", "dtype"), [("max", np.float32), ("max", np.uint8), ("mean", np.float64)])
+@sweep
 def test_groups(name, dtype, windows, group):
     """Heights around the group, widths around half and whole vectors, in memory full of what is not to be read."""
     lanes = lanes_for(POOLED[np.dtype(dtype)])
@@ -56,6 +58,7 @@ def test_groups(name, dtype, windows, group):
 @pytest.mark.parametrize("group", GROUPS, indirect=True)
 @pytest.mark.parametrize("windows", [(3, 1, 1), (2, 2, 0)], ids=str)
 @pytest.mark.parametrize("name", ["max_pool2d", "min_pool2d"])
+@sweep
 def test_nan_at_every_place(name, windows, group):
     """One NaN of an image, or none but infinities, of either sign and in the middle of everything else."""
     pool, expected = getattr(fastpool, name), getattr(oracle, name)
@@ -71,6 +74,7 @@ def test_nan_at_every_place(name, windows, group):
 
 @pytest.mark.parametrize("group", GROUPS, indirect=True)
 @pytest.mark.parametrize("dtype", list(HALVES), ids=str)
+@sweep
 def test_16_bits(dtype, group):
     x = noise(3, (2, 3, 2 * group + 3, 40), np.float32).astype(dtype)
     x[0, 0, 3, 4], x[0, 1, 0, :3], x[1, 0, -1] = np.nan, -np.inf, np.inf

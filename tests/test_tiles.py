@@ -16,6 +16,7 @@ from conftest import (
     run_apart,
     telling_tiles,
 )
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle
@@ -98,6 +99,7 @@ OF_DTYPES = [(dtype, *case) for dtype, every in zip(DTYPES, (1, 3), strict=True)
         for dtype, tile, source in OF_DTYPES
     ],
 )
+@sweep
 def test_every_tile_at_every_remainder(planner, dtype, tile, source):
     """NaN surrounds all inputs and must not leak in; nothing around the output may change."""
     name, joined = kind_of(source), source.endswith(JOINED)

@@ -28,6 +28,7 @@ from conftest import DTYPES, assert_close, integers, run_apart
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
+from sweeps import sweep
 
 import fastpool
 from fastpool import oracle_extras
@@ -419,6 +420,7 @@ def call_with_junk(name, junk):
 
 
 @pytest.mark.parametrize(("name", "argument"), [(name, argument) for name in CALLS for argument in CALLS[name]])
+@sweep
 def test_each_junk_value_alone(name, argument):
     for value in JUNK:
         try:

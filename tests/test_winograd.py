@@ -23,6 +23,7 @@ from conftest import (
     noise,
     run_apart,
 )
+from sweeps import some, sweep
 
 import fastpool
 from fastpool import oracle
@@ -132,6 +133,7 @@ def winograd_parts(form, dtype):
 
 
 @every_filtering
+@sweep
 def test_winograd_at_every_remainder(forms, form, schedule, dtype):
     forms.choose(form, schedule)
     frames = []
@@ -180,9 +182,10 @@ def check_winograd_memory(dtype_name):
         with pytest.MonkeyPatch.context() as patch:
             forms = WinogradPlanner(patch)
             forms.choose(form, schedule)
-            for index, (problem, part) in enumerate(winograd_parts(form, dtype)):
-                if index % (15 if form.axis else 5) == 0:
-                    problem.check_guarded(*part, at_end=index % 2 == 0)
+            # An odd step, so that arrays begin and end at a page in turn.
+            parts = itertools.islice(enumerate(winograd_parts(form, dtype)), 0, None, 15 if form.axis else 5)
+            for index, (problem, part) in some(parts, 3):
+                problem.check_guarded(*part, at_end=index % 2 == 0)
             forms.assert_chosen(form, schedule)
     for index, (kernel, stride, dilation, padding) in enumerate(ROWS_AS_DEPTH.values()):
         memory, at_end = GuardedMemory(), index % 2 == 0
@@ -246,6 +249,7 @@ def layer_and_result(shape, kernel, stride, padding, mode, dtype):
 
 @every_filtering
 @pytest.mark.parametrize("shape", [(1, 40, 30, 33), (3, 20, 9, 17)])
+@sweep
 def test_winograd_layers(forms, form, schedule, shape, dtype):
     """Many tiles, images and blocks of channels."""
     if form.axis and shape[0] == 1:
@@ -302,6 +306,7 @@ PARTED = [(2, 20, (1, 1)), (1, 5, (2, 3)), (2, 16, (4, 1))]
 
 
 @every_form
+@sweep
 def test_winograd_in_groups_and_dilated(forms, form, schedule):
     """Some widths with every remainder of a dilation, and an infinity in one of the groups."""
     forms.choose(form, schedule)

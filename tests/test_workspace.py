@@ -7,6 +7,7 @@ import pytest
 from conftest import DTYPES
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sweeps import sweep
 
 from bench.cases import conv_cases
 from fastpool.geometry import DATA_PADDING_MODES
@@ -97,6 +98,7 @@ def assert_within_the_limit(made, case):
 @pytest.mark.parametrize("dtype", [*DTYPES, np.int8, np.int16])
 @pytest.mark.parametrize("algorithm", ["auto", "direct", "winograd"])
 @pytest.mark.parametrize("cases", [NETWORKS, LARGE], ids=["networks", "large"])
+@sweep
 def test_scratch_of_a_thread(cases, algorithm, dtype):
     if algorithm == "winograd" and dtype not in DTYPES:
         algorithm = "direct"
