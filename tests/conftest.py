@@ -6,9 +6,7 @@ import gc
 import itertools
 import mmap
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,25 +278,6 @@ class GuardedMemory:
         view = np.frombuffer(memory, values.dtype, values.size, first).reshape(values.shape)
         view[...] = values
         return view
-
-
-def run_apart(module, function, *arguments, environment=None):
-    """Call a function of a test module in a process of its own; it has to end without error."""
-    code = f"import {module}; {module}.{function}(*{arguments!r})"
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", code],
-        cwd=Path(__file__).parent,
-        env=os.environ | (environment or {}),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-
-
-#: Makes the C library fill memory that it hands out, so that no result can rest on zeros found there by chance.
-FILLED_MEMORY = {"MALLOC_PERTURB_": "1"}
 
 
 # ---------------------------------------------------------------------------------------------------- convolutions

@@ -1,13 +1,15 @@
 """Calls that are worth sharing among threads, and fresh interpreters and forked children to make them in.
 
-Some of these processes begin with less of the package loaded than `conftest` needs: it is imported where it is used.
+Some of these processes begin with less of the package loaded than `conftest` needs, which this file does not import.
 """
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import traceback
+from pathlib import Path
 
 import numpy as np
 
@@ -17,10 +19,27 @@ THREADS = 4  # on any machine
 CALLERS = 8
 
 
+def run_apart(module, function, *arguments, environment=None):
+    """Call a function of a test module in a process of its own; it has to end without error."""
+    code = f"import {module}; {module}.{function}(*{arguments!r})"
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code],
+        cwd=Path(__file__).parent,
+        env=os.environ | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+#: Makes the C library fill memory that it hands out, so that no result can rest on zeros found there by chance.
+FILLED_MEMORY = {"MALLOC_PERTURB_": "1"}
+
+
 def apart(function, *arguments, **environment):
     """Run a function of a test module in a fresh interpreter."""
-    from conftest import run_apart
-
     settings = {"NUMBA_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": "1"}
     run_apart(function.__module__, function.__name__, *arguments, environment=settings | environment)
 

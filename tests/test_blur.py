@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import (
     DTYPES,
-    FILLED_MEMORY,
     LAYOUTS,
     Frame,
     GuardedMemory,
@@ -19,11 +18,11 @@ from conftest import (
     needs_mprotect,
     needs_threads,
     noise,
-    run_apart,
     with_ties_and_nan,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import FILLED_MEMORY, run_apart
 
 import fastpool
 from fastpool import oracle_extras

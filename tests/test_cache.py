@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_apart
+from processes import run_apart
 
 import fastpool
 from fastpool.machine import store

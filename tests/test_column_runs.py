@@ -17,9 +17,9 @@ from conftest import (
     needs_threads,
     noise,
     planner_that,
-    run_apart,
 )
 from hypothesis import given
+from processes import run_apart
 from sweeps import sweep
 from test_edges import axes
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from conftest import (
-    FILLED_MEMORY,
     LAYOUTS,
     GuardedMemory,
     assert_close,
@@ -11,8 +10,8 @@ from conftest import (
     every_dtype,
     integers,
     needs_mprotect,
-    run_apart,
 )
+from processes import FILLED_MEMORY, run_apart
 
 import fastpool
 from fastpool import oracle

@@ -19,10 +19,10 @@ from conftest import (
     native,
     needs_threads,
     noise,
-    run_apart,
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from processes import run_apart
 from sweeps import sweep
 
 import fastpool

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from assembly import ON_X86, blocks
 from conftest import (
-    FILLED_MEMORY,
     LAYOUTS,
     GuardedMemory,
     assert_close,
@@ -16,8 +15,8 @@ from conftest import (
     draw,
     filler,
     needs_mprotect,
-    run_apart,
 )
+from processes import FILLED_MEMORY, run_apart
 
 import fastpool
 from fastpool import oracle

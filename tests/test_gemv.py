@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from conftest import (
     DTYPES,
-    FILLED_MEMORY,
     LAYOUTS,
     Frame,
     GuardedMemory,
@@ -14,8 +13,8 @@ from conftest import (
     every_dtype,
     needs_mprotect,
     needs_threads,
-    run_apart,
 )
+from processes import FILLED_MEMORY, run_apart
 
 import fastpool
 from fastpool import oracle

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from assembly import straight_loops
 from conftest import (
-    FILLED_MEMORY,
     INTEGER_DTYPES,
     LAYOUTS,
     LIMITS,
@@ -22,13 +21,13 @@ from conftest import (
     native,
     needs_mprotect,
     needs_threads,
-    run_apart,
     scattered,
     sums_of,
     telling_tiles,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import FILLED_MEMORY, run_apart
 from sweeps import some, sweep
 from test_kernels import OTHER_VECTORS, PROCESSORS, assembly_of, ends_of, host_lacks, on_x86
 
@@ -375,8 +374,9 @@ def test_any_number_of_threads(dtype, weight_dtype):
 def check_vectors(bits):
     """Require every argument and tile to be right with vectors of so many bits."""
     assert fastpool.info()["vector_bits"] == bits
-    for pair in SOME_PAIRS:
+    for pair in some(SOME_PAIRS, 2):
         test_every_pair_of_dtypes(*pair)
+    for pair in SOME_PAIRS:
         for tile, source in some(itertools.product(telling_tiles(TILE_SHAPES[TARGET.registers], None), LIMITS), 3):
             with pytest.MonkeyPatch.context() as patch:
                 test_every_tile(Planner(patch), *pair, tile, source)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from conftest import (
     DTYPES,
-    FILLED_MEMORY,
     LAYOUTS,
     Frame,
     GuardedMemory,
@@ -20,8 +19,8 @@ from conftest import (
     needs_threads,
     noise,
     planner_that,
-    run_apart,
 )
+from processes import FILLED_MEMORY, run_apart
 
 import fastpool
 from fastpool import oracle

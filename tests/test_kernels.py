@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 import pytest
 from assembly import ON_X86, REGISTER, REGISTERS, blocks, straight_loops
-from conftest import DTYPES, GuardedMemory, assert_close, integers, needs_mprotect, noise, run_apart
+from conftest import DTYPES, GuardedMemory, assert_close, integers, needs_mprotect, noise
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+from processes import run_apart
 from sweeps import sweep
 from test_gemv import test_a_matrix_times_a_vector
 

@@ -17,8 +17,8 @@ from conftest import (
     needs_threads,
     noise,
     planner_that,
-    run_apart,
 )
+from processes import run_apart
 
 import fastpool
 from fastpool import oracle

@@ -376,6 +376,6 @@ def fork_while_a_model_runs():
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
 def test_a_forked_child_finds_models_open():
-    from conftest import run_apart
+    from processes import run_apart
 
     run_apart("test_onnx_model", "fork_while_a_model_runs")

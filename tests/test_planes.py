@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from conftest import (
     DTYPES,
-    FILLED_MEMORY,
     Frame,
     GuardedMemory,
     Planner,
@@ -16,8 +15,8 @@ from conftest import (
     lanes_of,
     needs_mprotect,
     noise,
-    run_apart,
 )
+from processes import FILLED_MEMORY, run_apart
 from test_joined import join_all
 
 import fastpool

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import (
     DTYPES,
-    FILLED_MEMORY,
     LAYOUTS,
     Frame,
     GuardedMemory,
@@ -19,9 +18,9 @@ from conftest import (
     needs_mprotect,
     needs_threads,
     noise,
-    run_apart,
     with_ties_and_nan,
 )
+from processes import FILLED_MEMORY, run_apart
 from sweeps import some, sweep
 
 import fastpool

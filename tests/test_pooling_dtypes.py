@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from assembly import straight_loops
 from conftest import (
-    FILLED_MEMORY,
     HALVES,
     INTEGER_DTYPES,
     LAYOUTS,
@@ -21,11 +20,11 @@ from conftest import (
     integers,
     needs_mprotect,
     noise,
-    run_apart,
     with_ties_and_nan,
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from processes import FILLED_MEMORY, run_apart
 from sweeps import some, sweep
 from test_kernels import OTHER_VECTORS, PROCESSORS, host_lacks, on_x86
 from test_pooling_ranks import OTHERS, RANKS, REDUCTIONS, fits, per_axis, reduce

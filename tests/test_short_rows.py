@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from assembly import ON_X86, blocks
 from conftest import (
-    FILLED_MEMORY,
     LAYOUTS,
     GuardedMemory,
     assert_close,
@@ -16,9 +15,9 @@ from conftest import (
     filler,
     needs_mprotect,
     noise,
-    run_apart,
     with_ties_and_nan,
 )
+from processes import FILLED_MEMORY, run_apart
 from sweeps import sweep
 
 import fastpool

@@ -6,8 +6,9 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from conftest import assert_close, noise, run_apart
+from conftest import assert_close, noise
 from numba.core.registry import cpu_target
+from processes import run_apart
 
 import fastpool
 from fastpool import oracle

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from conftest import (
     DTYPES,
-    FILLED_MEMORY,
     LAYOUTS,
     Frame,
     GuardedMemory,
@@ -21,10 +20,10 @@ from conftest import (
     integers,
     lanes_of,
     needs_mprotect,
-    run_apart,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import FILLED_MEMORY, run_apart
 
 import fastpool
 from fastpool import transposed_layer

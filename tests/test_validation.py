@@ -24,10 +24,11 @@ from calls import (
     refused,
     shown,
 )
-from conftest import DTYPES, assert_close, integers, run_apart
+from conftest import DTYPES, assert_close, integers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
+from processes import run_apart
 from sweeps import sweep
 
 import fastpool
