@@ -7,7 +7,7 @@ import pytest
 from conftest import DTYPES, LAYOUTS, assert_close, draw, integers, native, noise, with_ties_and_nan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeps import sweep
+from sweeps import examples, sweep
 
 import fastpool
 from fastpool import oracle_extras
@@ -104,7 +104,7 @@ def test_large_arrays(reduction):
     check(noise(5, (300, 260), np.float32) + np.float32(5), 300, reduction)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(st.data(), st.integers(0, 2**32 - 1), st.sampled_from(OF_DTYPES))
 def test_anything_equals_the_oracle(data, seed, reduction_of_dtype):
     reduction, dtype = reduction_of_dtype

@@ -23,7 +23,7 @@ from conftest import (
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from processes import run_apart
-from sweeps import sweep
+from sweeps import examples, sweep
 
 import fastpool
 from fastpool import oracle, runtime
@@ -458,7 +458,7 @@ def test_huge_strides_and_dilations_need_no_memory():
 
 # ------------------------------------------------------------------------------------------------------ properties
 
-QUIET = settings(deadline=None, max_examples=60)
+QUIET = settings(deadline=None, max_examples=examples(60))
 SEEDS = st.integers(0, 2**32 - 1)
 
 

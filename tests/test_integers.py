@@ -28,7 +28,7 @@ from conftest import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import FILLED_MEMORY, run_apart
-from sweeps import some, sweep
+from sweeps import examples, some, sweep
 from test_kernels import OTHER_VECTORS, PROCESSORS, assembly_of, ends_of, host_lacks, on_x86
 
 import fastpool
@@ -271,7 +271,7 @@ def test_batches_and_broadcast_arrays(dtype, weight_dtype):
         check(np.broadcast_to(x[:, :, :1, :1], x.shape), np.broadcast_to(weight[:1], weight.shape), bias, **options)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=examples(80))
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(PAIRS),
@@ -377,7 +377,7 @@ def check_vectors(bits):
     for pair in some(SOME_PAIRS, 2):
         test_every_pair_of_dtypes(*pair)
     for pair in SOME_PAIRS:
-        for tile, source in some(itertools.product(telling_tiles(TILE_SHAPES[TARGET.registers], None), LIMITS), 3):
+        for tile, source in some(itertools.product(telling_tiles(TILE_SHAPES[TARGET.registers], None), LIMITS), 7):
             with pytest.MonkeyPatch.context() as patch:
                 test_every_tile(Planner(patch), *pair, tile, source)
 

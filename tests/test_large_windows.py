@@ -7,6 +7,7 @@ import pytest
 from conftest import HALVES, LAYOUTS, assert_close, between, filler, integers, noise, with_ties_and_nan
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sweeps import examples
 
 import fastpool
 from fastpool import oracle
@@ -49,7 +50,7 @@ def pooled(draw):
     return name, x, (kernel, draw(strides), tuple(pads), 1, draw(st.booleans()))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(pooled())
 def test_anything_equals_the_oracle(problem):
     name, x, (kernel, stride, pads, dilation, ceil) = problem

@@ -23,7 +23,7 @@ from conftest import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import FILLED_MEMORY, run_apart
-from sweeps import sweep
+from sweeps import examples, sweep
 
 import fastpool
 from fastpool import oracle_extras
@@ -253,7 +253,7 @@ def test_windows_that_no_scratch_holds():
     assert np.isnan(fastpool.median_pool2d(odd, (299, 249))).ravel().tolist() == [False, True]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.data(), st.integers(0, 2**32 - 1), st.sampled_from(DTYPES), st.booleans())
 def test_anything_equals_the_oracle(data, seed, dtype, ceil_mode):
     shape = (*data.draw(st.sampled_from([(), (0,), (1,), (3,)])), *(data.draw(st.integers(1, n)) for n in (4, 9, 40)))
@@ -272,7 +272,7 @@ def test_anything_equals_the_oracle(data, seed, dtype, ceil_mode):
     check(layout(make(seed, shape, dtype)), kernel, stride, padding, dilation, ceil_mode)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(3, 3), (2, 2)]), st.integers(1, 3), st.integers(0, 2))
 def test_it_commutes_with_what_keeps_order(seed, kernel, stride, padding):
     x = integers(seed, (2, 3, 9, 23), np.float64)

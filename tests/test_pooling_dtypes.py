@@ -25,7 +25,7 @@ from conftest import (
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from processes import FILLED_MEMORY, run_apart
-from sweeps import some, sweep
+from sweeps import examples, some, sweep
 from test_kernels import OTHER_VECTORS, PROCESSORS, host_lacks, on_x86
 from test_pooling_ranks import OTHERS, RANKS, REDUCTIONS, fits, per_axis, reduce
 
@@ -175,7 +175,7 @@ def test_strides_alignment_and_byte_order(layout, dtype):
         assert_close(reduce(fastpool, 2, reduction, LAYOUTS[layout](x), **options), expected)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.data(), st.sampled_from(RANKS), st.sampled_from(sorted(REDUCTIONS)))
 def test_anything_equals_the_oracle(data, rank, reduction):
     dtype = data.draw(st.sampled_from(NORMED if reduction[0] == "L" else SUMMED))
@@ -197,7 +197,7 @@ def test_anything_equals_the_oracle(data, rank, reduction):
 def check_guarded_memory(name):
     """Require results of arrays that begin or end at a forbidden page."""
     dtype = next(dtype for dtype in DTYPES if name_of(dtype) == name)
-    for reduction in ("max", "max and where", "sum", "mean"):
+    for reduction in some(("max", "max and where", "sum", "mean"), 2, DTYPES.index(dtype) % 2):
         sizes = at_every_width(2, dtype, 1 if reduction == "max" else 3)
         for index, (x, windows) in some(enumerate(sizes), 3):
             memory, at_end = GuardedMemory(), index % 2 == 0

@@ -7,7 +7,7 @@ import pytest
 from conftest import DTYPES, LAYOUTS, assert_close, every_dtype, integers, with_ties_and_nan
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from sweeps import sweep
+from sweeps import examples, sweep
 
 import fastpool
 from fastpool import oracle
@@ -175,7 +175,7 @@ def test_arrays_of_other_ranks_are_refused(rank):
                     getattr(fastpool, name)(np.ones((3,) * (rank + 1)), *arguments[:-1], bad)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.data(), st.sampled_from(RANKS), st.sampled_from(DTYPES), st.sampled_from(sorted(REDUCTIONS)))
 def test_anything_equals_the_oracle(data, rank, dtype, reduction):
     def draw(low, high):

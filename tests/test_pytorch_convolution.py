@@ -136,7 +136,7 @@ def transposed_convolution(rng, axes):
 @pytest.mark.parametrize("name", CASES)
 def test_random_shapes(name):
     draw = transposed_convolution if "transpose" in name else convolution
-    for number in some(range(CASES[name]), 3):
+    for number in some(range(CASES[name]), 5):
         rng = np.random.default_rng([number, *name.encode()])
         shape, weight_shape, options = draw(rng, int(name[-2]))
         x, layout = laid_out(rng, noise(rng, shape, np.float32))

@@ -82,6 +82,7 @@ def compare(name, x, *arguments, **options):
 
 
 @pytest.mark.parametrize(("name", "dtype"), BOTH, ids=str)
+@sweep
 def test_samples(name, dtype):
     kind, count = getattr(torch, dtype.name), 0
     for operator in OPERATORS[name]:

@@ -22,6 +22,7 @@ from conftest import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import FILLED_MEMORY, run_apart
+from sweeps import examples
 
 import fastpool
 from fastpool import oracle
@@ -187,7 +188,7 @@ def test_results_are_bit_identical_for_any_number_of_threads(dtype):
         assert len(results) == 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.data(), st.integers(0, 2**32 - 1), st.sampled_from(DTYPES), st.booleans())
 def test_anything_equals_the_oracle(data, seed, dtype, ceil_mode):
     """The kernel is drawn no larger than the input, so that it fits with any padding."""
@@ -206,7 +207,7 @@ def test_anything_equals_the_oracle(data, seed, dtype, ceil_mode):
     check(layout(x), layout(weight), layout(bias), kernel, data.draw(st.none() | pair), padding, ceil_mode)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 4]), st.integers(1, 3), st.integers(0, 2))
 def test_it_is_a_depthwise_convolution_with_equal_weights(seed, kernel, stride, padding):
     x, (weight, bias) = integers(seed, (2, 3, 9, 23), np.float32), factors(seed + 1, 3, np.float32)

@@ -24,6 +24,7 @@ from conftest import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import FILLED_MEMORY, run_apart
+from sweeps import examples
 
 import fastpool
 from fastpool import transposed_layer
@@ -476,7 +477,7 @@ def test_large_strides_cost_nothing():
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_random_arguments(data):
     axes = data.draw(st.integers(1, 3))
     draw = lambda low, high: tuple(data.draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
