@@ -292,6 +292,20 @@ def test_weights_that_are_kept_are_transformed_ahead_and_others_on_the_fly(forms
         forms.plans.clear()
 
 
+@pytest.mark.skipif(not winograd._HAS_LARGE_CACHE, reason="larger groups would leave a small level-2 cache")
+def test_weights_from_memory_are_read_a_few_times():
+    """Tasks of large layers take more tiles than the level-2 cache keeps; small ones do not, nor do all need more."""
+    few, many = (np.broadcast_to(np.float32(0), (channels, channels, 3, 3)) for channels in (64, 768))
+    found = fastpool.Conv2d(many, padding=1).explain((1, 768, 64, 64))
+    assert (found.algorithm, found.schedule) == ("winograd", "fused")
+    assert found.tasks <= winograd._READINGS
+    assert winograd.WINOGRAD_PRIVATE_BYTES < found.workspace_bytes // found.threads <= 16 * 2**20
+    assert "MB of 5.24 MB" in found.why.blocking
+    assert (
+        fastpool.Conv2d(few, padding=1).explain((1, 64, 200, 200)).workspace_bytes < 4 * winograd.WINOGRAD_PRIVATE_BYTES
+    )
+
+
 def test_weights_on_the_fly_are_explained(forms):
     forms.choose(FORMS[0], "on the fly")
     found = fastpool.Conv2d(noise(14, (64, 48, 3, 3), np.float32), padding=1).explain((1, 48, 20, 20))
