@@ -24,7 +24,7 @@ from fastpool.routines.channelwise import channelwise
 from fastpool.routines.direct import IN_PLACE, OWN, PRIVATE, SHARED, direct, is_masked
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.routine import spec_for
-from fastpool.routines.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, TileShape
+from fastpool.routines.tiles import PRIVATE_BYTES, PRIVATE_ROW_BYTES, SCRATCH_LIMIT, WINOGRAD_PRIVATE_BYTES, TileShape
 from fastpool.units import bytes_text, count_text, counted
 
 #: Where a direct convolution reads its input.
@@ -417,7 +417,7 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
             "source": _why_schedule(tiling, shared),
             "blocking": (
                 f"a thread's tiles and products take {bytes_text(plan.thread_elements * problem.element.size)} of "
-                f"{bytes_text(group_bytes(tiling))}"
+                f"{bytes_text(WINOGRAD_PRIVATE_BYTES if shared else group_bytes(tiling))}"
             ),
         },
     }

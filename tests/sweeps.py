@@ -20,8 +20,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line(
         "markers",
-        "sweep(strength=1): without --exhaustive, cases in which every value of every parameter occurs"
-        " (of strength 2: every pair of values)",
+        "sweep: without --exhaustive, only cases in which every value of every parameter occurs",
     )
     if config.getoption("--exhaustive"):
         os.environ[EXHAUSTIVE] = "1"
@@ -37,22 +36,20 @@ def leave_out(config, items):
             sweeps.setdefault(item.nodeid.partition("[")[0], []).append(item)
     left_out = set()
     for cases in sweeps.values():
-        strength = cases[0].get_closest_marker("sweep").kwargs.get("strength", 1)
-        left_out |= set(cases) - set(covering({case: case.callspec.params for case in cases}, strength))
+        left_out |= set(cases) - set(covering({case: case.callspec.params for case in cases}))
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
 
 
-def covering(cases, strength=1):
-    """Some of the cases (name -> parameters), in which every combination of so many values occurs that occurs in all.
+def covering(cases):
+    """Some of the cases (name -> parameters), in which every value of every parameter occurs.
 
     In an order that is as good as random, and always the same: neighbours in a sweep differ in little.
     """
     found, seen = [], set()
     for case in sorted(cases, key=lambda case: zlib.crc32(getattr(case, "nodeid", str(case)).encode())):
-        values = [(name, getattr(value, "__name__", repr(value))) for name, value in sorted(cases[case].items())]
-        new = set(itertools.combinations(values, min(strength, len(values)))) - seen
+        new = {(name, getattr(value, "__name__", repr(value))) for name, value in cases[case].items()} - seen
         if new:
             seen |= new
             found.append(case)

@@ -1,8 +1,7 @@
-"""The cases of a sweep that run: every value of every parameter, or every pair of values, occurs in them."""
+"""The cases of a sweep that run: every value of every parameter occurs in them."""
 
 import itertools
 
-import pytest
 from sweeps import EXHAUSTIVE, covering, examples, some
 
 PARAMETERS = {"dtype": (int, float), "tile": tuple(range(7)), "source": ("own", "shared", "in place")}
@@ -12,17 +11,16 @@ CASES = {
 }
 
 
-def combinations(names, strength):
-    """Combinations of so many values that occur in cases."""
-    return {c for name in names for c in itertools.combinations(CASES[name].items(), strength)}
+def values_in(names):
+    """Parameters and their values that occur in cases."""
+    return {pair for name in names for pair in CASES[name].items()}
 
 
-@pytest.mark.parametrize(("strength", "fewest"), [(1, 7), (2, 21), (3, 42)])
-def test_every_combination_occurs(strength, fewest):
-    found = covering(CASES, strength)
-    assert combinations(found, strength) == combinations(CASES, strength)
-    assert fewest <= len(found) == len(set(found)) <= 2 * fewest
-    assert found == covering(dict(reversed(CASES.items())), strength), "workers must agree, whatever their order"
+def test_every_value_occurs():
+    found = covering(CASES)
+    assert values_in(found) == values_in(CASES)
+    assert 7 <= len(found) == len(set(found)) <= 12  # as many as the longest parameter has values, or all of them
+    assert found == covering(dict(reversed(CASES.items()))), "workers must agree, whatever their order"
 
 
 def test_parts_of_loops(monkeypatch):
