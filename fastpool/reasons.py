@@ -9,7 +9,7 @@ from math import inf, prod
 from typing import Any
 
 from fastpool.plans.channelwise import Channelwise
-from fastpool.plans.convolution import Form, expected_cycles, plan_all_taps, plan_directly
+from fastpool.plans.convolution import Form, SomeTaps, expected_cycles, plan_all_taps, plan_sums, summed
 from fastpool.plans.depthwise import begun_rows, depthwise_cycles, ends_in_half, is_depthwise, summed_rows
 from fastpool.plans.direct import is_aliased, packing_cycles, shared_bytes, tile_cycles
 from fastpool.plans.joined import Joined, is_joined
@@ -38,6 +38,8 @@ SOURCES = {
 
 def decided(problem: Convolution, plan: Plan, form: Form) -> dict[str, Any]:
     """Fields that say what was decided; under "why", the reasons."""
+    if isinstance(form, SomeTaps):
+        return _of_some_taps(problem, plan, form)
     if isinstance(form, WinogradForm):
         return of_winograd(problem, plan, form)
     if isinstance(form, TileShape):
@@ -45,6 +47,17 @@ def decided(problem: Convolution, plan: Plan, form: Form) -> dict[str, Any]:
     if is_gemv(plan):
         return of_one_window(problem, plan)
     return (of_channelwise if plan.steps[-1].kernel.routine is channelwise else of_depthwise)(problem, plan)
+
+
+def _of_some_taps(problem: Convolution, plan: Plan, form: SomeTaps) -> dict[str, Any]:
+    """Of sums of the taps that find pixels."""
+    fewer, form_of_fewer = summed(problem, form)
+    fields = decided(fewer, plan, form_of_fewer)
+    why = fields["why"]
+    if fields["algorithm"] == "direct":
+        why["algorithm"] = _why_direct(problem, plan)
+    why["algorithm"] += f"; {len(form.places)} of {problem.taps} taps find pixels, the others padding alone"
+    return fields
 
 
 def cycles_text(cycles: float) -> str:
@@ -392,7 +405,7 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
     if problem.algorithm == "winograd":
         why = 'algorithm="winograd" asks for it'
     else:
-        cycles = count_text(round(plan_directly(of_depths)[0].cycles))
+        cycles = count_text(round(plan_sums(of_depths)[0].cycles))
         why = f"{cycles_text(plan.cycles)} of one core estimated, directly {cycles}"
     return {
         "algorithm": "winograd",

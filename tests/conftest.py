@@ -410,6 +410,7 @@ class Planner:
             self._patch.setattr(plans, "is_channelwise", lambda problem: False)
             for suits in ("suits_runs", "suits_masked_rows", "suits_joined"):
                 self._patch.setattr(plans, suits, lambda problem: False)
+            self._patch.setattr(plans, "live_taps", lambda problem: None)  # tiles are for the filter as it is
         if tile is not None:
             for module in (direct, panels):
                 self._patch.setattr(module, "choose_tile", lambda *_: tile)

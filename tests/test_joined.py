@@ -127,20 +127,6 @@ def test_padding_modes(joining, mode):
     assert_joined(joining)
 
 
-def test_taps_that_meet_padding_alone(joining):
-    """Are left out, unless a weight is not finite: a zero times infinity is not a number."""
-    x, weight = noise(1, (6, 40, 1, 1), np.float32), noise(2, (20, 40, 3, 3), np.float32)
-    conv = fastpool.Conv2d(weight, padding=1, algorithm="direct")
-    assert_close(conv(x), oracle.conv2d(x, weight, padding=1))
-    assert joining.plans[-1].steps[-1].fields["taps"] == 2
-    explained = conv.explain(x.shape)
-    assert explained.multiply_adds_done * (1 - explained.waste) == pytest.approx(explained.multiply_adds * 2 / 9)
-    weight[7, 30, 0, 2] = np.inf
-    assert_close(fastpool.Conv2d(weight, padding=1, algorithm="direct")(x), oracle.conv2d(x, weight, padding=1))
-    assert joining.plans[-1].omitted == 0
-    assert_joined(joining)
-
-
 @needs_threads
 @pytest.mark.usefixtures("always_parallel")
 def test_any_number_of_threads(joining):

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastpool.arrays import address
 from fastpool.geometry import Axis
-from fastpool.plans.convolution import Form, plan_convolution, plan_weights
+from fastpool.plans.convolution import Form, plan_convolution, plan_weights, summed
 from fastpool.plans.direct import packing_cycles
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution
@@ -96,8 +96,9 @@ class Composer:
         self._shared = max(self._shared, plan.shared_elements)
         self._private = max(self._private, plan.thread_elements)
         self.cycles += plan.cycles
-        if isinstance(form, TileShape) and "source" in plan.steps[-1].fields:
-            self.cycles += packing_cycles(convolution, plan)
+        by_sums, tile = summed(convolution, form)
+        if isinstance(tile, TileShape) and "source" in plan.steps[-1].fields:
+            self.cycles += packing_cycles(by_sums, plan)
 
     def _in_form(self, filters: Filters, form: Form) -> Packed:
         found = self._packed.get((filters, form))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 
@@ -17,6 +17,7 @@ from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, 
 from fastpool.plans.direct import is_in_place, packing_cycles, plan_direct, reads_edged
 from fastpool.plans.joined import plan_joined, streaming_cycles, suits_joined
 from fastpool.plans.linear import is_one_window, plan_one_window
+from fastpool.plans.live_taps import live_taps, plan_places
 from fastpool.plans.masked_rows import plan_masked_rows, suits_masked_rows
 from fastpool.plans.panels import plan_panels, suits_panels
 from fastpool.plans.plan import Code, Plan, Step, table
@@ -30,8 +31,17 @@ from fastpool.routines.tiles import TileShape
 from fastpool.routines.turn import turn
 from fastpool.routines.winograd import winograd_weights
 
-#: How weights are prepared: blocks of a register tile, transformed for Winograd, or not at all.
-Form = TileShape | WinogradForm | PlainForm
+
+@dataclass(frozen=True)
+class SomeTaps:
+    """Weights of some taps alone, by their places among all of them."""
+
+    form: TileShape | PlainForm
+    places: tuple[int, ...]
+
+
+#: How weights are prepared: blocks of a register tile, transformed for Winograd, or not at all; or so, of some taps.
+Form = TileShape | WinogradForm | PlainForm | SomeTaps
 
 
 @lru_cache(maxsize=1024)
@@ -41,6 +51,34 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     if forms and problem.algorithm == "winograd":
         best = min(forms, key=lambda form: expected_cycles(problem, form))
         return plan_winograd(problem, best), best
+    summed, form = plan_sums(problem)
+    if not forms or isinstance(form, PlainForm) or is_depthwise(problem) or is_channelwise(problem):
+        return summed, form
+    best = min(forms, key=lambda form: expected_cycles(problem, form))
+    least_gain = _LEAST_GAIN if problem.groups == 1 else _LEAST_GAIN_OF_GROUPS
+    if expected_cycles(problem, best) < least_gain * summed.cycles:
+        return plan_winograd(problem, best), best
+    return summed, form
+
+
+def plan_sums(problem: Convolution) -> tuple[Plan, Form]:
+    """Plan of the sums themselves, without Winograd's filtering, of the taps that find pixels."""
+    live = live_taps(problem)
+    if live is None:
+        return _plan_all_sums(problem)
+    plan, form = _plan_all_sums(live.problem)
+    return plan, SomeTaps(form, live.places)
+
+
+def summed(problem: Convolution, form: Form) -> tuple[Convolution, TileShape | WinogradForm | PlainForm]:
+    """The convolution that a plan of this form carries out, and the form in which it reads the weights of its taps."""
+    if not isinstance(form, SomeTaps):
+        return problem, form
+    live = live_taps(problem)
+    return live.problem if live else problem, form.form
+
+
+def _plan_all_sums(problem: Convolution) -> tuple[Plan, TileShape | PlainForm]:
     if is_one_window(problem):
         return plan_one_window(problem), PlainForm()
     direct, tile = plan_directly(problem)
@@ -48,13 +86,6 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
         alone = _plan_depthwise(problem)
         if direct.cycles >= _most_of_depthwise(problem) * alone.cycles:
             return alone, PlainForm()
-        return direct, tile
-    if not forms:
-        return direct, tile
-    best = min(forms, key=lambda form: expected_cycles(problem, form))
-    least_gain = _LEAST_GAIN if problem.groups == 1 else _LEAST_GAIN_OF_GROUPS
-    if expected_cycles(problem, best) < least_gain * direct.cycles:
-        return plan_winograd(problem, best), best
     return direct, tile
 
 
@@ -170,6 +201,9 @@ def plan_weights(element: ElementType, shape: tuple[int, ...], groups: int, form
     """Plans that prepare weights one after the other, each with the number of elements that it writes."""
     if isinstance(form, PlainForm):
         return []
+    if isinstance(form, SomeTaps):
+        moved = plan_places(element, shape, form.places, prod(shape[2:]))
+        return [moved, *plan_weights(element, (*shape[:2], len(form.places)), groups, form.form)]
     lanes = lanes_for(element)
     block = form.block(lanes) if isinstance(form, TileShape) else 2 * lanes
     plans = []
@@ -226,12 +260,17 @@ def _plan_slices(element: ElementType, shape: tuple[int, ...], form: WinogradFor
     return Plan((Step(Code(turn, element), fields),), 0, 0, element, 2.0 * elements, (offsets,)), elements
 
 
+def tells_weights(form: Form) -> bool:
+    """Whether weights can be had back: not of some taps alone, nor to the last bit if they were transformed."""
+    return isinstance(form, TileShape | PlainForm)
+
+
 def unpack_weights(packed: np.ndarray, form: Form, shape: tuple[int, ...], groups: int) -> np.ndarray:
-    """Weights as they were before they were prepared, contiguous; Winograd's cannot be had back to the last bit."""
-    if isinstance(form, WinogradForm):
-        raise TypeError("form must be one that only moves weights, got Winograd's")
+    """Weights as they were before they were prepared, contiguous, if the form `tells_weights`."""
     if isinstance(form, PlainForm):
         return packed
+    if not isinstance(form, TileShape):
+        raise TypeError(f"form must be one that tells the weights, got {form}")
     reduction, block = prod(shape[1:]), form.block(lanes_for(ELEMENT_TYPES[packed.dtype]))
     blocks = packed.reshape(groups, -1, reduction, block).transpose(0, 1, 3, 2)  # to (group, block, channel, reduction)
     return np.ascontiguousarray(blocks.reshape(groups, -1, reduction)[:, : shape[0] // groups].reshape(shape))

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
-
-import numpy as np
 
 from fastpool.arrays import address
 from fastpool.geometry import Axis
@@ -68,23 +65,6 @@ _ONE_PANEL = 256
 _TRANSPOSED = 2048
 
 
-def _live(axis: Axis) -> range:
-    """Taps from the first to the last that find elements."""
-    found = [taps for taps in map(axis.taps, range(axis.out)) if taps] or [range(1)]
-    return range(min(taps.start for taps in found), max(taps.stop for taps in found))
-
-
-def _with_another(taps: range, count: int) -> range:
-    """One tap more, if there are as many."""
-    return range(max(0, min(taps.start, count - 2)), min(count, max(taps.stop, taps.start + 2)))
-
-
-def _of_taps(axis: Axis, taps: range) -> Axis:
-    """Axis with these taps alone, the first of which is further to the right."""
-    before, after = taps.start * axis.dilation, (axis.kernel - taps.stop) * axis.dilation
-    return replace(axis, kernel=len(taps), pad_begin=axis.pad_begin - before, pad_end=axis.pad_end - after)
-
-
 @dataclass(frozen=True)
 class Joined:
     """A convolution whose images are joined."""
@@ -92,34 +72,12 @@ class Joined:
     problem: Convolution
 
     @cached_property
-    def live(self) -> tuple[range, range]:
-        """Rows and columns of taps: those of which some pixel finds x, unless the others add something.
-
-        Two at least, of several: a single tap is taken for all of a 1x1 filter, whose weights follow one another.
-        """
-        _, height, width = self.problem.axes
-        if not self.problem.omits_padding:
-            return range(height.kernel), range(width.kernel)
-        rows, columns = _live(height), _live(width)
-        if len(rows) * len(columns) == 1:
-            columns = _with_another(columns, width.kernel)
-        if len(rows) * len(columns) == 1:
-            rows = _with_another(rows, height.kernel)
-        return rows, columns
-
-    @property
-    def leaves_out(self) -> bool:
-        """Whether some taps are left out."""
-        return self.images.taps < self.problem.taps
-
-    @cached_property
     def images(self) -> Convolution:
-        """The same convolution of one image, whose depths are the images, with the taps that are live."""
+        """The same convolution of one image, whose depths are the images."""
         batch, channel, _, row, column = self.problem.x_strides
         images = Axis(self.problem.images, 1, 1, 1, 0, 0, self.problem.images)
-        rows, columns = (_of_taps(axis, taps) for axis, taps in zip(self.problem.axes[1:], self.live, strict=True))
         x_strides = 0, channel, batch, row, column
-        return replace(self.problem, images=1, axes=(images, rows, columns), x_strides=x_strides)
+        return replace(self.problem, images=1, axes=(images, *self.problem.axes[1:]), x_strides=x_strides)
 
     @cached_property
     def packed(self) -> Packed:
@@ -203,28 +161,22 @@ class Joined:
 
     def reading(self, tile: TileShape) -> tuple[dict[str, int], list[Any]]:
         """Fields that say which taps are summed, and their tables: all taps are as many channels of a single one."""
-        block, width, all_taps = tile.block(lanes_for(self.images.element)), self.width(tile), self.problem.taps
-        rows, columns = self.live
-        places = [row * self.problem.axes[2].kernel + column for row in rows for column in columns]
-        channels, each = self.images.channels // self.images.groups, all_taps
-        weights_block = channels * all_taps * block
-        if not self.leaves_out:
-            places, channels, each = [0], channels * all_taps, 1
-        to_next = [(after - place) * block for place, after in pairwise([*places, places[0] + each])]
-        tables = [table((0, len(places))), table(np.arange(len(places)) * width), table(to_next)]
+        block, width = tile.block(lanes_for(self.images.element)), self.width(tile)
+        channels = self.images.channels // self.images.groups * self.images.taps
+        tables = [table((0, 1)), table((0,)), table((block,))]
         row_taps, offsets, steps = map(address, tables)
         fields = {
-            "taps": len(places),
+            "taps": 1,
             "run": 1,
             "run_used": 1,
             "row_taps": row_taps,
             "offsets": offsets,
             "steps": steps,
-            "source_channel": len(places) * width,
+            "source_channel": width,
             "channels": channels,
             "group_inputs": channels,
-            "weights_block": weights_block,
-            "first_weight": places[0] * block,
+            "weights_block": channels * block,
+            "first_weight": 0,
         }
         return fields, tables
 
@@ -300,7 +252,7 @@ def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
     shares = Shares(Grid(1, 1, images.pixels), 1, tile_tasks, blocks_per_task, blocks_outermost)
     # Not those of the next block if there is no room for them.
     block_bytes = group_channels * images.taps * tile.block(lanes) * element.size
-    has_room = 2 * block_bytes <= LEVEL_2_BYTES and not joined.leaves_out
+    has_room = 2 * block_bytes <= LEVEL_2_BYTES
     fetches = blocks_outermost and tiles_per_task <= MOST_FETCHED and has_room
 
     read, tables = joined.reading(tile)
@@ -334,5 +286,4 @@ def plan_joined(problem: Convolution) -> tuple[Plan, TileShape]:
         }
     )
     steps = step, Step(Code(direct, element), fields)
-    omitted = 1 - images.taps / problem.taps
-    return Plan(steps, 0 if is_own else copy, own, element, multiplying + packing, tuple(tables), omitted), tile
+    return Plan(steps, 0 if is_own else copy, own, element, multiplying + packing, tuple(tables)), tile

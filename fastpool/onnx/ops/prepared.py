@@ -2,7 +2,7 @@
 
 A network's weights are most of its memory. They are kept as plans read them; as they were given, only where a plan
 reads them so, or where nothing else tells them: Winograd's transforms cannot be undone to the last bit, and tiles with
-an infinity or NaN are computed from the filters themselves.
+an infinity or NaN are computed from the filters themselves; on small maps, plans have the weights of some taps alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastpool.explain import never_read
 from fastpool.layer import Layer, are_finite, layer_for
 from fastpool.onnx.locks import Locked
 from fastpool.plans.chain import Run
-from fastpool.plans.convolution import Form, unpack_weights
+from fastpool.plans.convolution import Form, SomeTaps, tells_weights, unpack_weights
 from fastpool.plans.depthwise import PlainForm
 from fastpool.plans.linear import is_gemv, is_of_dots
 from fastpool.plans.winograd_forms import WinogradForm
@@ -52,12 +52,12 @@ class Weights(Locked):
         return unpack_weights(packed, form, self.shape, layer.groups) if filters is None else filters
 
     def packed(self, layer: Layer, form: Form) -> tuple[np.ndarray, np.ndarray | None]:
-        """Weights in a form, and as they were given where its plan needs them, too."""
+        """Weights in a form, and as they were given where its plan needs them, too, or it does not tell them."""
         with self._lock:
             found = self._forms.get(form)
             if found is None:
                 array = self._as_given(layer)
-                found = layer.pack(array, form), array if isinstance(form, WinogradForm) else None
+                found = layer.pack(array, form), None if tells_weights(form) else array
                 self._forms[form] = found
                 self._given = None
             return found
@@ -108,9 +108,10 @@ class Prepared:
     def algorithm(self, x: tuple[int, ...], with_residual: bool) -> str:
         """How x is convolved, in a word or two."""
         bound = self.layer.bind(never_read(x, self.layer.element.dtype), with_residual)
-        if isinstance(bound.form, PlainForm):
+        form = bound.form.form if isinstance(bound.form, SomeTaps) else bound.form
+        if isinstance(form, PlainForm):
             is_product = is_gemv(bound.plan) and not is_of_dots(bound.plan)
             return "matrix times vector" if is_product else "depthwise"
-        if isinstance(bound.form, WinogradForm):
-            return f"Winograd F({bound.form.outputs}, {bound.form.taps})"
+        if isinstance(form, WinogradForm):
+            return f"Winograd F({form.outputs}, {form.taps})"
         return "direct"
