@@ -93,6 +93,13 @@ def test_every_small_axis():
     assert found == {True, False}
 
 
+def test_long_rows_are_not_gone_through():
+    """A row of a thousand million windows is decided as fast as a short one, or this does not end."""
+    length = 10**9
+    assert _live(Axis(length, 3, 1, 1, 1, 1, length)) == range(3)
+    assert _live(Axis(1, 3, 1, length, length, length, 1)) == range(1, 2)
+
+
 @settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_properties(data):

@@ -51,14 +51,14 @@ def plan_convolution(problem: Convolution) -> tuple[Plan, Form]:
     if forms and problem.algorithm == "winograd":
         best = min(forms, key=lambda form: expected_cycles(problem, form))
         return plan_winograd(problem, best), best
-    summed, form = plan_sums(problem)
+    sums, form = plan_sums(problem)
     if not forms or isinstance(form, PlainForm) or is_depthwise(problem) or is_channelwise(problem):
-        return summed, form
+        return sums, form
     best = min(forms, key=lambda form: expected_cycles(problem, form))
     least_gain = _LEAST_GAIN if problem.groups == 1 else _LEAST_GAIN_OF_GROUPS
-    if expected_cycles(problem, best) < least_gain * summed.cycles:
+    if expected_cycles(problem, best) < least_gain * sums.cycles:
         return plan_winograd(problem, best), best
-    return summed, form
+    return sums, form
 
 
 def plan_sums(problem: Convolution) -> tuple[Plan, Form]:

@@ -26,14 +26,20 @@ class LiveTaps:
     places: tuple[int, ...]  #: which taps they are, in the order of the weights
 
 
+def _finds(axis: Axis, tap: int) -> bool:
+    """Whether there is a window whose tap is on an element; rows are long, so that windows are not tried one by one."""
+    shift = tap * axis.dilation - axis.pad_begin
+    first, last = -(shift // axis.stride), (axis.size - 1 - shift) // axis.stride
+    return max(0, first) <= min(axis.out - 1, last)
+
+
 def _live(axis: Axis) -> range:
     """Taps from the first to the last that find elements, and as many more as leave no padding negative."""
-    found = [taps for taps in map(axis.taps, range(axis.out)) if taps]
+    found = [tap for tap in range(axis.kernel) if _finds(axis, tap)]
     if not found:
         return range(axis.kernel)
-    first, stop = min(taps.start for taps in found), max(taps.stop for taps in found)
-    before = min(first, axis.pad_begin // axis.dilation)
-    behind = min(axis.kernel - stop, axis.pad_end // axis.dilation)
+    before = min(found[0], axis.pad_begin // axis.dilation)
+    behind = min(axis.kernel - 1 - found[-1], axis.pad_end // axis.dilation)
     return range(before, axis.kernel - behind)
 
 
