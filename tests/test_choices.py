@@ -8,6 +8,7 @@ from test_convolution import check
 import fastpool
 from fastpool.machine.processor import TARGET
 from fastpool.routines.direct import IN_PLACE
+from fastpool.routines.tiles import IS_ZEN_5
 
 
 @pytest.mark.skipif(TARGET.registers == 16, reason="panels are packed instead")
@@ -36,9 +37,18 @@ def test_short_rows_of_pixels_that_lie_apart_are_not_packed(planner, shape, out_
 
 @pytest.mark.skipif(TARGET.registers == 16, reason="few registers leave no choice of wide tiles")
 def test_tiles_of_many_channels_are_wide():
-    """Where a block's weights come from the level-2 cache with each tile, five of them take less than seven."""
+    """Where a block's weights come from the level-2 cache with each tile, four or five of them take less than seven."""
     found = fastpool.Conv2d(np.ones((2048, 512, 1, 1), np.float32)).explain((1, 512, 7, 7))
-    assert (found.role, found.vectors, found.width) == ("channels", 2, 10)
+    assert (found.role, found.vectors) == ("channels", 2)
+    assert found.width == (13 if IS_ZEN_5 else 10)
+
+
+@pytest.mark.skipif(not IS_ZEN_5, reason="measured on Zen 5")
+@pytest.mark.parametrize(("shape", "out_channels"), [((1, 3, 224, 224), 64), ((4, 3, 32, 32), 96)])
+def test_planes_that_alias_are_not_written_side_by_side(shape, out_channels):
+    """Whole vectors of 8 channels, not parts of the lines of 32, which drive one another out: 0.65 ms, not 1.24."""
+    found = fastpool.Conv2d(np.ones((out_channels, 3, 3, 3), np.float32), padding=1).explain(shape)
+    assert (found.role, found.width) == ("pixels", 8)
 
 
 @pytest.mark.skipif(TARGET.name != "avx2", reason="panels are for few registers, and these were measured with AVX2")

@@ -6,7 +6,7 @@ Ranks are lifted to three spatial axes (a 2-D convolution has depth 1), so that 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import (
     CACHED_BYTES,
     DIRECT_TASKS,
+    IS_ZEN_5,
     LEVEL_1_BYTES,
     LEVEL_2_BYTES,
     SHARED_BYTES,
@@ -67,6 +68,10 @@ _ENOUGH_BLOCKS = 4
 #: to 80 % more. At stride 1 a tile loads a line once, and takes no longer: 256 to 48 channels of 32x32 119 us, and not
 #: 161; 64 to 64 55, and not 99.
 _ALIAS, _ALIAS_SHARE = 4096, 1 / 6
+#: Ways of a level-1 cache set, and cycles that a stored line takes longer which is no more there when the next tile
+#: writes the rest of it. Measured on Zen 5: 3x3 from 3 to 64 channels of 224x224, whose planes are 49 times 4096 bytes
+#: apart, takes 1.24 ms by 2x14 and 0.65 by 2x8 with lanes on pixels, of 220x220 0.53 and 0.49.
+_WAYS, _ALIASED_STORE = 12, 20.0
 #: Bytes of the weights of a block that are passed row by row in parts, and of such a part: half of a level-2 cache is
 #: left to the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7
 #: over 512 of 7x7 (3.2 MB) 6 % less in four. A part is a step more, and reads and writes the results once more.
@@ -150,6 +155,14 @@ def _tile_count(problem: Convolution, tile: TileShape, grid: Grid) -> int:
     return tiles * problem.groups * ceil_div(problem.out_channels // problem.groups, tile.block(lanes))
 
 
+def _aliased_cycles(problem: Convolution, tile: TileShape) -> float:
+    """Cycles by which the stores of a tile take longer where more of its planes fall into a cache set than it holds."""
+    lanes = lanes_for(problem.element)
+    planes_held = _WAYS * (_ALIAS // gcd(problem.pixels * problem.element.size, _ALIAS))
+    is_aliased = tile.role == "channels" and tile.block(lanes) > planes_held
+    return _ALIASED_STORE * tile.block(lanes) * ceil_div(tile.width, lanes) if is_aliased else 0.0
+
+
 def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid, apart: int = 1) -> float:
     """Estimated cycles of one core for the multiplications and stores, of pixels so many elements `apart`."""
     lanes, reduction = lanes_for(problem.element), problem.channels // problem.groups * problem.taps
@@ -161,7 +174,8 @@ def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid, apart: int 
     def of_tile(tile: TileShape) -> float:
         is_far = are_many and reduction * tile.step_bytes(pitch) > LEVEL_1_BYTES
         step = tile.far_cycles(pitch) if is_far else tile.step_cycles
-        return reduction * step + tile.store_cycles(lanes)
+        stores = tile.store_cycles(lanes) + (_aliased_cycles(problem, tile) if IS_ZEN_5 else 0.0)
+        return reduction * step + stores
 
     group_out = problem.out_channels // problem.groups
     tiles, whole, last = _tile_count(problem, tile, grid), of_tile(tile), tile.last(group_out, lanes)

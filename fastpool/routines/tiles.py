@@ -12,11 +12,18 @@ from functools import cached_property
 
 from fastpool.machine.processor import NAME, TARGET, THREADS
 
-#: Bytes of a level-1 cache, and those that come from the level-2 cache in a cycle.
-LEVEL_1_BYTES, _NEAR_BYTES = 32 * 1024, 24
+#: Whether it is a Zen 5 with AVX-512, which multiplies two whole vectors in a cycle, but does not load as many.
+IS_ZEN_5 = NAME == "znver5" and TARGET.vector_bytes == 64
+#: Bytes of a level-1 cache, and those that come from the level-2 cache in a cycle: of weights, and of both operands.
+LEVEL_1_BYTES, _WEIGHT_BYTES, _NEAR_BYTES = 32 * 1024, 24, 36 if IS_ZEN_5 else 24
 #: Cycles to load a vector of pixels. One of 64 bytes that lies anywhere meets two cache lines, and Zen 4 loads it in
 #: halves: 1x1 from 50 to 70 channels of 57x57 takes 11.8 cycles a step by 4x2, 10.6 by 4x1 and 5.7 by 2x1.
-_PIXELS_CYCLES = (2.6 if TARGET.multiplies == 1 else 1.0) if TARGET.vector_bytes == 64 else 0.5
+_PIXELS_CYCLES = (2.6 if TARGET.multiplies == 1 else 2.1 if IS_ZEN_5 else 1.0) if TARGET.vector_bytes == 64 else 0.5
+#: What else Zen 5's loads take: to begin a step, and a scalar; and the power of the norm by which all of them stand
+#: beside the multiply-adds. Fitted to the times of 105 layers by each tile, whose steps took so many: by 2x14 16.1,
+#: by 2x7 8.7, by 1x14 12.2, by 1x8 7.5; by 2x8 with lanes on pixels 11.4, by 3x8 15.0. A layer then takes 2.6 % longer
+#: than by the best tile, and by the estimate for others, where loads hide, 5 %.
+_BEGIN_LOADS, _SCALAR_CYCLES, _LOADS_POWER = 0.9, 0.71, 3.0
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,14 @@ class TileShape:
         """
         latency = 4.0 if TARGET.registers == 32 else 4.5
         is_by_channels = self.role == "channels"
-        weights = self.vectors * TARGET.vector_bytes / _NEAR_BYTES if is_by_channels else 0.0
-        loads = self.vectors * (0.5 if is_by_channels else _PIXELS_CYCLES) + self.width / 2
+        of_vector = 0.5 if is_by_channels else _PIXELS_CYCLES
+        weights = self.vectors * TARGET.vector_bytes / _WEIGHT_BYTES if is_by_channels else 0.0
         sums = self.vectors * self.width / TARGET.multiplies
+        if IS_ZEN_5:
+            loads = _BEGIN_LOADS + of_vector * self.vectors + _SCALAR_CYCLES * self.width
+            beside = float((max(sums, latency) ** _LOADS_POWER + loads**_LOADS_POWER) ** (1 / _LOADS_POWER))
+            return max(beside, weights)
+        loads = of_vector * self.vectors + self.width / 2
         if self.role == "pixels" and self.vectors == 4 and TARGET.vector_bytes == 64:
             sums = (sums**4 + loads**4) ** 0.25
         return max(sums, loads, latency, weights)
