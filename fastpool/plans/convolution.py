@@ -173,6 +173,7 @@ _LEAST_GAIN_AT_STRIDE_1 = 1.0 if IS_ZEN_5 else _LEAST_GAIN
 
 
 def _least_gain(problem: Convolution) -> float:
+    """Share of the direct convolution's cycles below which Winograd is taken."""
     if problem.groups > 1:
         return _LEAST_GAIN_OF_GROUPS
     return _LEAST_GAIN_AT_STRIDE_1 if all(axis.stride == 1 for axis in problem.axes) else _LEAST_GAIN

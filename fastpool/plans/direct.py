@@ -84,7 +84,7 @@ TASK_BYTES = LEVEL_2_BYTES // 4
 _PASSING_RATE = 8
 #: Tiles of a task up to which it fetches the next one's weights, as they take long to come beside so little work: with
 #: cold weights 1x1 over 512 channels of 7x7 takes 0.59 ms for 2048 channels, and 0.72 without. Longer tasks gained
-#: nothing. On Zen 5, those of 14 tiles gain nothing either, and take 3 to 7 % longer if weights are in its cache.
+#: nothing. On Zen 5, those of 14 tiles gain nothing either, and take 2 to 7 % longer if weights are in its cache.
 MOST_FETCHED = 8 if IS_ZEN_5 else 16
 #: Tiles to the one whose pixels are fetched; see `_pixels_ahead`.
 _TILES_AHEAD = 2
@@ -157,6 +157,8 @@ def _tile_count(problem: Convolution, tile: TileShape, grid: Grid) -> int:
 
 def _aliased_cycles(problem: Convolution, tile: TileShape) -> float:
     """Cycles by which the stores of a tile take longer where more of its planes fall into a cache set than it holds."""
+    if not IS_ZEN_5:
+        return 0.0
     lanes = lanes_for(problem.element)
     planes_held = _WAYS * (_ALIAS // gcd(problem.pixels * problem.element.size, _ALIAS))
     is_aliased = tile.role == "channels" and tile.block(lanes) > planes_held
@@ -174,8 +176,7 @@ def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid, apart: int 
     def of_tile(tile: TileShape) -> float:
         is_far = are_many and reduction * tile.step_bytes(pitch) > LEVEL_1_BYTES
         step = tile.far_cycles(pitch) if is_far else tile.step_cycles
-        stores = tile.store_cycles(lanes) + (_aliased_cycles(problem, tile) if IS_ZEN_5 else 0.0)
-        return reduction * step + stores
+        return reduction * step + tile.store_cycles(lanes) + _aliased_cycles(problem, tile)
 
     group_out = problem.out_channels // problem.groups
     tiles, whole, last = _tile_count(problem, tile, grid), of_tile(tile), tile.last(group_out, lanes)
