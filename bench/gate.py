@@ -1,9 +1,10 @@
 """Has this commit made anything slower? ``python -m bench.gate`` measures it against the one before, in one run.
 
 Each side's package runs in a process of its own that stays alive; in every round each side has one block for each
-case, in turns (A B, B A, ...), after fresh arrays and an uncounted warm-up. A ratio is taken within a round, so that
-what slows the machine for longer than a round cancels, and its interval comes from the sign test, which assumes no
-distribution.
+case, in turns (A B, B A, ...), after fresh arrays and an uncounted warm-up. The arrays begin on a cache line: where
+NumPy puts them follows from all that a process has done, and unaligned a depthwise layer takes a tenth longer. A ratio
+is taken within a round, so that what slows the machine for longer than a round cancels, and its interval comes from the
+sign test, which assumes no distribution.
 
 What looks slower is measured again in four further pairs of new processes, whose memory lies elsewhere. It counts only
 where all five pairs agree and the interval over all their rounds lies beyond the threshold: chance alone does not

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.cases import aligned
+
 
 class UnsupportedError(Exception):
     """The engine does not offer this case in this dtype."""
@@ -48,5 +50,6 @@ def prepared_layer(path: str, x: np.ndarray, threads: int) -> Callable[[], np.nd
     layer = one_convolution(path)
     kind = getattr(fastpool, f"Conv{'Transpose' * layer.transposed}{x.ndim - 2}d")
     prepared = kind(layer.weight, layer.bias, *layer.options)
-    out = prepared(x)
+    result = prepared(x)
+    out = aligned(result.shape, result.dtype)
     return lambda: prepared(x, out=out)

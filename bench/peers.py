@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import Arrays, Case, ConvCase
+from bench.cases import Arrays, Case, ConvCase, aligned
 from bench.layers import UnsupportedError, one_convolution
 from bench.timing import fastest
 
@@ -158,7 +158,7 @@ def onnxruntime_model(model: bytes | str, x: np.ndarray, threads: int) -> Run:
     shape = wanted.shape
     if not all(isinstance(size, int) for size in shape):  # the model leaves it open, a run tells
         shape = session.run(None, {given.name: x})[0].shape
-    out = np.empty(shape, x.dtype)
+    out = aligned(tuple(shape), x.dtype)
     binding = session.io_binding()
     source = ort.OrtValue.ortvalue_from_numpy(x)
     binding.bind_ortvalue_input(given.name, source)

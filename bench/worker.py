@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import all_cases, make_arrays
+from bench.cases import aligned, all_cases, make_arrays
 from bench.engines import ENGINES, Engine, Run
 from bench.machine import peak_memory
 from bench.peers import UnsupportedError
@@ -160,7 +160,9 @@ class _Server:
         opener = (as_layer and self.engine.layer_opener) or self.engine.opener
         if opener is None:
             raise UnsupportedError(f"{self.engine.name} loads no networks")
-        loader, array = opener(), np.load(x)
+        loader, given = opener(), np.load(x)
+        array = aligned(given.shape, given.dtype)
+        array[...] = given
         before, start = peak_memory(), perf_counter()
         run = loader(model, array, self.threads)
         loaded = perf_counter()

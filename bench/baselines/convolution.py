@@ -31,7 +31,7 @@ def convolutions(case: ConvCase, arrays: Arrays) -> dict[str, Builder]:
 
 def _matmul(case: ConvCase, arrays: Arrays) -> Baseline:
     """Multiply weights and input as they are: a 1x1 convolution of stride 1 is a matrix product, nothing is copied."""
-    out = np.empty(case.output_shape, arrays.x.dtype)
+    out = case.empty_output(arrays.x.dtype)
     groups = case.groups
     weight = arrays.weight.reshape(groups, case.out_c // groups, case.c // groups)
     image = arrays.x.reshape(case.n, groups, case.c // groups, case.h * case.w)
@@ -61,7 +61,7 @@ def _im2col_batch(case: ConvCase, arrays: Arrays) -> Baseline:
     """Gather the patches of the whole batch in one copy, then multiply."""
     patches, calls = _patches(case, arrays.x)
     columns = np.empty(patches.shape, arrays.x.dtype)
-    out = np.empty(case.output_shape, arrays.x.dtype)
+    out = case.empty_output(arrays.x.dtype)
     groups, pixels = case.groups, out.shape[2] * out.shape[3]
     weight = arrays.weight.reshape(groups, case.out_c // groups, -1)
     matrix = columns.reshape(case.n, groups, weight.shape[2], pixels)
@@ -78,7 +78,7 @@ def _im2col_gather(case: ConvCase, arrays: Arrays) -> Baseline:
         padded = np.zeros((case.n, case.c, height, width), x.dtype)
         calls.append(partial(np.copyto, padded[:, :, pad : pad + case.h, pad : pad + case.w], x))
         x = padded
-    out = np.empty(case.output_shape, x.dtype)
+    out = case.empty_output(x.dtype)
     out_h, out_w = out.shape[2:]
     rows = np.arange(case.kh)[:, None] * case.dilation + np.arange(out_h) * case.stride  # (KH, OH)
     columns = np.arange(case.kw)[:, None] * case.dilation + np.arange(out_w) * case.stride  # (KW, OW)
@@ -101,7 +101,7 @@ IM2COL = {"view": _im2col_batch, "gather": _im2col_gather}
 def _im2col_panels(case: ConvCase, arrays: Arrays, rows: int) -> Baseline:
     """Gather and multiply `rows` output rows of one image at a time, so that the gathered patches stay in cache."""
     patches, calls = _patches(case, arrays.x)
-    out = np.empty(case.output_shape, arrays.x.dtype)
+    out = case.empty_output(arrays.x.dtype)
     groups, (out_h, out_w) = case.groups, out.shape[2:]
     weight = arrays.weight.reshape(groups, case.out_c // groups, -1)
     result = out.reshape(case.n, groups, case.out_c // groups, out_h * out_w)
@@ -121,7 +121,7 @@ def _im2col_panels(case: ConvCase, arrays: Arrays, rows: int) -> Baseline:
 
 def _depthwise_taps(case: ConvCase, arrays: Arrays) -> Baseline:
     """Multiply and add tap by tap: the product of every plane with one kernel element, strided slices of the input."""
-    out = np.empty(case.output_shape, arrays.x.dtype)
+    out = case.empty_output(arrays.x.dtype)
     product = np.empty_like(out)
     down = taps(case.h, case.kh, case.stride, case.pad, case.dilation, (0, out.shape[2]))
     right = taps(case.w, case.kw, case.stride, case.pad, case.dilation, (0, out.shape[3]))

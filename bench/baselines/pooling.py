@@ -44,7 +44,7 @@ class _Pooling:
         x = arrays.x
         self.case = case
         self.planes = x.reshape(case.n * case.c, case.h, case.w)
-        self.out = np.empty(case.output_shape, x.dtype)
+        self.out = case.empty_output(x.dtype)
         self.result = self.out.reshape(case.n * case.c, *self.out.shape[2:])
         self.reduction: np.ufunc = np.maximum if case.op == "max" else np.add
         self.neutral = -np.inf if case.op == "max" else 0.0
