@@ -50,10 +50,11 @@ needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprot
 SENTINEL = -123.456
 
 
-def assert_close(ours, reference):
+def assert_close(ours, reference, scale=0.0):
     """Require shape, dtype, the pattern of NaN and infinities, and every element to the tolerance of its dtype.
 
-    A pair (values, indices) has to agree in both, and integers exactly.
+    It is relative to the largest element, or to `scale`, if that is more: of sums which cancel. A pair (values,
+    indices) has to agree in both, and integers exactly.
     """
     if isinstance(reference, tuple):
         assert isinstance(ours, tuple)
@@ -73,7 +74,7 @@ def assert_close(ours, reference):
     finite = np.isfinite(reference)
     np.testing.assert_array_equal(ours[~finite], reference[~finite])
     wanted = reference[finite].astype(np.float64)
-    largest = np.abs(wanted).max(initial=0.0)
+    largest = np.abs(wanted).max(initial=scale)
     np.testing.assert_allclose(ours[finite], wanted, rtol=0, atol=tolerance * largest)
 
 
@@ -343,8 +344,8 @@ class Prefixes:
 
 #: Source of a direct convolution -> limits that make a plan take it, where the input cannot be read in place.
 LIMITS = {
-    "shared": {"SHARED_BYTES": 2**60, "pays_alone": lambda *_: False},
-    "own": {"SHARED_BYTES": 2**60, "pays_alone": lambda *_: True},
+    "shared": {"SHARED_BYTES": 2**60, "_packs_alone": lambda *_: False},
+    "own": {"SHARED_BYTES": 2**60, "_packs_alone": lambda *_: True},
     "private": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 2**60},
     "private, row by row": {"SHARED_BYTES": 0, "SHARED_LIMIT": 0, "PRIVATE_BYTES": 1, "PRIVATE_ROW_BYTES": 1},
     "private, in parts": {

@@ -21,7 +21,11 @@ OF_DTYPES = [(reduction, dtype) for reduction in REDUCTIONS for dtype in DTYPES[
 def check(x, block, reduction):
     """Require the result to equal the oracle's, as a new contiguous array."""
     result = fastpool.block_reduce(x, block, reduction)
-    assert_close(result, oracle_extras.block_reduce(native(x), block, reduction))
+    scale = 0.0
+    if reduction in ("mean", "sum"):  # of few blocks, all may nearly cancel; their terms are rounded all the same
+        sizes = oracle_extras.block_reduce(np.abs(native(x)), block, reduction)
+        scale = float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))
+    assert_close(result, oracle_extras.block_reduce(native(x), block, reduction), scale)
     assert result.flags.c_contiguous
     assert not np.shares_memory(result, x)
     return result

@@ -24,11 +24,16 @@ def test_planes_whose_addresses_alias_are_packed(planner):
     assert not sources(x, weight, 2) & {IN_PLACE}
     assert sources(x, weight[:9], 1) == {IN_PLACE}
     assert sources(x, weight[:9], 2) == {IN_PLACE}
-    assert sources(np.ascontiguousarray(x[..., :62]), weight, 2) == {IN_PLACE}
+    # On Zen 5 others are packed, too, where they pass by so often.
+    assert (sources(np.ascontiguousarray(x[..., :62]), weight, 2) == {IN_PLACE}) == (not IS_ZEN_5)
+    assert sources(np.ascontiguousarray(x[..., :62]), weight[:9], 2) == {IN_PLACE}
 
 
 @pytest.mark.skipif(TARGET.registers == 16, reason="tiles of few pixels are for 32 registers")
-@pytest.mark.parametrize(("shape", "out_channels"), [((4, 640, 14, 5), 16), ((1, 480, 5, 5), 64), ((1, 96, 7, 7), 256)])
+@pytest.mark.parametrize(
+    ("shape", "out_channels"),
+    [((4, 640, 14, 5), 16), ((1, 480, 5, 5), 64), ((1, 96, 7, 7), 64 if IS_ZEN_5 else 256)],
+)
 def test_short_rows_of_pixels_that_lie_apart_are_not_packed(planner, shape, out_channels):
     """Tiles are no wider than such a row, which takes as long to pack as one of 16 pixels."""
     check(integers(40, shape, np.float32), integers(41, (out_channels, shape[1], 1, 1), np.float32), stride=2)

@@ -102,6 +102,10 @@ _APART_CYCLES = 3.0
 #: where sums are short, at stems of 3 channels. With 130 they were packed more often: of 21 such layers that took 8 %
 #: longer in the geometric mean.
 _BEGIN_CYCLES = 60.0
+#: Of a single tap, cycles that a step takes longer in place where packing is weighed against it; and how much longer
+#: tasks pack for themselves what all of them cannot. Measured on Zen 5: 114 layers of 1x1 at stride 2 take 1.5 % longer
+#: than by the better of both, and 5 % without these two, 175 to 780 channels of 60x60 32 %.
+_WEIGHED_CYCLES, _TASKS_PACK = (_APART_CYCLES, 4.0) if IS_ZEN_5 else (0.0, 1.0)
 
 
 def _in_place(problem: Convolution) -> Source | None:
@@ -284,6 +288,17 @@ def _rough_pack_cycles(problem: Convolution) -> float:
     return each * shared_bytes(problem)[0] / problem.element.size
 
 
+def _packs_alone(problem: Convolution, multiplying: float) -> bool:
+    """Whether each thread packs all of x for itself.
+
+    On Zen 5 what another core has packed is near, and few elements are packed of what a single tap reads at a stride:
+    there 1x1 at stride 2 takes 8 to 17 % longer so where packing takes a tenth of the multiplications or more.
+    """
+    if IS_ZEN_5 and problem.taps == 1:
+        return False
+    return pays_alone(_rough_pack_cycles(problem), multiplying, shared_bytes(problem)[0])
+
+
 def _pack_cycles(problem: Convolution, for_all: bool) -> float:
     """Cycles to pack all of x, also for all threads."""
     packed = _packed(problem)
@@ -322,11 +337,12 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
         columns = ceil_div(grid.columns, tile.pixels(lanes)) * tile.pixels(lanes)
         return direct_cycles(problem, tile, grid, apart) * (1 - omitted_share(problem, grid.rows, edges, columns))
 
-    begins = _BEGIN_CYCLES * _tile_count(problem, tile, grid) if _lie_apart(problem) else 0.0
+    of_tile = _BEGIN_CYCLES + (_WEIGHED_CYCLES * problem.channels // problem.groups if problem.taps == 1 else 0.0)
+    begins = of_tile * _tile_count(problem, tile, grid) if _lie_apart(problem) else 0.0
     is_shared = _is_packed_for_all(problem)
     outputs = problem.outputs
     packed = _join_rows(problem, packed_source(problem, SHARED, outputs)) if is_shared else Grid(*outputs)
-    packing = _pack_cycles(problem, is_shared)
+    packing = _pack_cycles(problem, is_shared) * (_TASKS_PACK if problem.taps == 1 and not is_shared else 1.0)
     in_place = cycles(tile, grid, edges, _apart(problem, IN_PLACE)) + begins
     return in_place <= cycles(choose_tile(problem, packed), packed, NO_EDGES, 1) + packing
 
@@ -430,9 +446,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     fetches = blocks_outermost and tile.role == "channels" and tiles_per_task <= MOST_FETCHED
 
     packing = common.packing if common else PRIVATE
-    if packing == SHARED and pays_alone(
-        _rough_pack_cycles(problem), direct_cycles(problem, tile, grid), shared_bytes(problem)[0]
-    ):
+    if packing == SHARED and _packs_alone(problem, direct_cycles(problem, tile, grid)):
         packing = OWN
     variant, edges = _variant(problem, grid, tile, packing)
     tables: list[Any] = [table(edges.entries)]
