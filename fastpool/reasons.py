@@ -16,7 +16,7 @@ from fastpool.plans.joined import Joined, is_joined
 from fastpool.plans.linear import is_gemv, is_of_dots
 from fastpool.plans.plan import Plan, Step
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.plans.tasks import Grid
+from fastpool.plans.tasks import Grid, last_tile
 from fastpool.plans.winograd import Tiling, forms_for, group_bytes, schedule_cycles
 from fastpool.plans.winograd_axes import arranged, as_images
 from fastpool.plans.winograd_forms import FORMS, WinogradForm
@@ -78,7 +78,7 @@ def of_direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, An
     """Of a direct convolution, all taps at once or run by run."""
     fields, lanes = _main_step(plan).fields, lanes_for(problem.element)
     steps = [step.fields for step in plan.steps if step.kernel.routine is direct]
-    last = tile.last(problem.out_channels // problem.groups, lanes)
+    last = last_tile(problem, tile)
     rows = ceil_div(fields["out_rows"], fields["row_tasks"])
     of_runs = {step["first_column"]: step["tiles"] * step["pixels"] for step in steps}
     pixels = fields["images"] * fields["out_depths"] * fields["out_rows"] * sum(of_runs.values())

@@ -42,6 +42,7 @@ from fastpool.routines.direct import (
     is_masked,
     left_out,
 )
+from fastpool.routines.tiles import may_be_last
 
 
 def _is_by_channels(spec):
@@ -215,7 +216,7 @@ def _add_row(typingctx, accumulators, x, weights, block, dilation, edges):
     def codegen(context, builder, sig, args):
         tile, x, weights, block, dilation, edges = args
         cells, (taps, apart) = _cells_ir(builder, spec, tile), _row_of(spec)
-        if spec.vectors > 1:  # else it may be the last tile beside others of two
+        if not may_be_last(spec.vectors, taps):  # beside others of more
             block = I64(spec.vectors * spec.lanes)
         for tap, (first, last, level) in enumerate(left_out(taps, apart)):
             if taps > 4 and tap:  # else what so many taps load is loaded ahead, and does not find registers

@@ -27,6 +27,12 @@ class Grid:
     columns: int
 
 
+def last_tile(problem: Convolution, tile: TileShape) -> TileShape:
+    """Tile of the last block of channels."""
+    group_out = problem.out_channels // problem.groups
+    return tile.last(group_out, lanes_for(problem.element), problem.axes[2].kernel)
+
+
 def pieces(others: int, most: int, least: int = 1) -> int:
     """Pieces of rows or tiles, beside `others` independent tasks: about as many tasks as wanted, evenly shared."""
     least = max(least, DIRECT_TASKS // others)
@@ -63,7 +69,7 @@ class Shares:
         block_tasks, pixels = ceil_div(blocks, self.blocks_per_task), tile.pixels(lanes)
         pixel_tasks = problem.images * problem.groups * grid.depths * self.row_tasks * self.tile_tasks
         out_bytes = problem.images * problem.out_batch * problem.element.size
-        last = tile.last(group_out, lanes)
+        last = last_tile(problem, tile)
         return {
             "tasks": pixel_tasks * block_tasks,
             "row_of_tiles": Code(row_of_tiles, problem.element, (variant, tile.vectors, tile.width)),

@@ -24,6 +24,14 @@ _PIXELS_CYCLES = (2.6 if TARGET.multiplies == 1 else 2.1 if IS_ZEN_5 else 1.0) i
 #: by 2x7 8.7, by 1x14 12.2, by 1x8 7.5; by 2x8 with lanes on pixels 11.4, by 3x8 15.0. A layer then takes 2.6 % longer
 #: than by the best tile, and by the estimate for others, where loads hide, 5 %.
 _BEGIN_LOADS, _SCALAR_CYCLES, _LOADS_POWER = 0.9, 0.71, 3.0
+#: Taps of a row up to which a tile of two vectors steps over the weights of three: of 7, its sums would not stay in
+#: registers.
+_MOST_TAPS_BESIDE_THREE = 5
+
+
+def may_be_last(vectors: int, row_taps: int) -> bool:
+    """Whether a tile of so many vectors of channels may be the last one beside others of more; see `TileShape.last`."""
+    return vectors == 1 or (vectors == 2 and IS_ZEN_5 and row_taps <= _MOST_TAPS_BESIDE_THREE)
 
 
 @dataclass(frozen=True)
@@ -38,14 +46,15 @@ class TileShape:
         """Output channels of a tile."""
         return self.vectors * lanes if self.role == "channels" else self.width
 
-    def last(self, channels: int, lanes: int) -> TileShape:
-        """Tile of the last block of so many channels: of one vector, if that holds what others of two have left.
+    def last(self, channels: int, lanes: int, row_taps: int) -> TileShape:
+        """Tile of the last block of so many channels: of fewer vectors, if they hold what others have left.
 
         3x3 at stride 2 from 176 to 48 channels of 17x20 takes 25 % less time so, from 384 to 72 of 35x35 11 %.
         """
-        left = channels % (2 * lanes)
-        has_half = self.role == "channels" and self.vectors == 2 and TARGET.registers == 32
-        return TileShape(self.role, 1, self.width) if has_half and 0 < left <= lanes < channels else self
+        vectors = -(-(channels % self.block(lanes)) // lanes)
+        has_fewer = self.role == "channels" and self.vectors in (2, 3) and TARGET.registers == 32
+        is_less = has_fewer and 0 < vectors < self.vectors and channels > self.block(lanes)
+        return TileShape(self.role, vectors, self.width) if is_less and may_be_last(vectors, row_taps) else self
 
     def pixels(self, lanes: int) -> int:
         """Output pixels of a tile."""
@@ -107,9 +116,12 @@ _NARROW = (
 #: Tiles by number of vector registers. 2x14 uses 28 + 2 + 1 of 32; 2x6 uses 12 + 2 + 1 of 16. Narrower ones are for
 #: rows that a wide tile does not divide (on 13x13, 13 pixels take 16 to 25 % less than 14; on 17x17, 2 of 9 take 9 %
 #: less than 2 of 10) and for few channels; four vectors of channels are for maps of few pixels,
-#: where weights are most of what is read (1x1 on one pixel, 2048 -> 1000: 245 us by 2x7, 67 by 4x1).
+#: where weights are most of what is read (1x1 on one pixel, 2048 -> 1000: 245 us by 2x7, 67 by 4x1). Three vectors are
+#: for Zen 5, as of the loads that do not hide there fewer are scalars: 3x3 at stride 2 over 384 channels of 14x14 takes
+#: 3 to 15 % less by 3x7 than by 2x7, over 192 of 32 times 32x32 3 % less by 3x8.
 TILE_SHAPES = {
-    32: tuple(TileShape("channels", 2, width) for width in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3))
+    32: tuple(TileShape("channels", 3, width) for width in ((9, 8, 7) if IS_ZEN_5 else ()))
+    + tuple(TileShape("channels", 2, width) for width in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3))
     + tuple(TileShape("channels", 1, width) for width in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3))
     + tuple(TileShape("channels", 4, width) for width in (1, 4))
     + tuple(
