@@ -284,7 +284,7 @@ class GuardedMemory:
 # ---------------------------------------------------------------------------------------------------- convolutions
 
 
-def telling_tiles(tiles, step=3):
+def telling_tiles(tiles, step=4):
     """Of each role and number of vectors the widest tile, the narrowest, and some between: their code is one.
 
     Of all between, one in every `step` of them; None stands for the two ends alone.

@@ -163,18 +163,14 @@ def test_arrays_are_the_same_in_every_process():
     assert make_arrays(case, "float32").x.dtype == np.float32
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("engine", ["fastpool", "fastpool-functional", "numpy", "onnxruntime"])
-def test_arrays_begin_on_a_cache_line(engine, dtype):
+def test_arrays_begin_on_a_cache_line(engine):
     """Else where the rest of the process puts them decides between one commit and another."""
     if not ENGINES[engine].available():
         pytest.skip(f"{engine} is not installed")
-    for case in CASES:
-        arrays = make_arrays(case, dtype)
-        try:
-            _, run = ENGINES[engine].make(case, arrays, 1)
-        except UnsupportedError:
-            continue
+    for case in {case.family: case for case in CASES}.values():
+        arrays = make_arrays(case, "float32")
+        run = ENGINES[engine].make(case, arrays, 1)[1]
         held = [array for array in vars(arrays).values() if array is not None]
         assert all(array.ctypes.data % 64 == 0 for array in [*held, run()])
 
