@@ -293,8 +293,8 @@ def _rough_pack_cycles(problem: Convolution) -> float:
 def _packs_alone(problem: Convolution, multiplying: float) -> bool:
     """Whether each thread packs all of x for itself.
 
-    On Zen 5 what another core has packed is near, and few elements are packed of what a single tap reads at a stride:
-    there 1x1 at stride 2 takes 8 to 17 % longer so where packing takes a tenth of the multiplications or more.
+    Not on Zen 5, of a single tap: there what another core has packed is near, and few elements are packed of what is
+    read at a stride. 1x1 at stride 2 takes 8 to 17 % longer so where packing takes a tenth of the sums or more.
     """
     if IS_ZEN_5 and problem.taps == 1:
         return False

@@ -279,7 +279,7 @@ def schedule_cycles(tiling: Tiling) -> dict[str, float]:
     """Estimated cycles under each schedule: multiplications, and what passes the level-2 cache beside them.
 
     On Zen 5 as if both threads took as long as the one that takes longer: 3x3 at stride 2 over 128 channels of 56x56
-    takes 0.36 ms in 4 shared tasks, 0.47 in 7 fused ones. Elsewhere not measured.
+    takes 0.36 ms in 4 shared tasks, 0.49 in 7 fused ones. Elsewhere not measured.
     """
     fused = float("inf") if tiling.form.on_the_fly else _fused_cycles(tiling)
     return {"shared": _shared_cycles(tiling), "fused": fused}

@@ -118,7 +118,7 @@ _NARROW = (
 #: less than 2 of 10) and for few channels; four vectors of channels are for maps of few pixels,
 #: where weights are most of what is read (1x1 on one pixel, 2048 -> 1000: 245 us by 2x7, 67 by 4x1). Three vectors are
 #: for Zen 5, as of the loads that do not hide there fewer are scalars: 3x3 at stride 2 over 384 channels of 14x14 takes
-#: 3 to 15 % less by 3x7 than by 2x7, over 192 of 32 times 32x32 3 % less by 3x8.
+#: 3 to 15 % less by 3x7 than by 2x7, 5x5 from 128 to 240 7 %.
 TILE_SHAPES = {
     32: tuple(TileShape("channels", 3, width) for width in ((9, 8, 7) if IS_ZEN_5 else ()))
     + tuple(TileShape("channels", 2, width) for width in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3))
