@@ -83,7 +83,8 @@ def of_direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, An
     of_runs = {step["first_column"]: step["tiles"] * step["pixels"] for step in steps}
     pixels = fields["images"] * fields["out_depths"] * fields["out_rows"] * sum(of_runs.values())
     channels = problem.groups * ((fields["blocks"] - 1) * tile.block(lanes) + last.block(lanes))
-    done = pixels * channels * (problem.channels // problem.groups) * problem.taps
+    sums = pixels * channels - fields["images"] * fields["out_depths"] * fields["out_rows"] * _spared(problem, fields)
+    done = sums * (problem.channels // problem.groups) * problem.taps
     return {
         "algorithm": "direct",
         "filtering": None,
@@ -108,6 +109,13 @@ def of_direct(problem: Convolution, plan: Plan, tile: TileShape) -> dict[str, An
             "blocking": _why_blocking(problem, plan),
         },
     }
+
+
+def _spared(problem: Convolution, fields: dict[str, Any]) -> int:
+    """Sums of a row that narrower last tiles spare."""
+    columns: int = fields["row_of_tiles"].shape[2] - fields["row_of_rest"].shape[2]
+    blocks: int = fields["blocks"] - int(fields["whole_of_last"] == fields["tiles"])
+    return problem.groups * blocks * int(fields["block"]) * columns
 
 
 def _main_step(plan: Plan) -> Step:
@@ -156,12 +164,15 @@ def _why_tile(problem: Convolution, plan: Plan, tile: TileShape) -> str:
         return f"{cycles_text(plan.cycles)}; without masks, packed or with lanes on channels, {unmasked}"
     cycles = Joined(problem).compared if is_joined(plan) else tile_cycles(problem, plan)
     fewest = f"{cycles_text(cycles[tile])}, fewest of {len(cycles)} tiles"
+    fields = _main_step(plan).fields
+    narrow = f"; the last of a row has {fields['row_of_rest'].shape[2]} pixels"
+    rest = narrow if fields["whole_tiles"] < fields["tiles"] else ""
     if all(other.role == "channels" for other in cycles):
-        return f"{fewest} with lanes on channels, which {_why_channels(plan)} ask for"
+        return f"{fewest} with lanes on channels, which {_why_channels(plan)} ask for{rest}"
     other = min((other for other in cycles if other.role != tile.role), key=lambda other: cycles[other])
     return (
         f"{fewest}; with lanes on {other.role}, "
-        f"{other.vectors} x {other.width} takes {count_text(round(cycles[other]))}"
+        f"{other.vectors} x {other.width} takes {count_text(round(cycles[other]))}{rest}"
     )
 
 

@@ -372,12 +372,12 @@ TAKEN = {
 
 def is_without_gaps(problem, grid, tile):
     """Whether nothing parts the pixels of a row of x."""
-    return not problem.is_padded and not direct._lie_apart(problem)
+    return not problem.is_padded and not direct.lie_apart(problem)
 
 
 def may_be_in_place(problem, grid, tile):
     """Whether tiles of channels can read x in place, be it faster or not."""
-    return not (problem.is_padded and direct._lie_apart(problem)) or direct._edges(problem, grid, tile) is not None
+    return not (problem.is_padded and direct.lie_apart(problem)) or direct._edges(problem, grid, tile) is not None
 
 
 class Planner:

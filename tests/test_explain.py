@@ -12,9 +12,8 @@ from bench.cases import conv_cases
 from fastpool import layer, reasons, runtime
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.machine.processor import TARGET, THREADS
-from fastpool.plans import column_runs, winograd, winograd_axes
+from fastpool.plans import column_runs, tile_choice, winograd, winograd_axes
 from fastpool.plans import convolution as plans
-from fastpool.plans import direct as direct_plans
 from fastpool.plans.convolution import expected_cycles
 from fastpool.plans.direct import choose_tile, tile_cycles
 from fastpool.plans.problem import ceil_div
@@ -275,7 +274,7 @@ def test_tiles_are_compared_as_the_planner_does(monkeypatch):
     conv, x = prepared((70, 9, 2, 3)), np.empty((1, 9, 20, 33), np.float32)
     bound, (problem, _), grids = conv._layer.bind(x, False), conv._layer.problem(x, False), []
     with monkeypatch.context() as patch:
-        patch.setattr(direct_plans, "direct_cycles", lambda problem, tile, grid: grids.append(grid) or 1.0)
+        patch.setattr(tile_choice, "direct_cycles", lambda problem, tile, grid: grids.append(grid) or 1.0)
         tile_cycles(problem, bound.plan)
     assert choose_tile(problem, grids[0]) == bound.form
 

@@ -22,7 +22,7 @@ from fastpool import oracle
 from fastpool.dtypes import ELEMENT_TYPES
 from fastpool.machine.processor import TARGET
 from fastpool.routines.routine import lanes as lanes_for
-from fastpool.routines.tiles import TILE_SHAPES
+from fastpool.routines.tiles import TILE_SHAPES, TileShape
 
 TILES = telling_tiles(TILE_SHAPES[TARGET.registers])
 JOINED, AS_THEY_ARE = ", rows joined", ", of rows as they are"
@@ -177,3 +177,58 @@ def test_the_last_block_takes_one_vector_if_that_holds_it(planner, dtype):
         is_half = channels > lanes and 0 < channels % (2 * lanes) <= lanes
         assert (fields["row_of_last"].shape[1], fields["row_of_tiles"].shape[1]) == (1 if is_half else 2, 2)
         assert fields["row_of_last"].shape[2] == fields["row_of_tiles"].shape[2]
+
+
+#: Single taps, whose last tile of a row may be narrower.
+ROWS = {
+    "in place": {"kernel": (1, 1), "groups": 1},
+    "in place, strided": {"kernel": (1, 1), "stride": (1, 2), "groups": 2},
+    "shared": {"kernel": (1, 1), "begin": (0, 1), "groups": 2},
+}
+
+
+def rows_with_a_rest(planner, dtype, source):
+    """Force wide tiles; give rows of up to two and a half, last blocks of two vectors, of one and of few channels."""
+    lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+    tile = TileShape("channels", 2, 13 if np.dtype(dtype).itemsize == 4 else 8)
+    planner.force(tile, kind_of(source))
+    problem = Prefixes(dtype, group_in=3, group_out=4 * lanes, size=(1, 5 * tile.width // 2), **ROWS[source])
+    for columns in range(tile.width, 5 * tile.width // 2 + 1):
+        yield problem, ((4 * lanes, 3 * lanes, 3 * lanes + 1)[columns % 3], 1, columns)
+        fields, rest = planner.plans[-1].steps[-1].fields, columns % tile.width
+        is_narrow = columns > tile.width and rest >= 3
+        assert fields["row_of_rest"].shape[1:] == (2, rest if is_narrow else tile.width)
+        assert fields["whole_tiles"] == fields["tiles"] - is_narrow
+        # A last block of fewer vectors has its own tiles, all of them as wide.
+        assert fields["whole_of_last"] == fields["tiles"] - (is_narrow and fields["row_of_last"].shape[1] == 2)
+    planner.assert_taken(tile, kind_of(source))
+
+
+@pytest.mark.skipif(TARGET.registers == 16, reason="a tile of few pixels spares little")
+@pytest.mark.parametrize("source", ROWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_last_tile_of_a_row_is_as_narrow_as_the_rest(planner, dtype, source):
+    """NaN surrounds all inputs and must not leak in; nothing around the output may change."""
+    frames = []
+
+    def place_out(shape):
+        frames.append(Frame(shape, dtype))
+        return frames[-1].array
+
+    for problem, part in rows_with_a_rest(planner, dtype, source):
+        problem.check(*part, lambda a: between(a, np.nan), place_out)
+        frames[-1].assert_kept()
+
+
+def check_guarded_rows(source):
+    """The same, with forbidden pages right after or right before each array."""
+    with pytest.MonkeyPatch.context() as patch:
+        for index, (problem, part) in enumerate(rows_with_a_rest(Planner(patch), np.float32, source)):
+            problem.check_guarded(*part, at_end=index % 2 == 0)
+
+
+@needs_mprotect
+@pytest.mark.skipif(TARGET.registers == 16, reason="a tile of few pixels spares little")
+@pytest.mark.parametrize("source", ROWS)
+def test_not_a_byte_beyond_such_a_row_is_touched(source):
+    run_apart("test_tiles", "check_guarded_rows", source, environment=FILLED_MEMORY)

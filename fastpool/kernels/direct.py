@@ -568,23 +568,29 @@ def direct(call, task, thread):
         weights = call.weights + ((group * blocks + block) * call.weights_block + call.first_weight)
         channel = group * call.group_channels + in_group
         ahead = weights + call.weights_block
-        row_of_tiles = call.row_of_last if block == blocks - 1 else call.row_of_tiles
+        row_of_tiles, whole = call.row_of_tiles, call.whole_tiles
+        if block == blocks - 1:
+            row_of_tiles, whole = call.row_of_last, call.whole_of_last
         for row in range(first_row, end_row):
             place = channel * call.out_channel + (depth * call.out_rows + row) * call.out_row + call.first_column
             taps = call.row_taps + 2 * row
-            invoke(
-                row_of_tiles,
-                call,
-                source + (row - first_row) * call.source_row,
-                weights,
-                ahead,
-                bias + channel,
-                residual + (image * call.residual_batch + place),
-                call.out + (image * call.out_batch + place),
-                call.group_channels - in_group,
-                first_tile,
-                end_tile,
-                taps[0],
-                taps[1],
-            )
-            ahead = ahead + (end_tile - first_tile) * call.tile_ahead
+            # The last tile of a row may be narrower. It has a routine of its own, to which it is the first one.
+            for is_rest in range(1 + (whole < end_tile)):
+                skip = whole * call.pixels if is_rest else 0
+                begin, end = (0, 1) if is_rest else (first_tile, min(end_tile, whole))
+                invoke(
+                    call.row_of_rest if is_rest else row_of_tiles,
+                    call,
+                    source + ((row - first_row) * call.source_row + skip * call.apart),
+                    weights,
+                    ahead,
+                    bias + channel,
+                    residual + (image * call.residual_batch + place + skip),
+                    call.out + (image * call.out_batch + place + skip),
+                    call.group_channels - in_group,
+                    begin,
+                    end,
+                    taps[0],
+                    taps[1],
+                )
+                ahead = ahead + (end - begin) * call.tile_ahead

@@ -16,13 +16,14 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
-from fastpool.plans.direct import direct_cycles, ends_of, parts_of_channels
+from fastpool.plans.direct import ends_of, parts_of_channels
 from fastpool.plans.edges import NO_EDGES, omitted_share, row_taps
 from fastpool.plans.in_place import fields_in_place, shares_in_place
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.private import Part
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.tasks import Grid
+from fastpool.plans.tile_choice import direct_cycles
 from fastpool.routines.direct import direct
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import LEVEL_2_BYTES, TILE_SHAPES, TileShape

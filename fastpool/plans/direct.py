@@ -6,13 +6,13 @@ Ranks are lifted to three spatial axes (a 2-D convolution has depth 1), so that 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import gcd, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastpool.arrays import address
-from fastpool.machine.processor import TARGET, THREADS
+from fastpool.machine.processor import THREADS
 from fastpool.plans.edges import NO_EDGES, Edges, edges_of, omitted_share, row_taps
 from fastpool.plans.packing import (
     PACK_CYCLES,
@@ -34,7 +34,18 @@ from fastpool.plans.packing import (
 from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.private import Part, cut, slack, thread_elements
 from fastpool.plans.problem import Convolution, apart, ceil_div
-from fastpool.plans.tasks import Grid, Shares, last_tile, pieces
+from fastpool.plans.tasks import Grid, Shares, pieces
+from fastpool.plans.tile_choice import (
+    ALIAS,
+    APART_CYCLES,
+    choose_tile,
+    compared,
+    direct_cycles,
+    is_column,
+    lie_apart,
+    pixels_apart,
+    tile_count,
+)
 from fastpool.routines.direct import (
     CHANNELS_AT_ONCE,
     IN_PLACE,
@@ -52,26 +63,20 @@ from fastpool.routines.tiles import (
     CACHED_BYTES,
     DIRECT_TASKS,
     IS_ZEN_5,
-    LEVEL_1_BYTES,
     LEVEL_2_BYTES,
     SHARED_BYTES,
     SHARED_LIMIT,
-    TILE_SHAPES,
     TileShape,
 )
 
 #: Blocks of channels that can be shared out among some threads.
 _ENOUGH_BLOCKS = 4
-#: Bytes after which addresses fall into the same set of a level-1 cache; and the share of the multiplications that
-#: packing may take where that speaks for it: pixels that lie apart are loaded one by one, several times a line. 1x1 at
+#: Share of the multiplications that packing may take where channels fall into the same sets of a level-1 cache, which
+#: speaks for it: pixels that lie apart are loaded one by one, several times a line. 1x1 at
 #: stride 2 on 64x64 takes 2 to 8 % less packed from 128 to 256 and from 256 to 512 channels, on 32x32 from 64 to 64 40
 #: to 80 % more. At stride 1 a tile loads a line once, and takes no longer: 256 to 48 channels of 32x32 119 us, and not
 #: 161; 64 to 64 55, and not 99.
-_ALIAS, _ALIAS_SHARE = 4096, 1 / 6
-#: Ways of a level-1 cache set, and cycles that a stored line takes longer which is no more there when the next tile
-#: writes the rest of it. Measured on Zen 5: 3x3 from 3 to 64 channels of 224x224, whose planes are 49 times 4096 bytes
-#: apart, takes 1.24 ms by 2x14 and 0.65 by 2x8 with lanes on pixels, of 220x220 0.53 and 0.49.
-_WAYS, _ALIASED_STORE = 12, 20.0
+_ALIAS_SHARE = 1 / 6
 #: Bytes of the weights of a block that are passed row by row in parts, and of such a part: half of a level-2 cache is
 #: left to the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7
 #: over 512 of 7x7 (3.2 MB) 6 % less in four. A part is a step more, and reads and writes the results once more.
@@ -95,9 +100,6 @@ _TOGETHER = 1024
 #: Cycles by which an element takes longer that is packed for all threads, as every second comes from another core's
 #: cache: all in all 1.0 to 3.6 each, and 4 more in hours in which that cache is far.
 _PASS_ON_CYCLES = 1.3
-#: Cycles that a step of a single tap takes longer where pixels lie apart, each channel on a page of its own: 224 to 176
-#: channels of 80x80 take 11.6 a step by 1x8, 18.3 by 2x8, 23.1 by 2x10.
-_APART_CYCLES = 3.0
 #: Cycles by which a tile of pixels that lie apart, or at an edge, takes longer to begin than one of packed pixels: seen
 #: where sums are short, at stems of 3 channels. With 130 they were packed more often: of 21 such layers that took 8 %
 #: longer in the geometric mean.
@@ -105,7 +107,7 @@ _BEGIN_CYCLES = 60.0
 #: Of a single tap, cycles that a step takes longer in place where packing is weighed against it; and how much longer
 #: tasks pack for themselves what all of them cannot. Measured on Zen 5: 114 layers of 1x1 at stride 2 take 1.5 % longer
 #: than by the better of both, and 5 % without these two, 175 to 780 channels of 60x60 32 %.
-_WEIGHED_CYCLES, _TASKS_PACK = (_APART_CYCLES, 4.0) if IS_ZEN_5 else (0.0, 1.0)
+_WEIGHED_CYCLES, _TASKS_PACK = (APART_CYCLES, 4.0) if IS_ZEN_5 else (0.0, 1.0)
 
 
 def _in_place(problem: Convolution) -> Source | None:
@@ -124,98 +126,17 @@ def _in_place(problem: Convolution) -> Source | None:
     return Source(IN_PLACE, offsets, channel, depth * d.stride, row * h.stride, None)
 
 
-def _is_column(problem: Convolution) -> bool:
-    """Whether rows have a pixel each: read in place, those of a column are a row, one row of x apart.
-
-    3x300 filters over the words of a text, 100 of them on 50x300, take 50 us instead of 124.
-    """
-    return problem.axes[2].out == 1 and problem.axes[1].out > 1 and not problem.is_padded
-
-
-def _apart(problem: Convolution, packing: int) -> int:
-    """Elements of the source from one pixel of a row to the next."""
-    if packing != IN_PLACE:
-        return 1
-    return problem.axes[1].stride * problem.x_strides[3] if _is_column(problem) else problem.axes[2].stride
-
-
 def _join_rows(problem: Convolution, source: Source) -> Grid:
     """Treat rows as one long row where the source has nothing between them, so that tiles need not end at each row."""
     d, h, w = problem.outputs
     if source.packing == IN_PLACE and problem.is_padded:
         return Grid(d, h, w)
-    pitch = _apart(problem, source.packing)
+    pitch = pixels_apart(problem, source.packing)
     if source.row == w * pitch or h == 1:
         w, h = h * w, 1
         if source.depth == w * pitch or d == 1:
             w, d = d * w, 1
     return Grid(d, h, w)
-
-
-def _tile_count(problem: Convolution, tile: TileShape, grid: Grid) -> int:
-    """Tiles that are summed, of all blocks of channels."""
-    lanes = lanes_for(problem.element)
-    tiles = problem.images * grid.depths * grid.rows * ceil_div(grid.columns, tile.pixels(lanes))
-    return tiles * problem.groups * ceil_div(problem.out_channels // problem.groups, tile.block(lanes))
-
-
-def _aliased_cycles(problem: Convolution, tile: TileShape) -> float:
-    """Cycles by which the stores of a tile take longer where more of its planes fall into a cache set than it holds."""
-    if not IS_ZEN_5:
-        return 0.0
-    lanes = lanes_for(problem.element)
-    planes_held = _WAYS * (_ALIAS // gcd(problem.pixels * problem.element.size, _ALIAS))
-    is_aliased = tile.role == "channels" and tile.block(lanes) > planes_held
-    return _ALIASED_STORE * tile.block(lanes) * ceil_div(tile.width, lanes) if is_aliased else 0.0
-
-
-def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid, apart: int = 1) -> float:
-    """Estimated cycles of one core for the multiplications and stores, of pixels so many elements `apart`."""
-    lanes, reduction = lanes_for(problem.element), problem.channels // problem.groups * problem.taps
-    pitch = apart * problem.element.size
-    # A tile of one tap sees each line once. Of many channels all come from the level-2 cache, also weights that the
-    # tile before has seen. Where registers are few pixels are packed in panels, which are read in order.
-    are_many = TARGET.registers == 32 and problem.taps == 1 and reduction * 2 * TARGET.vector_bytes > LEVEL_1_BYTES
-
-    def of_tile(tile: TileShape) -> float:
-        is_far = are_many and reduction * tile.step_bytes(pitch) > LEVEL_1_BYTES
-        step = tile.far_cycles(pitch) if is_far else tile.step_cycles
-        return reduction * step + tile.store_cycles(lanes) + _aliased_cycles(problem, tile)
-
-    tiles, whole, last = _tile_count(problem, tile, grid), of_tile(tile), last_tile(problem, tile)
-    if last is tile:
-        return tiles * whole
-    blocks = ceil_div(problem.out_channels // problem.groups, tile.block(lanes))
-    # Blocks of two sizes are shared out less evenly: 1x1 from 256 to 144 channels of 14x14 takes 7 % more so.
-    return tiles * (1 + 0.25 / blocks) * ((blocks - 1) * whole + of_tile(last)) / blocks
-
-
-def choose_tile(problem: Convolution, grid: Grid, apart: bool = False) -> TileShape:
-    """Tile with the fewest cycles, waste at ragged edges included; or of those for pixels that lie `apart`."""
-    return min(compared(problem, grid, apart).items(), key=lambda found: found[1])[0]
-
-
-def compared(problem: Convolution, grid: Grid, apart: bool) -> dict[TileShape, float]:
-    """Estimated cycles of each tile; pixels that lie apart are single numbers, beside channels as lanes."""
-    # Of 36 layers of a single tap half took more than 10 % longer by the best tile of three vectors than by another.
-    tiles = TILE_SHAPES[TARGET.registers]
-    if problem.taps == 1:
-        tiles = tuple(tile for tile in tiles if (tile.role, tile.vectors) != ("channels", 3))
-    if not apart:
-        return {tile: direct_cycles(problem, tile, grid) for tile in tiles}
-    by_channels = tuple(tile for tile in tiles if tile.role == "channels")
-    # In place, a tile is no wider than a row.
-    tiles = tuple(tile for tile in by_channels if tile.width <= grid.columns) or by_channels
-    longer = _APART_CYCLES * (problem.channels // problem.groups) if problem.taps == 1 else 0.0
-    pitch = _apart(problem, IN_PLACE)
-    return {
-        tile: direct_cycles(problem, tile, grid, pitch) + longer * _tile_count(problem, tile, grid) for tile in tiles
-    }
-
-
-def _lie_apart(problem: Convolution) -> bool:
-    """Whether the pixels of a row of x lie apart, or a tap does not find all of them."""
-    return _apart(problem, IN_PLACE) != 1 or problem.axes[2].is_padded
 
 
 def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
@@ -238,7 +159,7 @@ def _edges(problem: Convolution, grid: Grid, tile: TileShape) -> Edges | None:
     width, pixels = problem.axes[2], tile.pixels(lanes_for(problem.element))
     element = problem.element
     if (
-        _is_column(problem)
+        is_column(problem)
         or tile.role != "channels"
         or element.is_integer
         or not has_edged(width.kernel, width.stride, element.size)
@@ -326,9 +247,9 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     to 16x16 at strides of 2 to 16 4 to 46 %; 1x7 over 128 to 192 channels of 17x17 13 to 19 %; 5x5 at stride 2 over 16
     to 384 channels of 7x7 to 112x112 9 to 40 %.
     """
-    if not problem.is_padded and (problem.axes[2].stride == 1 or _is_column(problem)):
+    if not problem.is_padded and (problem.axes[2].stride == 1 or is_column(problem)):
         return True
-    edges = _edges(problem, grid, tile) if _lie_apart(problem) else NO_EDGES
+    edges = _edges(problem, grid, tile) if lie_apart(problem) else NO_EDGES
     if edges is None:
         if problem.is_padded:  # tiles of pixels that lie apart sum all taps
             return False
@@ -340,12 +261,12 @@ def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
         return direct_cycles(problem, tile, grid, apart) * (1 - omitted_share(problem, grid.rows, edges, columns))
 
     of_tile = _BEGIN_CYCLES + (_WEIGHED_CYCLES * problem.channels // problem.groups if problem.taps == 1 else 0.0)
-    begins = of_tile * _tile_count(problem, tile, grid) if _lie_apart(problem) else 0.0
+    begins = of_tile * tile_count(problem, tile, grid) if lie_apart(problem) else 0.0
     is_shared = _is_packed_for_all(problem)
     outputs = problem.outputs
     packed = _join_rows(problem, packed_source(problem, SHARED, outputs)) if is_shared else Grid(*outputs)
     packing = _pack_cycles(problem, is_shared) * (_TASKS_PACK if problem.taps == 1 and not is_shared else 1.0)
-    in_place = cycles(tile, grid, edges, _apart(problem, IN_PLACE)) + begins
+    in_place = cycles(tile, grid, edges, pixels_apart(problem, IN_PLACE)) + begins
     return in_place <= cycles(choose_tile(problem, packed), packed, NO_EDGES, 1) + packing
 
 
@@ -355,8 +276,8 @@ def is_aliased(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     One tap sees a line of each channel. Several see it again while it still is there: 3x3 filters on planes of 4 to 64
     KiB take 3 to 6 % less in place than packed, at strides of 2 to 4 7 to 40 %.
     """
-    many = problem.taps == 1 and _lie_apart(problem) and problem.channels // problem.groups >= 16
-    if not many or problem.x_strides[1] * problem.element.size % _ALIAS:
+    many = problem.taps == 1 and lie_apart(problem) and problem.channels // problem.groups >= 16
+    if not many or problem.x_strides[1] * problem.element.size % ALIAS:
         return False
     return _pack_cycles(problem, for_all=True) <= _ALIAS_SHARE * direct_cycles(problem, tile, grid)
 
@@ -366,7 +287,7 @@ def _common_source(problem: Convolution) -> Source | None:
     source = _in_place(problem)
     if source is not None:
         grid = _join_rows(problem, source)
-        tile = choose_tile(problem, grid, _lie_apart(problem))
+        tile = choose_tile(problem, grid, lie_apart(problem))
         is_wide = grid.columns >= tile.pixels(lanes_for(problem.element))
         if is_wide and not is_aliased(problem, grid, tile) and _suits_in_place(problem, grid, tile):
             return source
@@ -414,7 +335,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     common = _common_source(problem)
     grid = _join_rows(problem, common) if common else Grid(*problem.outputs)
     in_place = common is not None and common.packing == IN_PLACE
-    tile = choose_tile(problem, grid, in_place and _lie_apart(problem))
+    tile = choose_tile(problem, grid, in_place and lie_apart(problem))
     pixels = tile.pixels(lanes)
     group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
     blocks = ceil_div(group_out, tile.block(lanes))
@@ -462,7 +383,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
         shares.fields(problem, tile, variant)
         | pack
         | {
-            "apart": _apart(problem, packing),
+            "apart": pixels_apart(problem, packing),
             "edges": address(tables[0]),
             "edges_begin": edges.begin,
             "edges_end": edges.end,
@@ -542,7 +463,7 @@ def _pixels_ahead(problem: Convolution, grid: Grid, source: Source, pixels: int)
     x_bytes = problem.images * problem.channels * prod(a.size for a in problem.axes) * problem.element.size
     if problem.taps > 1 or x_bytes <= THREADS * LEVEL_2_BYTES:
         return 0
-    return source.row if grid.rows > 1 else _TILES_AHEAD * pixels * _apart(problem, source.packing)
+    return source.row if grid.rows > 1 else _TILES_AHEAD * pixels * pixels_apart(problem, source.packing)
 
 
 #: Of tasks long enough for weights to come beside them.
@@ -563,7 +484,7 @@ def ahead(problem: Convolution, tile: TileShape, taps: int, tiles: int) -> dict[
 def _variant(problem: Convolution, grid: Grid, tile: TileShape, packing: int) -> tuple[str, Edges]:
     """Variant of the tile, and its edges."""
     width = problem.axes[2]
-    if packing != IN_PLACE or not _lie_apart(problem):
+    if packing != IN_PLACE or not lie_apart(problem):
         return tile.role, NO_EDGES
     edges = _edges(problem, grid, tile)
     return ("strided", NO_EDGES) if edges is None else (edged(width.kernel, width.stride), edges)

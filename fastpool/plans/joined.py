@@ -20,7 +20,6 @@ from fastpool.plans.direct import (
     MOST_FETCHED,
     NOTHING_AHEAD,
     ahead,
-    direct_cycles,
     packing_step,
 )
 from fastpool.plans.edges import NO_EDGES
@@ -42,6 +41,7 @@ from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.private import slack
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.plans.tasks import Grid, Shares, pieces
+from fastpool.plans.tile_choice import direct_cycles
 from fastpool.routines.direct import JOINED_SHAPES, OWN, SHARED, direct
 from fastpool.routines.pack import pack_images
 from fastpool.routines.routine import lanes as lanes_for
@@ -150,8 +150,9 @@ class Joined:
         """Estimated cycles of one core for the multiplications and stores."""
         columns, lanes = self.images.pixels, lanes_for(self.images.element)
         seams = (columns - 1) // self.problem.pixels * self.images.out_channels
-        tiles = ceil_div(columns, tile.width) * ceil_div(self.images.out_channels, tile.block(lanes))
-        return direct_cycles(self.images, tile, Grid(1, 1, columns)) + _SEAM_CYCLES * seams + _BEGIN_CYCLES * tiles
+        whole = ceil_div(columns, tile.width) * tile.width  # the last tile is as wide as the others
+        tiles = whole // tile.width * ceil_div(self.images.out_channels, tile.block(lanes))
+        return direct_cycles(self.images, tile, Grid(1, 1, whole)) + _SEAM_CYCLES * seams + _BEGIN_CYCLES * tiles
 
     @cached_property
     def compared(self) -> dict[TileShape, float]:

@@ -19,8 +19,6 @@ from fastpool.plans.direct import (
     MOST_FETCHED,
     NOTHING_AHEAD,
     ahead,
-    choose_tile,
-    direct_cycles,
     ends_of,
 )
 from fastpool.plans.packing import Source, pack_block, packed_source, packing_shape, pays_alone
@@ -28,6 +26,7 @@ from fastpool.plans.plan import Block, Code, Plan, Step, table, thread_scratch
 from fastpool.plans.private import Part
 from fastpool.plans.problem import Convolution, apart, ceil_div
 from fastpool.plans.tasks import Grid, Shares, pieces
+from fastpool.plans.tile_choice import choose_tile, direct_cycles
 from fastpool.routines.direct import OWN, PRIVATE, SHARED, direct
 from fastpool.routines.pack import pack_channel
 from fastpool.routines.panels import PANEL_CHANNELS, PANELS, TOGETHER, pack_panels, panel_input

@@ -95,6 +95,9 @@ DIRECT = Layout(
     {
         "row_of_tiles": "routine",
         "row_of_last": "routine",  # the same for the last block of channels: if it fills one vector at most, by one
+        "row_of_rest": "routine",  # the same for the last tile of a row, which may be narrower
+        "whole_tiles": "integer",  # tiles of a row before that one, or all of them; and of the last block of channels
+        "whole_of_last": "integer",
         "pack_channel": "routine",
         "packing": PACKING,
         "pack_panels": "routine",
