@@ -372,12 +372,12 @@ def _fetch_line(typingctx, spec, place):
     return place(spec, place), codegen
 
 
-@intrinsic
-def _fetch_pixels(typingctx, spec, place, apart):
-    """Bring the pixels of a tile into the level-2 cache: each vector, or the first pixel and the last."""
+@intrinsic(prefer_literal=True)
+def _fetch_pixels(typingctx, spec, place, apart, level):
+    """Bring the pixels of a tile into the cache of a level: each vector, or the first pixel and the last."""
 
     def codegen(context, builder, sig, args):
-        _, place, apart = args
+        _, place, apart, _ = args
         by_channels = _is_by_channels(spec)
         places = (
             [I64(0), builder.mul(apart, I64(spec.width - 1))]
@@ -385,10 +385,10 @@ def _fetch_pixels(typingctx, spec, place, apart):
             else [I64(v * spec.lanes) for v in range(spec.vectors)]
         )
         for offset in places:
-            simd.prefetch_ir(builder, builder.gep(place, [offset]), level=2)
+            simd.prefetch_ir(builder, builder.gep(place, [offset]), level=level.literal_value)
         return context.get_dummy_value()
 
-    return types.void(spec, place, types.intp), codegen
+    return types.void(spec, place, types.intp, level), codegen
 
 
 @known
@@ -457,7 +457,7 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                     keep_small()
                     ahead = _fetch_line(spec, ahead)
                 if x_ahead:
-                    _fetch_pixels(spec, at + x_ahead, apart)
+                    _fetch_pixels(spec, at + x_ahead, apart, 2)
                 total = _multiply_add(total, at, w, apart, _SINGLE)
                 at, w = at + pitch_in, w + block
         elif _is_edged(spec):
@@ -510,6 +510,8 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                     keep_small()
                     ahead = _fetch_line(spec, ahead)
                 for tap in range(first_tap, end_tap):
+                    if CHANNELS_AT_ONCE == 1 and x_ahead:
+                        _fetch_pixels(spec, at + (offsets[tap] + x_ahead), apart, 1)
                     total = _multiply_add(total, at + offsets[tap], w, apart, _ALL)
                     w = w + steps[tap]
                 at, w = at + pitch_in, w + omitted

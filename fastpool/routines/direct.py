@@ -159,7 +159,7 @@ DIRECT = Layout(
         "blocks_outermost": "integer",
         "last_start": "integer",
         "fetches_output": "integer",  # whether a tile's cells of `out` are fetched while it is summed
-        "x_ahead": "integer",  # elements from pixels of a single tap to those that are fetched meanwhile; 0: none are
+        "x_ahead": "integer",  # elements from pixels to those that are fetched meanwhile; 0: none are
         "lines_ahead": "integer",  # cache lines of the next block's weights that are fetched beside a step of a tile
         "tile_ahead": "integer",  # elements of them beside a tile
         "scratch_thread": "integer",
