@@ -26,12 +26,13 @@ from fastpool.plans.tasks import Grid
 from fastpool.plans.tile_choice import direct_cycles
 from fastpool.routines.direct import direct
 from fastpool.routines.routine import lanes as lanes_for
-from fastpool.routines.tiles import LEVEL_2_BYTES, TILE_SHAPES, TileShape
+from fastpool.routines.tiles import IS_ZEN_5, LEVEL_2_BYTES, TILE_SHAPES, TileShape
 
 #: Cycles that a step more takes, for which workers wait for the last of them; and how much longer all takes than
 #: estimated, as rows are read in pieces: 3x3 over 256 channels of 33x33 dilated by 18 1.15 times, over 512 channels of
-#: 65x65 by 36 1.3, by 24 1.3; in 9 and 17 parts of 1024 and 2048 channels of 33x33 by 12 1.8.
-_STEP_CYCLES, _LONGER, _LONGER_BY_PART, _LONGEST = 6000.0, 1.25, 0.06, 1.75
+#: 65x65 by 36 1.3, by 24 1.3; in 9 and 17 parts of 1024 and 2048 channels of 33x33 by 12 1.8. Not on Zen 5: in 5 to 18
+#: parts of 512 to 2048 channels as much as in one, beside what Winograd takes.
+_STEP_CYCLES, _LONGER, _LONGER_BY_PART, _LONGEST = 6000.0, 1.25, 0.0 if IS_ZEN_5 else 0.06, 1.75
 
 #: Bytes of pixels and weights of a block from which on channels are done in parts, and those of a part: 3x3 from 2048
 #: to 256 channels of 33x33 dilated by 12 takes 56 ms so instead of 145, dilated by 24 30 instead of 79, over 1024
