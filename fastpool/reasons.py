@@ -10,7 +10,15 @@ from typing import Any
 
 from fastpool.plans.channelwise import Channelwise
 from fastpool.plans.convolution import Form, SomeTaps, expected_cycles, plan_all_taps, plan_sums, summed
-from fastpool.plans.depthwise import begun_rows, depthwise_cycles, ends_in_half, is_depthwise, summed_rows
+from fastpool.plans.depthwise import (
+    begun_rows,
+    depthwise_cycles,
+    ends_in_half,
+    is_depthwise,
+    summed_rows,
+    takes_two,
+    vectors_of_row,
+)
 from fastpool.plans.direct import is_aliased, packing_cycles, shared_bytes, tile_cycles
 from fastpool.plans.joined import Joined, is_joined
 from fastpool.plans.linear import is_gemv, is_of_dots
@@ -314,8 +322,9 @@ def of_depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
     step = plan.steps[-1]
     fields, lanes = step.fields, spec_for(problem.element, *step.kernel.shape).lanes
     _, height, width = problem.axes
-    columns, halved = ceil_div(width.out, lanes), ends_in_half(problem)
-    lanes_of_row = (columns - 0.5 if halved else columns) * lanes
+    columns, lanes_of_row = ceil_div(width.out, lanes), vectors_of_row(problem) * lanes
+    of_rows = "; the last columns take half a vector" if ends_in_half(problem) else ""
+    of_rows += ", two vectors of columns at once" if takes_two(problem) else ""
     dilation, per_task = fields["row_dilation"], fields["rows_per_task"]
     of_phase = ceil_div(height.out, dilation)
     runs = [min(per_task, of_phase - row) for row in range(0, of_phase, per_task)]
@@ -346,8 +355,7 @@ def of_depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
         "waste": 1 - problem.multiply_adds * (1 - plan.omitted) / done,
         "why": {
             "algorithm": "a group has one input channel: nothing is summed over channels",
-            "tile": "a row of input is read once, for the sums of all rows of output that see it"
-            + ("; the last columns take half a vector" if halved else ""),
+            "tile": f"a row of input is read once, for the sums of all rows of output that see it{of_rows}",
             "source": f"masked loads give zeros for padding; rows of it are left out: {plan.omitted:.1%} of the sums"
             if plan.omitted
             else "masked loads give zeros for padding",

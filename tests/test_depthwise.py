@@ -26,7 +26,7 @@ from fastpool import oracle
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.plans import convolution as plans
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.depthwise import HALVES_PAY, depthwise
+from fastpool.routines.depthwise import HALVES_PAY, TWO_PAY, depthwise
 from fastpool.routines.direct import direct
 
 #: Few and many taps, even and odd numbers of them; each size is compiled.
@@ -260,6 +260,24 @@ def test_rows_end_in_half_a_vector_where_that_takes_half_the_time(planner, dtype
         assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
         ends = columns > lanes and 0 < columns % lanes <= lanes // 2
         assert planner.plans.pop().steps[0].kernel.shape[0].startswith("halved ") == (ends and HALVES_PAY)
+
+
+@every_dtype
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_two_vectors_at_once_where_the_filter_is_not_in_registers(planner, dtype, kernel):
+    """Also of an odd number of five or more, the last two of which see some columns again; nothing around changes."""
+    lanes = lanes_of(dtype)
+    planner.take_depthwise(depthwise)
+    for vectors in (1, 2, 3, 5):
+        for columns in (vectors * lanes - lanes + 1, vectors * lanes - 1, vectors * lanes):
+            x, weight = between(noise(76, (2, 3, 12, columns), dtype), np.nan), noise(77, (6, 1, kernel, kernel), dtype)
+            options = {"padding": kernel // 2, "groups": 3, "residual": noise(78, (2, 6, 12, columns), dtype)}
+            frame = Frame((2, 6, 12, columns), dtype)
+            fastpool.conv2d(x, weight, activation="relu", out=frame.array, **options)
+            assert_close(frame.array, oracle.conv2d(x, weight, activation="relu", **options))
+            frame.assert_kept()
+            takes_two = TWO_PAY and kernel == 7 and vectors in (2, 5)
+            assert planner.plans.pop().steps[0].kernel.shape[0].startswith("double ") == takes_two
 
 
 @every_dtype

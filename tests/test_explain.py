@@ -180,7 +180,7 @@ def test_multiply_adds_of_a_depthwise_convolution(planner, size, stride, kernel,
             bottom = min(end, top + step.fields["block_rows"])
             for seen in range(top * stride, (bottom - 1) * stride + kernel[0]):
                 done += sum(row * stride <= seen < row * stride + kernel[0] for row in range(top, seen // stride + 1))
-    least = lanes // 2 if step.kernel.shape[0].startswith("halved ") else lanes
+    least = {"halved": lanes // 2, "double": 2 * lanes}.get(step.kernel.shape[0].split()[0], lanes)
     done *= 12 * kernel[1] * -(-found.out_shape[3] // least) * least
     assert found.multiply_adds_done == done
     assert (found.role, found.vectors, found.width) == ("pixels", -(-kernel[0] // stride), 1)

@@ -1,11 +1,11 @@
 """Depthwise convolution: each output channel sees one input channel, so there is no reduction to share registers over.
 
-Work goes down strips of one vector of output columns. Each input row is read once, as one vector for each column tap
-(shifted loads at stride 1; at stride 2 a pair of loads, split into even and odd lanes, and these shifted), and added to
-all output rows that see it: the one that it completes, and those that are under way, which are handed from row to row
-in registers, as are filters and masks. The input is read in place: lanes beyond its edges are loaded as zeros by masks,
-and a row in the padding is passed by, or is a row of zeros. Rows of a dilated filter are those of one phase: of a
-number modulo the dilation.
+Work goes down strips of a vector of output columns, or of two, for which each weight is loaded once. Each input row is
+read once, as one vector for each column tap (shifted loads at stride 1; at stride 2 a pair of loads, split into even
+and odd lanes, and these shifted), and added to all output rows that see it: the one that it completes, and those that
+are under way, which are handed from row to row in registers, as are filters and masks. The input is read in place:
+lanes beyond its edges are loaded as zeros by masks, and a row in the padding is passed by, or is a row of zeros. Rows
+of a dilated filter are those of one phase: of a number modulo the dilation.
 """
 
 import numpy as np
@@ -19,7 +19,15 @@ from fastpool.kernels.columns import Columns, in_order_ir, is_dilated, is_whole,
 from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, range_mask, scalar, splat
 from fastpool.kernels.stores import masked_store, store_first_ir
 from fastpool.machine.processor import TARGET
-from fastpool.routines.depthwise import NO_ROW, ZERO_ROW, in_registers, is_one_strip, skips_padding, under_way
+from fastpool.routines.depthwise import (
+    NO_ROW,
+    ZERO_ROW,
+    in_registers,
+    is_one_strip,
+    skips_padding,
+    under_way,
+    vectors_at_once,
+)
 
 
 def _broadcast_ir(builder, spec, pointer, index):
@@ -37,6 +45,10 @@ def _is_one_strip(spec):
 
 def _under_way(spec):
     return under_way(spec.vectors, stride_of(spec))
+
+
+def _at_once(spec):
+    return vectors_at_once(spec.variant)
 
 
 def _kept(spec):
@@ -58,10 +70,11 @@ _LATENCY = 6
 def _is_chained(spec):
     """Whether the sums of an output row are one chain: if all rows under way keep the units busier than that waits.
 
-    It saves an addition for each row of taps: 7x7 over 96 channels of 56x56 takes 177 us instead of 182.
+    It saves an addition for each row of taps: 7x7 over 96 channels of 56x56 takes 177 us instead of 182; two vectors at
+    once of 5x5 over 240 of 28x28 33 instead of 38.
     """
     at_once = TARGET.multiplies * TARGET.vector_bytes // (spec.lanes * spec.size)
-    return spec.width * stride_of(spec) * _LATENCY * at_once <= spec.vectors * spec.width
+    return _at_once(spec) > 1 or stride_of(spec) * _LATENCY * at_once <= spec.vectors
 
 
 @intrinsic
@@ -87,10 +100,18 @@ class _Strip:
         self.plane, self.offsets, self.zeros, first, width, dilation = (
             builder.extract_value(source, i) for i in range(6)
         )
-        self.columns = Columns(builder, spec, first, width, dilation if is_dilated(spec) else None)
+        begins = [builder.add(first, I64(k * spec.lanes * stride_of(spec))) for k in range(_at_once(spec))]
+        self.columns = [
+            Columns(builder, spec, begin, width, dilation if is_dilated(spec) else None) for begin in begins
+        ]
 
-    def bias_vector(self):
-        return _broadcast_ir(self.builder, self.spec, self.bias, 0)
+    def begun(self):
+        """Sums of an output row of which nothing is summed."""
+        return [_broadcast_ir(self.builder, self.spec, self.bias, 0)] * _at_once(self.spec)
+
+    def taps_of(self, row):
+        """What each vector sees of a row, for each column tap."""
+        return list(zip(*(columns.taps_of(row) for columns in self.columns), strict=True))
 
     def with_row(self, totals, row):
         """`totals` of the output rows under way, and added to them what they see of a row.
@@ -102,10 +123,10 @@ class _Strip:
         inside = builder.icmp_signed(">", offset, I64(ZERO_ROW))
         place = builder.select(inside, builder.gep(self.plane, [offset]), self.zeros)
         if not skips_padding(self.spec.variant, self.spec.vectors, self.spec.width):
-            return self.added(totals, self.columns.taps_of(place), row)
+            return self.added(totals, self.taps_of(place), row)
         before = builder.block
         with builder.if_then(builder.icmp_signed("!=", offset, I64(NO_ROW))):
-            sums, after = self.added(totals, self.columns.taps_of(place), row), builder.block
+            sums, after = self.added(totals, self.taps_of(place), row), builder.block
         either = []
         for total, total_and_row in zip(totals, sums, strict=True):
             either.append(builder.phi(total.type))
@@ -118,19 +139,20 @@ class _Strip:
 
         What a row adds is summed apart where the total would wait for longer than its turn.
         """
-        builder, spec, stride = self.builder, self.spec, stride_of(self.spec)
-        under_way = [ahead for ahead in range(len(totals)) if row >= ahead * stride]
-        sums = {ahead: totals[ahead] if _is_chained(spec) else None for ahead in under_way}
-        for j, column in enumerate(columns):
-            for ahead in under_way:
-                weight = self.weight((row - ahead * stride) * spec.width + j)
-                if sums[ahead] is None:
-                    sums[ahead] = builder.fmul(column, weight)
+        builder, spec, stride, at_once = self.builder, self.spec, stride_of(self.spec), _at_once(self.spec)
+        under_way = [i for i in range(len(totals)) if row >= i // at_once * stride]
+        sums = {i: totals[i] if _is_chained(spec) else None for i in under_way}
+        for j, of_tap in enumerate(columns):
+            weights = [self.weight((row - i // at_once * stride) * spec.width + j) for i in under_way[::at_once]]
+            for i in under_way:
+                column, weight = of_tap[i % at_once], weights[i // at_once]
+                if sums[i] is None:
+                    sums[i] = builder.fmul(column, weight)
                 else:
-                    sums[ahead] = simd.fma_ir(builder, column, weight, sums[ahead])
+                    sums[i] = simd.fma_ir(builder, column, weight, sums[i])
         if not _is_chained(spec):
-            sums = {ahead: builder.fadd(totals[ahead], value) for ahead, value in sums.items()}
-        return [sums.get(ahead, total) for ahead, total in enumerate(totals)]
+            sums = {i: builder.fadd(totals[i], value) for i, value in sums.items()}
+        return [sums.get(i, total) for i, total in enumerate(totals)]
 
     def weight(self, tap):
         """Vector of a tap."""
@@ -151,12 +173,12 @@ def _begin(typingctx, spec, filters, source, taps):
     def codegen(context, builder, sig, args):
         _, filters, source, taps = args
         strip, stride = _Strip(builder, spec, filters, taps, source), stride_of(spec)
-        totals = [strip.bias_vector()] * _under_way(spec)
+        totals = strip.begun() * _under_way(spec)
         for i in range(spec.vectors - stride):
             totals = strip.with_row(totals, i)
         state = ir.Constant(context.get_value_type(tile), None)
-        for ahead, total in enumerate(totals):
-            state = builder.insert_value(state, total, ahead)
+        for i, total in enumerate(totals):
+            state = builder.insert_value(state, total, i)
         return state
 
     return tile(spec, filters, source, taps), codegen
@@ -170,18 +192,19 @@ def _complete(typingctx, spec, state, filters, source, taps, out, left, low, hig
     def codegen(context, builder, sig, args):
         _, state, filters, source, taps, out, left, low, high = args
         strip, stride, lanes = _Strip(builder, spec, filters, taps, source), stride_of(spec), spec.lanes
-        totals = [builder.extract_value(state, ahead) for ahead in range(_under_way(spec))]
-        totals.append(strip.bias_vector())
+        totals = [builder.extract_value(state, i) for i in range(_under_way(spec) * _at_once(spec))] + strip.begun()
         for i in range(max(0, spec.vectors - stride), spec.vectors):
             totals = strip.with_row(totals, i)
         low, high = simd.splat_ir(builder, low, lanes), simd.splat_ir(builder, high, lanes)
-        value = in_order_ir(builder, spec, simd.clamp_ir(builder, totals.pop(0), low, high))
-        if is_whole(spec):
-            simd.store_ir(builder, value, out, spec.size)
-        else:
-            store_first_ir(builder, value, out, left, spec.size)
-        for ahead, total in enumerate(totals):
-            state = builder.insert_value(state, total, ahead)
+        for k in range(_at_once(spec)):
+            value = in_order_ir(builder, spec, simd.clamp_ir(builder, totals.pop(0), low, high))
+            place = builder.gep(out, [I64(k * lanes)])
+            if is_whole(spec):
+                simd.store_ir(builder, value, place, spec.size)
+            else:
+                store_first_ir(builder, value, place, builder.sub(left, I64(k * lanes)), spec.size)
+        for i, total in enumerate(totals):
+            state = builder.insert_value(state, total, i)
         return state
 
     one = spec.dtype
@@ -197,7 +220,7 @@ def _fetch(typingctx, spec, place):
     """
 
     def codegen(context, builder, sig, args):
-        elements = 0 if _is_one_strip(spec) else stride_of(spec) ** 2 * spec.lanes
+        elements = 0 if _is_one_strip(spec) else stride_of(spec) ** 2 * spec.lanes * _at_once(spec)
         for element in range(0, elements, 64 // spec.size):
             simd.prefetch_ir(builder, builder.gep(args[1], [I64(element)]))
         return builder.gep(args[1], [I64(elements)])
@@ -289,7 +312,7 @@ def depthwise(call, task, thread):
     """Some output rows of one plane, or all of some planes."""
     simd.align_stack()
     spec = call.spec
-    lanes, stride = lanes_of(spec), _stride_of(spec)
+    lanes, stride, wide = lanes_of(spec), _stride_of(spec), _columns_of(spec)
     row_task, plane_task = task % call.row_tasks, task // call.row_tasks
     row_dilation, column_dilation = _dilation_or_1(spec, call.row_dilation), call.column_dilation
     # Rows are counted within a phase of the dilation, of which the first has most.
@@ -304,7 +327,7 @@ def depthwise(call, task, thread):
     zeros, width, pad, block_rows = call.zeros, call.width, call.pad_left, call.block_rows
     offsets, phase_rows = call.row_offsets, call.phase_rows
     # It begins early enough to be whole, as storing part of a vector takes long where there are no masks.
-    last_strip = max(0, columns - lanes)
+    last_strip = max(0, columns - wide)
     # Counted on from plane to plane: a division costs as much as a row of outputs.
     channels, multiplier = call.channels, call.multiplier
     image, channel = first_plane // channels, first_plane % channels
@@ -325,7 +348,7 @@ def depthwise(call, task, thread):
                     (block, end, stride, row_dilation * columns),
                     out + (block * row_dilation + phase) * columns,
                 )
-                for begin in range(0, _one_strip_or(spec, columns), lanes):
+                for begin in range(0, _one_strip_or(spec, columns), wide):
                     q = min(begin, last_strip)
                     left, first = columns - q, q * stride - pad
                     at = (source, offsets + (phase * phase_rows + block * stride), zeros, first, width, column_dilation)
@@ -366,6 +389,12 @@ def _dilation_or_1(typingctx, spec, dilation):
 def _one_strip_or(typingctx, spec, columns):
     """1 where all columns are one strip, else `columns`: known ahead, so that masks are made once for all planes."""
     return types.intp(spec, columns), lambda context, builder, sig, args: I64(1) if _is_one_strip(spec) else args[1]
+
+
+@known
+def _columns_of(spec):
+    """Columns of outputs of a strip."""
+    return spec.lanes * _at_once(spec)
 
 
 @known

@@ -15,6 +15,10 @@ DILATED_FILTERS = ((1, 2), (1, 3), (1, 5), (1, 7), (3, 3), (5, 5))
 #: Whether half a vector takes half the time, as on Zen 4.
 HALVES_PAY = TARGET.multiplies == 1
 
+#: Whether two vectors of columns at once take less time, for filters that the registers do not hold: each weight is
+#: loaded for two multiply-adds, where a unit for each of two a cycle would ask for more loads than there are.
+TWO_PAY = TARGET.multiplies == 2 and TARGET.vector_bytes == 64
+
 #: Offsets that stand for a row of the padding: one that is left out, and one of zeros, which makes NaN of an infinite
 #: weight. Rows of an input with negative strides have negative offsets.
 NO_ROW = -(2**62)
@@ -37,6 +41,11 @@ def in_registers(rows: int, columns: int, stride: int) -> bool:
 def is_one_strip(variant: str) -> bool:
     """Whether all columns of a row are one strip."""
     return variant.startswith(("narrow ", "single "))
+
+
+def vectors_at_once(variant: str) -> int:
+    """Vectors of columns that a strip has."""
+    return 2 if variant.startswith("double ") else 1
 
 
 def skips_padding(variant: str, rows: int, columns: int) -> bool:
