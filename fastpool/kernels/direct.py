@@ -31,23 +31,20 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.columns import Columns
 from fastpool.kernels.epilogue import choose_ir, for_each_image_ir, write_channels_ir, write_pixels_ir
-from fastpool.kernels.simd import I64, Tile, keep_small, known, scalar
-from fastpool.routines.direct import (
-    CHANNELS_AHEAD,
-    CHANNELS_AT_ONCE,
-    IN_PLACE,
-    OWN,
-    PRIVATE,
-    is_edged,
-    is_masked,
-    left_out,
+from fastpool.kernels.fetches import channels_ahead, fetch_line, fetch_output, fetch_pixels, fetch_row
+from fastpool.kernels.simd import I64, Tile, keep_small, scalar
+from fastpool.kernels.tile_variants import (
+    is_by_channels,
+    is_joined,
+    is_strided,
+    row_of,
+    sees_edges,
+    sees_masks,
+    stride_of,
+    tile_pixels,
 )
+from fastpool.routines.direct import CHANNELS_AT_ONCE, IN_PLACE, OWN, PRIVATE, is_edged, is_masked, left_out
 from fastpool.routines.tiles import may_be_last
-
-
-def _is_by_channels(spec):
-    """Whether lanes are output channels."""
-    return spec.variant != "pixels" and not is_masked(spec.variant)
 
 
 @intrinsic
@@ -59,8 +56,8 @@ def _biases(typingctx, spec, bias, channels):
         _, bias, channels = args
         lanes, vector = spec.lanes, simd.vector_ir(spec)
         total = ir.Constant(context.get_value_type(tile), ir.Undefined)
-        for i in range(spec.vectors if _is_by_channels(spec) else spec.width):
-            if _is_by_channels(spec):
+        for i in range(spec.vectors if is_by_channels(spec) else spec.width):
+            if is_by_channels(spec):
                 present = simd.range_mask_ir(builder, I64(0), channels, lanes, i * lanes)
                 place = builder.gep(bias, [I64(i * lanes)])
                 value = simd.masked_load_ir(builder, place, vector, present, ir.Constant(vector, None), spec.size)
@@ -77,50 +74,9 @@ def _biases(typingctx, spec, bias, channels):
     return tile(spec, bias, types.intp), codegen
 
 
-@known
-def _is_strided(spec):
-    """Whether pixels lie apart, by a number that is known at run time only."""
-    return int(spec.variant == "strided")
-
-
-def _is_joined(spec):
-    """Whether pixels of several images follow one another."""
-    return spec.variant == "joined"
-
-
-def _row_of(spec):
-    """Taps of a row of the filter and step of the pixels of an edged or masked tile; else (0, 1)."""
-    return tuple(map(int, spec.variant.split()[1:])) if is_edged(spec.variant) or is_masked(spec.variant) else (0, 1)
-
-
-@known
-def _is_edged(spec):
-    """Whether all taps of a row are one step, and pixels may be outside of x."""
-    return int(is_edged(spec.variant))
-
-
-@known
-def _is_masked(spec):
-    """Whether all taps of a row are one step, and lanes are pixels."""
-    return int(is_masked(spec.variant))
-
-
-@known
-def _stride_of(spec):
-    """Step of the pixels of such a tile."""
-    return _row_of(spec)[1]
-
-
-@known
-def tile_pixels(spec):
-    """Output pixels of a tile."""
-    count = spec.width if _is_by_channels(spec) else spec.vectors * spec.lanes
-    return count
-
-
 def _multiply_add_ir(builder, spec, cells, x, weights, places):
     """One step of the reduction: cells[v, t] += vector[v] * scalar[t], scalars from `places`; where None, no step."""
-    wide = weights if _is_by_channels(spec) else x
+    wide = weights if is_by_channels(spec) else x
     loaded = [
         simd.load_ir(builder, builder.gep(wide, [I64(v * spec.lanes)]), simd.vector_ir(spec), spec.size)
         for v in range(spec.vectors)
@@ -172,7 +128,7 @@ def _multiply_add(typingctx, accumulators, x, weights, apart, loop):
         tile, x, weights, apart, _ = args
         if not _has_loop(spec, loop.literal_value):
             return tile
-        scalars = x if _is_by_channels(spec) else weights
+        scalars = x if is_by_channels(spec) else weights
         places = [builder.gep(scalars, [_step_ir(builder, spec, apart, t)]) for t in range(spec.width)]
         return _tile_ir(builder, _multiply_add_ir(builder, spec, _cells_ir(builder, spec, tile), x, weights, places))
 
@@ -186,7 +142,7 @@ def _add_channels(typingctx, accumulators, x, weights, apart, pitch):
 
     def codegen(context, builder, sig, args):
         tile, x, weights, apart, pitch = args
-        by_channels = _is_by_channels(spec)
+        by_channels = is_by_channels(spec)
         block = spec.vectors * spec.lanes if by_channels else spec.width
         cells = _cells_ir(builder, spec, tile)
         for channel in range(CHANNELS_AT_ONCE):
@@ -215,7 +171,7 @@ def _add_row(typingctx, accumulators, x, weights, block, dilation, edges):
 
     def codegen(context, builder, sig, args):
         tile, x, weights, block, dilation, edges = args
-        cells, (taps, apart) = _cells_ir(builder, spec, tile), _row_of(spec)
+        cells, (taps, apart) = _cells_ir(builder, spec, tile), row_of(spec)
         if not may_be_last(spec.vectors, taps):  # beside others of more
             block = I64(spec.vectors * spec.lanes)
         for tap, (first, last, level) in enumerate(left_out(taps, apart)):
@@ -247,7 +203,7 @@ def _add_masked_row(typingctx, accumulators, row, weights, first, width):
 
     def codegen(context, builder, sig, args):
         tile, row, weights, first, width = args
-        cells, (taps, stride) = _cells_ir(builder, spec, tile), _row_of(spec)
+        cells, (taps, stride) = _cells_ir(builder, spec, tile), row_of(spec)
         of_row = simd.Spec(spec.dtype, spec.lanes, 1, taps, f"stride {stride}")
         starts = [builder.add(first, I64(v * spec.lanes * stride)) for v in range(spec.vectors)]
         columns = [Columns(builder, of_row, start, width).taps_of(row) for start in starts]  # with AVX-512, in order
@@ -283,13 +239,13 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
         def part(v, t):
             return builder.extract_value(tile, v * spec.width + t)
 
-        pixels = spec.width if _is_by_channels(spec) else spec.vectors * lanes
+        pixels = spec.width if is_by_channels(spec) else spec.vectors * lanes
         counts = [min(lanes, pixels - t0) for t0 in range(0, pixels, lanes)]
 
         def make_masks(first, last):
             return [simd.range_mask_ir(builder, first, last, lanes, begin) for begin in range(0, pixels, lanes)]
 
-        masks = make_masks(first, last) if simd.HAS_MASKS and not _is_joined(spec) else None  # all vectors need them
+        masks = make_masks(first, last) if simd.HAS_MASKS and not is_joined(spec) else None  # all vectors need them
 
         def write_part(values, first_channel, channels, first, last, out, residual):
             starts, ends = builder.icmp_signed("<=", first, I64(0)), builder.icmp_signed(">=", last, I64(pixels))
@@ -301,7 +257,7 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
             )
 
         def write(values, first_channel, channels):
-            if not _is_joined(spec):
+            if not is_joined(spec):
                 write_part(values, first_channel, channels, first, last, out, residual)
                 return
             for_each_image_ir(
@@ -324,10 +280,10 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
             vectors = [[part(v, t) for v in range(spec.vectors)] for t in range(spec.width)]
             write_pixels_ir(builder, spec, vectors, channels, images, first, last, (out, residual), flags, (low, high))
 
-        if _is_joined(spec):
+        if is_joined(spec):
             are_alone = builder.icmp_signed("==", builder.extract_value(images, 1), I64(1))
             choose_ir(builder, are_alone, None, write_pixels, write_channels)
-        elif _is_by_channels(spec):
+        elif is_by_channels(spec):
             write_channels()
         else:
             values = [[(part(v, t), v * lanes) for v in range(spec.vectors)] for t in range(spec.width)]
@@ -338,93 +294,21 @@ def _store(typingctx, tile, residual, flags, out, pitch, channels, first, last, 
     return types.void(tile, residual, flags, out, number, number, number, number, one, one, images), codegen
 
 
-@intrinsic
-def _fetch_output(typingctx, spec, out, pitch, channels):
-    """Fetch the lines that a tile will be written to: they arrive while it is summed."""
-
-    def codegen(context, builder, sig, args):
-        _, out, pitch, channels = args
-        lanes = spec.lanes
-        count, pixels = (
-            (spec.vectors * lanes, spec.width) if _is_by_channels(spec) else (spec.width, spec.vectors * lanes)
-        )
-        last_one = builder.sub(channels, I64(1))
-        for channel in range(count):
-            index = builder.select(builder.icmp_signed("<", I64(channel), channels), I64(channel), last_one)
-            row = builder.gep(out, [builder.mul(pitch, index)])
-            for pixel in range(0, pixels, lanes):
-                simd.prefetch_ir(builder, builder.gep(row, [I64(pixel)]), to_write=True)
-        return context.get_dummy_value()
-
-    number = types.intp
-    return types.void(spec, out, number, number), codegen
-
-
-@intrinsic
-def _fetch_line(typingctx, spec, place):
-    """Bring a cache line into the level-2 cache; returns the place of the next one."""
-
-    def codegen(context, builder, sig, args):
-        _, place = args
-        simd.prefetch_ir(builder, place, level=2)
-        return builder.gep(place, [I64(64 // spec.size)])
-
-    return place(spec, place), codegen
-
-
-@intrinsic(prefer_literal=True)
-def _fetch_pixels(typingctx, spec, place, apart, level):
-    """Bring the pixels of a tile into the cache of a level: each vector, or the first pixel and the last."""
-
-    def codegen(context, builder, sig, args):
-        _, place, apart, _ = args
-        by_channels = _is_by_channels(spec)
-        places = (
-            [I64(0), builder.mul(apart, I64(spec.width - 1))]
-            if by_channels
-            else [I64(v * spec.lanes) for v in range(spec.vectors)]
-        )
-        for offset in places:
-            simd.prefetch_ir(builder, builder.gep(place, [offset]), level=level.literal_value)
-        return context.get_dummy_value()
-
-    return types.void(spec, place, types.intp, level), codegen
-
-
-@known
-def _channels_ahead(spec):
-    """Channels to the one whose rows are fetched beside an edged tile; 0: none are.
-
-    Beside 7 taps, a row of which takes long anyhow, not all of the tile would stay in registers.
-    """
-    return CHANNELS_AHEAD if _row_of(spec)[0] <= 5 else 0
-
-
-@intrinsic
-def _fetch_row(typingctx, spec, place):
-    """Bring the pixels near that an edged tile sees of a row."""
-
-    def codegen(context, builder, sig, args):
-        taps, apart = _row_of(spec)
-        for element in (0, (spec.width - 1) * apart + taps - 1):
-            simd.prefetch_ir(builder, builder.gep(args[1], [I64(element)]))
-        return context.get_dummy_value()
-
-    return types.void(spec, place), codegen
-
-
-def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_tile, end_tile, first_tap, end_tap):
+def row_of_tiles(
+    call, x, weights, ahead, bias, residual, out, channels, first_tile, end_tile, first_tap, end_tap, fetching
+):
     """Tiles first_tile..end_tile of one output row, in `channels` channels; x, residual and out point at the row.
 
     Taps first_tap..end_tap are summed, whole rows of the filter; the others meet nothing but padding. Meanwhile weights
-    that are `ahead` are fetched from the last-level cache or memory, some lines beside each channel.
+    that are `ahead` are fetched from the last-level cache or memory, some lines beside each channel of as many tiles
+    as are `fetching`.
     """
     simd.align_stack()
     spec = call.spec
     pixels = tile_pixels(spec)
     columns, last_start = call.out_columns, call.last_start
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
-    lines_ahead, fetches_output, x_ahead = call.lines_ahead, call.fetches_output, call.x_ahead
+    fetches_output, x_ahead = call.fetches_output, call.x_ahead
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
     taps, offsets, steps, run = call.taps, call.offsets, call.steps, call.run
     dilation, apart, width, pad_left = call.dilation, call.apart, call.width, call.pad_left
@@ -433,14 +317,15 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
     omitted = (taps - (end_tap - first_tap)) // call.run_used * of_row  # weights of a channel
     weights = weights + first_tap // call.run_used * of_row
     # Pixels that lie apart have too many addresses for several channels.
-    together = channels_in // CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 and not _is_strided(spec) else 0
+    together = channels_in // CHANNELS_AT_ONCE if CHANNELS_AT_ONCE > 1 and not is_strided(spec) else 0
     for tile in range(first_tile, end_tile):
         # In place, the last tile of a row begins earlier, so as not to read past the input's end; what its neighbour
         # has written is not written again.
         start = min(tile * pixels, last_start)
         place, pitch = out + start, call.out_channel
+        lines_ahead = call.lines_ahead if tile - first_tile < fetching else 0
         if fetches_output:
-            _fetch_output(spec, place, pitch, channels)
+            fetch_output(spec, place, pitch, channels)
         # The reduction stands here, and not in a function of its own, whose tile would be returned through memory.
         total, at, w = _biases(spec, bias, channels), x + (tile * panel if panel else start * apart), weights
         if taps == 1 and first_tap < end_tap:
@@ -448,31 +333,31 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
             for _ in range(together):
                 for _ in range(lines_ahead):
                     keep_small()
-                    ahead = _fetch_line(spec, ahead)
+                    ahead = fetch_line(spec, ahead)
                 total = _add_channels(total, at, w, apart, pitch_in)
                 at, w = at + CHANNELS_AT_ONCE * pitch_in, w + CHANNELS_AT_ONCE * block
             for _ in range(channels_in - CHANNELS_AT_ONCE * together):
                 keep_small()
                 for _ in range(0 if together else lines_ahead):
                     keep_small()
-                    ahead = _fetch_line(spec, ahead)
+                    ahead = fetch_line(spec, ahead)
                 if x_ahead:
-                    _fetch_pixels(spec, at + x_ahead, apart, 2)
+                    fetch_pixels(spec, at + x_ahead, apart, 2)
                 total = _multiply_add(total, at, w, apart, _SINGLE)
                 at, w = at + pitch_in, w + block
-        elif _is_edged(spec):
+        elif sees_edges(spec):
             edges = call.edges + 2 * min(tile, max(edges_begin, tile + edges_begin + 1 - edges_end))
             first_edge, last_edge = edges[0], edges[1]
-            beyond = _channels_ahead(spec) * pitch_in
+            beyond = channels_ahead(spec) * pitch_in
             # Complete tiles, most of a long row, have a loop without branches.
             if edges_begin <= tile < edges_end:
                 for _ in range(channels_in):
                     for _ in range(lines_ahead):
                         keep_small()
-                        ahead = _fetch_line(spec, ahead)
+                        ahead = fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
-                        if _channels_ahead(spec):
-                            _fetch_row(spec, at + (offsets[first] + beyond))
+                        if channels_ahead(spec):
+                            fetch_row(spec, at + (offsets[first] + beyond))
                         total = _add_row(total, at + offsets[first], w, block, dilation, None)
                         w = w + of_row
                     at, w = at + pitch_in, w + omitted
@@ -480,21 +365,21 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
                 for _ in range(channels_in):
                     for _ in range(lines_ahead):
                         keep_small()
-                        ahead = _fetch_line(spec, ahead)
+                        ahead = fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
-                        if _channels_ahead(spec):
-                            _fetch_row(spec, at + (offsets[first] + beyond))
+                        if channels_ahead(spec):
+                            fetch_row(spec, at + (offsets[first] + beyond))
                         total = _add_row(total, at + offsets[first], w, block, dilation, (first_edge, last_edge))
                         w = w + of_row
                     at, w = at + pitch_in, w + omitted
-        elif _is_masked(spec):
-            column = start * _stride_of(spec) - pad_left
+        elif sees_masks(spec):
+            column = start * stride_of(spec) - pad_left
             for _ in range(channels_in):
                 for first in range(first_tap, end_tap, run):
                     total = _add_masked_row(total, at + offsets[first], w, column, width)
                     w = w + of_row
                 at, w = at + pitch_in, w + omitted
-        elif _is_strided(spec):
+        elif is_strided(spec):
             # Each pixel has an address of its own: with one loop over all taps they would be computed at each tap.
             for _ in range(channels_in):
                 for first_tap_of_row in range(0, taps, run):
@@ -508,10 +393,10 @@ def row_of_tiles(call, x, weights, ahead, bias, residual, out, channels, first_t
             for _ in range(channels_in):
                 for _ in range(lines_ahead):
                     keep_small()
-                    ahead = _fetch_line(spec, ahead)
+                    ahead = fetch_line(spec, ahead)
                 for tap in range(first_tap, end_tap):
                     if CHANNELS_AT_ONCE == 1 and x_ahead:
-                        _fetch_pixels(spec, at + (offsets[tap] + x_ahead), apart, 1)
+                        fetch_pixels(spec, at + (offsets[tap] + x_ahead), apart, 1)
                     total = _multiply_add(total, at + offsets[tap], w, apart, _ALL)
                     w = w + steps[tap]
                 at, w = at + pitch_in, w + omitted
@@ -569,7 +454,7 @@ def direct(call, task, thread):
         in_group = block * call.block
         weights = call.weights + ((group * blocks + block) * call.weights_block + call.first_weight)
         channel = group * call.group_channels + in_group
-        ahead = weights + call.weights_block
+        ahead, fetching = weights + call.weights_block, call.tiles_fetching
         row_of_tiles, whole = call.row_of_tiles, call.whole_tiles
         if block == blocks - 1:
             row_of_tiles, whole = call.row_of_last, call.whole_of_last
@@ -594,5 +479,6 @@ def direct(call, task, thread):
                     end,
                     taps[0],
                     taps[1],
+                    fetching,
                 )
-                ahead = ahead + (end - begin) * call.tile_ahead
+                ahead, fetching = ahead + (end - begin) * call.tile_ahead, fetching - (end - begin)

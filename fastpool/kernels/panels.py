@@ -17,9 +17,9 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device, quickly
 from fastpool.kernels.calls import invoke
-from fastpool.kernels.direct import tile_pixels
 from fastpool.kernels.simd import I64, known
 from fastpool.kernels.stores import store_some_ir
+from fastpool.kernels.tile_variants import tile_pixels
 from fastpool.routines.panels import PANEL_CHANNELS, TOGETHER
 
 

@@ -162,11 +162,12 @@ DIRECT = Layout(
         "x_ahead": "integer",  # elements from pixels to those that are fetched meanwhile; 0: none are
         "lines_ahead": "integer",  # cache lines of the next block's weights that are fetched beside a step of a tile
         "tile_ahead": "integer",  # elements of them beside a tile
+        "tiles_fetching": "integer",  # tiles beside which they are fetched
         "scratch_thread": "integer",
         "low": "bound",
         "high": "bound",
     },
 )
 
-row_of_tiles = routine("direct.row_of_tiles", DIRECT, *("elements",) * 6, *("integer",) * 5)
+row_of_tiles = routine("direct.row_of_tiles", DIRECT, *("elements",) * 6, *("integer",) * 6)
 direct = kernel("direct.direct", DIRECT)
