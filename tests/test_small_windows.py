@@ -89,6 +89,23 @@ def test_layouts(layout):
         assert_close(fastpool.max_pool2d(LAYOUTS[layout](x), *windows), oracle.max_pool2d(x, *windows))
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "first axis reversed", "every third row", "within a larger one"])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_rows_that_are_fetched_ahead(monkeypatch, layout, dtype):
+    """They may be of the next plane, or of none; nothing that is computed differs."""
+    made, plan = [], pooling.plan_pooling.__wrapped__
+    monkeypatch.setattr(smallpool, "LEVEL_2_BYTES", 0)
+    monkeypatch.setattr(calls, "plan_pooling", lambda problem: made.append(plan(problem)) or made[-1])
+    calls._bounds.clear()
+    x = (noise(6, (2, 3, 17, 70), np.float32) * 50 + 100).astype(dtype)
+    for windows in WINDOWS:
+        assert_close(fastpool.max_pool2d(LAYOUTS[layout](x), *windows), oracle.max_pool2d(x, *windows))
+    calls._bounds.clear()
+    fields = [made_plan.steps[0].fields for made_plan in made if made_plan.steps[0].kernel.routine is small_pool]
+    assert fields
+    assert all(abs(found["ahead"]) * x.itemsize >= smallpool._AHEAD_BYTES for found in fields)
+
+
 @pytest.mark.parametrize(
     ("shape", "windows", "rows", "narrow"),
     [

@@ -305,6 +305,21 @@ def _nothing(typingctx, spec):
     return _vectors(spec)(spec), codegen
 
 
+@intrinsic
+def _fetch(typingctx, spec, rows, column):
+    """Bring near what lies at a vector of columns, beyond those rows that a group is the first to see."""
+
+    def codegen(context, builder, sig, args):
+        _, rows, column = args
+        new = group_of(spec) * stride_of(spec)
+        for row in _each(builder, rows)[-new:]:
+            for further in range(0, spec.lanes * stride_of(spec), 64 // sig.args[1].dtype.size):
+                simd.prefetch_ir(builder, builder.gep(row, [builder.add(column, I64(further))]))
+        return context.get_dummy_value()
+
+    return types.void(spec, rows, column), codegen
+
+
 @known
 def _lag(spec):
     return _lag_of(spec)
@@ -324,7 +339,7 @@ def _step(spec):
 @device
 def _pool_rows(spec, call, rows, row, out, weights, biases):
     """All columns of a group of output rows; whether NaN may have been lost."""
-    lanes, lag, column = lanes_of(spec), _lag(spec), call.first_column
+    lanes, lag, column, ahead = lanes_of(spec), _lag(spec), call.first_column, call.ahead
     stores, loads, columns, load_masks, store_masks = (
         call.stores,
         call.loads,
@@ -337,6 +352,8 @@ def _pool_rows(spec, call, rows, row, out, weights, biases):
     for t in range(stores + lag):
         new = _nothing(spec)
         if lag == 0 or t < loads:
+            if ahead:
+                _fetch(spec, rows, column + ahead)
             new, unordered = _columns(spec, rows, column, load_masks, t)
             found = either(found, unordered)
         column += _step(spec)

@@ -31,6 +31,7 @@ SMALL_POOL = Layout(
         "row_stride": "integer",
         "x_row": "integer",
         "first_column": "integer",
+        "ahead": "integer",  # elements to what is fetched meanwhile; 0: nothing is
         "load_masks": "integers",  # lanes within the input, for each vector that is loaded
         "loads": "integer",  # vectors of columns at stride 1, pairs of them at stride 2
         "store_masks": "integers",
