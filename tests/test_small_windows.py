@@ -12,7 +12,7 @@ from fastpool import oracle
 from fastpool import pooling as calls
 from fastpool.dtypes import POOLED
 from fastpool.machine.processor import TARGET
-from fastpool.plans import pooling, smallpool
+from fastpool.plans import ahead, pooling, smallpool
 from fastpool.plans.plan import Plan
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.smallpool import GROUPS, small_pool
@@ -94,7 +94,7 @@ def test_layouts(layout):
 def test_rows_that_are_fetched_ahead(monkeypatch, layout, dtype):
     """They may be of the next plane, or of none; nothing that is computed differs."""
     made, plan = [], pooling.plan_pooling.__wrapped__
-    monkeypatch.setattr(smallpool, "LEVEL_2_BYTES", 0)
+    monkeypatch.setattr(ahead, "LEVEL_2_BYTES", 0)
     monkeypatch.setattr(calls, "plan_pooling", lambda problem: made.append(plan(problem)) or made[-1])
     calls._bounds.clear()
     x = (noise(6, (2, 3, 17, 70), np.float32) * 50 + 100).astype(dtype)
@@ -103,7 +103,7 @@ def test_rows_that_are_fetched_ahead(monkeypatch, layout, dtype):
     calls._bounds.clear()
     fields = [made_plan.steps[0].fields for made_plan in made if made_plan.steps[0].kernel.routine is small_pool]
     assert fields
-    assert all(abs(found["ahead"]) * x.itemsize >= smallpool._AHEAD_BYTES for found in fields)
+    assert all(abs(found["ahead"]) * x.itemsize >= ahead.AHEAD_BYTES for found in fields)
 
 
 @pytest.mark.parametrize(

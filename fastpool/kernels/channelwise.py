@@ -16,6 +16,7 @@ from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.channels import masked_vector, store_tile, transpose_out
 from fastpool.kernels.columns import stride_of
+from fastpool.kernels.fetches import fetch_plane
 from fastpool.kernels.simd import I64, Tile, known, lanes_of, scalar, splat, store, width_of
 
 
@@ -104,6 +105,9 @@ def channelwise(call, task, thread):
     filters, stage = scratch + call.filters_offset, scratch + call.stage_offset
     height, width, columns, taps = call.height, call.width, call.out_columns, call.taps
 
+    plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
+    if call.planes_ahead:
+        fetch_plane(spec, plane + call.planes_ahead, call.planes)
     weights = call.weights + first_channel * taps
     for tap in range(0, taps, lanes):
         _scatter(spec, weights + tap, taps, channels, taps - tap, filters + tap * lanes, call.in_order)
@@ -124,7 +128,6 @@ def channelwise(call, task, thread):
                 store(spec, line + column * lanes, zero)
             for column in range(pad + width, pitch):
                 store(spec, line + column * lanes, zero)
-    plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
     target = scratch + -((begin + call.pad_top) * pitch * lanes)
     for pixel in range(low_row * width, high_row * width, lanes):
         left = height * width - pixel

@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.columns import Columns, in_order_ir, is_dilated, is_whole, reach_of, stride_of
+from fastpool.kernels.fetches import fetch_plane
 from fastpool.kernels.simd import I64, clamp, known, lanes_of, masked_load, range_mask, scalar, splat
 from fastpool.kernels.stores import masked_store, store_first_ir
 from fastpool.machine.processor import TARGET
@@ -334,6 +335,8 @@ def depthwise(call, task, thread):
     x_channel, of_x_channel = channel // multiplier, channel % multiplier
     for _ in range(min(call.planes_per_task, call.planes - first_plane)):
         source = call.x + (image * call.x_batch + x_channel * call.x_channel)
+        if call.plane_ahead:
+            fetch_plane(spec, source + call.plane_ahead, call.plane)
         taps = (call.weights + channel * _taps_of(spec), call.bias + channel)
         filters = _filters(spec, taps[0])
         out = call.out + (image * call.out_batch + channel * size)

@@ -31,7 +31,7 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.columns import Columns
 from fastpool.kernels.epilogue import choose_ir, for_each_image_ir, write_channels_ir, write_pixels_ir
-from fastpool.kernels.fetches import channels_ahead, fetch_line, fetch_output, fetch_pixels, fetch_row
+from fastpool.kernels.fetches import channels_ahead, fetch_line, fetch_output, fetch_pixels, fetch_row, fetches_taps
 from fastpool.kernels.simd import I64, Tile, keep_small, scalar
 from fastpool.kernels.tile_variants import (
     is_by_channels,
@@ -379,6 +379,13 @@ def row_of_tiles(
                     total = _add_masked_row(total, at + offsets[first], w, column, width)
                     w = w + of_row
                 at, w = at + pitch_in, w + omitted
+        elif fetches_taps(spec) and x_ahead:
+            for _ in range(channels_in):
+                for tap in range(first_tap, end_tap):
+                    fetch_pixels(spec, at + (offsets[tap] + x_ahead), apart, 1)
+                    total = _multiply_add(total, at + offsets[tap], w, apart, _ALL)
+                    w = w + steps[tap]
+                at, w = at + pitch_in, w + omitted
         elif is_strided(spec):
             # Each pixel has an address of its own: with one loop over all taps they would be computed at each tap.
             for _ in range(channels_in):
@@ -395,8 +402,6 @@ def row_of_tiles(
                     keep_small()
                     ahead = fetch_line(spec, ahead)
                 for tap in range(first_tap, end_tap):
-                    if CHANNELS_AT_ONCE == 1 and x_ahead:
-                        fetch_pixels(spec, at + (offsets[tap] + x_ahead), apart, 1)
                     total = _multiply_add(total, at + offsets[tap], w, apart, _ALL)
                     w = w + steps[tap]
                 at, w = at + pitch_in, w + omitted

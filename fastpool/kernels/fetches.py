@@ -1,12 +1,26 @@
-"""What a direct convolution fetches beside its sums: lines that are read or written next come nearer meanwhile."""
+"""What kernels fetch beside their sums: lines that are read or written next come nearer meanwhile."""
 
 from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels.simd import I64, known
+from fastpool.kernels._jit import device
+from fastpool.kernels.simd import I64, known, prefetch
 from fastpool.kernels.tile_variants import is_by_channels, row_of
 from fastpool.routines.direct import CHANNELS_AHEAD
+
+
+@known
+def _per_line(spec):
+    """Elements of a cache line."""
+    return 64 // spec.size
+
+
+@device
+def fetch_plane(spec, place, elements):
+    """Bring near so many elements."""
+    for element in range(0, elements, _per_line(spec)):
+        prefetch(place + element)
 
 
 @intrinsic
@@ -60,6 +74,12 @@ def fetch_pixels(typingctx, spec, place, apart, level):
         return context.get_dummy_value()
 
     return types.void(spec, place, types.intp, level), codegen
+
+
+@known
+def fetches_taps(spec):
+    """Whether tiles may fetch the pixels of each tap: those of runs of columns, which are for many registers."""
+    return int(spec.variant == "channels" and CHANNELS_AHEAD == 0)
 
 
 @known

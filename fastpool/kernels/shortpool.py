@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels.careful import combine_fast_ir, may_lose, with_care
 from fastpool.kernels.columns import stride_of
+from fastpool.kernels.fetches import fetch_plane
 from fastpool.kernels.simd import I64
 from fastpool.kernels.smallpool import down_ir, group_of, group_rows, number_after
 from fastpool.kernels.stores import masked_store_ir
@@ -125,8 +126,11 @@ def short_pool(call, task, thread):
     # Loaded here: what is read after a store is read again after the next, as it may have been written.
     x, x_batch, x_channel, out = call.x + call.first_column, call.x_batch, call.x_channel, call.out
     row_offsets, masks = call.row_offsets, _masks(spec, call.masks)
+    plane_ahead, elements = call.plane_ahead, call.plane
     for index in range(first, min(first + call.planes_per_task, call.planes)):
         plane = x + (image * x_batch + channel * x_channel)
+        if plane_ahead:
+            fetch_plane(spec, plane + plane_ahead, elements)
         row = first_row
         while True:
             offsets, place = row_offsets + row * step, out + (index * out_rows + row) * columns

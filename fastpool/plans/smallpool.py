@@ -9,14 +9,14 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.dtypes import FLOATS
 from fastpool.geometry import Axis
-from fastpool.machine.processor import THREADS
+from fastpool.plans.ahead import steps_ahead
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import shares
 from fastpool.plans.windows import Pooling, finishing, windows_of
 from fastpool.routines.pool import neutral_of
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.smallpool import NO_ROW, SMALL_WINDOWS, groups_in_registers, rows_seen, small_pool, variant_of
-from fastpool.routines.tiles import CACHED_BYTES, LEVEL_2_BYTES
+from fastpool.routines.tiles import CACHED_BYTES
 
 
 def _vector_of(problem: Pooling, width: Axis) -> tuple[int, bool]:
@@ -66,10 +66,6 @@ def _group_of(problem: Pooling, height: Axis, width: Axis, rows: int, stores: in
     return min(fitting or [1], key=cycles)
 
 
-#: Bytes to what is fetched ahead: with 2 to 16 KiB it takes as long.
-_AHEAD_BYTES = 8192
-
-
 def _input_bytes(problem: Pooling, height: Axis, width: Axis) -> int:
     return problem.images * problem.channels * height.size * width.size * problem.source.size
 
@@ -80,10 +76,8 @@ def _ahead(problem: Pooling, height: Axis, width: Axis) -> int:
     Of rows read side by side hardware foresees little: on a Zen 5 3x3 at stride 2 over 32x64x112x112 takes 4 ms so
     instead of 8 to 12, 2x2 3.8 instead of 8; over 4x64x112x112 0.6 and 0.5 of the time, over 2x64x112x112 0.8 to 0.9.
     """
-    if _input_bytes(problem, height, width) <= THREADS * LEVEL_2_BYTES:
-        return 0
     row = problem.x_strides[3]
-    return row * -(-_AHEAD_BYTES // max(1, abs(row) * problem.source.size))
+    return row * steps_ahead(_input_bytes(problem, height, width), abs(row) * problem.source.size)
 
 
 def mask_words(width: int, first: int, lanes: int, count: int) -> list[int]:

@@ -66,6 +66,8 @@ DEPTHWISE = Layout(
         "x_batch": "integer",
         "x_channel": "integer",
         "width": "integer",
+        "plane": "integer",  # elements of a plane of x that are fetched ahead
+        "plane_ahead": "integer",  # elements to it; 0: none is
         "row_offsets": "integers",  # of each padded row within a plane, or as above, phase by phase of the dilation
         "phase_rows": "integer",  # of which each has so many
         "row_dilation": "integer",

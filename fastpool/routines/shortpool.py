@@ -16,6 +16,8 @@ SHORT_POOL = Layout(
         "row_offsets": "integers",  # of each padded row within a plane
         "row_stride": "integer",
         "first_column": "integer",
+        "plane": "integer",  # elements of a plane of x that are fetched ahead
+        "plane_ahead": "integer",  # elements to it; 0: none is
         "masks": "integers",  # lanes within the input, for each vector of a row, and lanes of an output row
         "out_rows": "integer",
         "out_columns": "integer",
