@@ -106,8 +106,8 @@ def channelwise(call, task, thread):
     height, width, columns, taps = call.height, call.width, call.out_columns, call.taps
 
     plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
-    if call.planes_ahead:
-        fetch_plane(spec, plane + call.planes_ahead, call.planes)
+    if call.plane_ahead:
+        fetch_plane(spec, plane + call.plane_ahead, call.plane)
     weights = call.weights + first_channel * taps
     for tap in range(0, taps, lanes):
         _scatter(spec, weights + tap, taps, channels, taps - tap, filters + tap * lanes, call.in_order)

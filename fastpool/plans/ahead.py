@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fastpool.machine.processor import THREADS
-from fastpool.plans.problem import ceil_div
+from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.plans.windows import Pooling
 from fastpool.routines.tiles import LEVEL_2_BYTES
 
 #: Bytes to what is fetched: with 2 to 16 KiB pooling takes as long.
@@ -19,3 +20,19 @@ def steps_ahead(total_bytes: int, step_bytes: int) -> int:
     """
     is_near = total_bytes <= THREADS * LEVEL_2_BYTES
     return 0 if is_near else ceil_div(AHEAD_BYTES, max(1, step_bytes))
+
+
+#: Of rows that are fetched as their sums go along, and of planes that are parted among threads.
+NO_PLANES = {"plane": 0, "plane_ahead": 0}
+
+
+def planes_ahead(problem: Convolution | Pooling, size: int, together: int = 1) -> dict[str, int]:
+    """Fields that say which planes are fetched, so many `together`, of elements of `size` bytes: those side by side.
+
+    Of others, lines that nobody reads would be fetched, too.
+    """
+    _, height, width = problem.axes
+    plane = height.size * width.size
+    is_dense = problem.x_strides[1] == plane and problem.x_strides[3] == width.size
+    total = problem.images * problem.channels * plane * size if is_dense else 0
+    return {"plane": together * plane, "plane_ahead": together * plane * steps_ahead(total, together * plane * size)}

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastpool.arrays import address
 from fastpool.machine.processor import TARGET
-from fastpool.plans.ahead import steps_ahead
+from fastpool.plans.ahead import planes_ahead
 from fastpool.plans.edges import NO_EDGES, omitted_share, row_taps
 from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.problem import Convolution, apart, ceil_div
@@ -147,15 +147,13 @@ def plan_channelwise(problem: Convolution) -> Plan:
     taps_of_rows = row_taps(problem, height.out)
     tables: list[Any] = [table(places), table(offsets), table(np.arange(lanes) * lanes), table(taps_of_rows)]
     row_tasks = ceil_div(height.out, rows)
-    block, plane_bytes = lanes * problem.x_strides[1], height.size * width.size * element.size
     fields: dict[str, Any] = {
         "tasks": problem.images * sizes.blocks * row_tasks,
         "channels": problem.channels,
         "channel_blocks": sizes.blocks,
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
-        "planes": block,
-        "planes_ahead": block * steps_ahead(problem.images * problem.channels * plane_bytes, lanes * plane_bytes),
+        **planes_ahead(problem, element.size, lanes),
         "height": height.size,
         "width": width.size,
         "places": address(tables[0]),

@@ -10,7 +10,7 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.geometry import Axis, padding_source
 from fastpool.machine.processor import TARGET
-from fastpool.plans.ahead import steps_ahead
+from fastpool.plans.ahead import NO_PLANES, planes_ahead
 from fastpool.plans.edges import NO_EDGES, omitted_share
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
@@ -87,9 +87,7 @@ def plan_depthwise(problem: Convolution) -> Plan:
     offsets = [_row_offset(problem, row) for row in padded]
     zeros = np.zeros(width.size, element.dtype)
     tables: list[Any] = [table(offsets), zeros]
-    plane_bytes = height.size * width.size * element.size
     is_short = is_one_strip(_variant(problem)) and row_tasks == 1  # longer rows are fetched as strips go down
-    ahead = steps_ahead(problem.images * problem.channels * plane_bytes, plane_bytes) if is_short else 0
     fields: dict[str, Any] = {
         "tasks": ceil_div(planes, planes_per_task) * row_tasks,
         "channels": problem.out_channels,
@@ -97,8 +95,7 @@ def plan_depthwise(problem: Convolution) -> Plan:
         "x_batch": problem.x_strides[0],
         "x_channel": problem.x_strides[1],
         "width": width.size,
-        "plane": height.size * abs(problem.x_strides[3]),
-        "plane_ahead": problem.x_strides[1] * ahead,
+        **(planes_ahead(problem, element.size) if is_short else NO_PLANES),
         "row_offsets": address(tables[0]),
         "phase_rows": rows,
         "row_dilation": dilation,

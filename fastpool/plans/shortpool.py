@@ -7,7 +7,7 @@ from typing import Any
 from fastpool.arrays import address
 from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
-from fastpool.plans.ahead import steps_ahead
+from fastpool.plans.ahead import NO_PLANES, planes_ahead
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.shares import USUAL_BYTES, shares
 from fastpool.plans.smallpool import mask_words
@@ -89,8 +89,6 @@ def plan_short(problem: Pooling) -> Plan:
         table([row * problem.x_strides[3] for row in nearest]),
         table(mask_words(width.size, -width.pad_begin, lanes, parts) + mask_words(width.out, 0, lanes, 1)),
     )
-    plane_bytes = height.size * width.size * element.size
-    ahead = steps_ahead(planes * plane_bytes, plane_bytes) if row_tasks == 1 else 0
     fields: dict[str, Any] = {
         "tasks": -(-planes // planes_per_task) * row_tasks,
         "x_batch": problem.x_strides[0],
@@ -99,8 +97,7 @@ def plan_short(problem: Pooling) -> Plan:
         **dict(zip(("row_offsets", "masks"), map(address, tables), strict=True)),
         "row_stride": height.stride,
         "first_column": -width.pad_begin,
-        "plane": height.size * abs(problem.x_strides[3]),
-        "plane_ahead": problem.x_strides[1] * ahead,
+        **(planes_ahead(problem, element.size) if row_tasks == 1 else NO_PLANES),
         "out_rows": height.out,
         "out_columns": width.out,
         "planes": planes,

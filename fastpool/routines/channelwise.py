@@ -12,8 +12,8 @@ CHANNELWISE = Layout(
         "channel_blocks": "integer",
         "x_batch": "integer",
         "x_channel": "integer",
-        "planes": "integer",  # elements of a vector's planes of x that are fetched ahead
-        "planes_ahead": "integer",  # elements to them; 0: none are
+        "plane": "integer",  # elements of the planes of x of a vector of channels, that are fetched ahead
+        "plane_ahead": "integer",  # elements to them; 0: none are
         "height": "integer",
         "width": "integer",
         "places": "integers",  # of the pixels of a plane, in the padded one; further on, beyond the last one
