@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from conftest import DTYPES, assert_close, integers
+from conftest import DTYPES, assert_close, integers, lanes_of
 
 import fastpool
 from fastpool import oracle
 from fastpool import pooling as calls
+from fastpool.machine.processor import TARGET
 from fastpool.plans import ahead
 from fastpool.plans import pooling as plans
 from fastpool.routines.channelwise import channelwise
@@ -41,7 +42,7 @@ def test_steps_are_as_many_as_the_distance_asks_for(monkeypatch):
 def test_depthwise_planes(planner, routine, dtype, step):
     """Of every second channel nothing is fetched: what lies between would be, too."""
     planner.take_depthwise(routine)
-    x, weight = integers(1, (3, 37 * step, 7, 6), dtype)[:, ::step], integers(2, (37, 1, 3, 3), dtype)
+    x, weight = integers(1, (3, 37 * step, 7, lanes_of(dtype)), dtype)[:, ::step], integers(2, (37, 1, 3, 3), dtype)
     assert_close(fastpool.conv2d(x, weight, padding=1, groups=37), oracle.conv2d(x, weight, padding=1, groups=37))
     fields = planner.plans[-1].steps[-1].fields
     assert planner.plans[-1].steps[-1].kernel.routine is routine
@@ -50,6 +51,17 @@ def test_depthwise_planes(planner, routine, dtype, step):
     assert fields["plane_ahead"] == 0 or fields["plane_ahead"] * x.itemsize >= ahead.AHEAD_BYTES
 
 
+@pytest.mark.usefixtures("far")
+def test_planes_that_a_cache_does_not_hold_are_not_fetched(planner):
+    planner.take_depthwise(depthwise)
+    lanes = lanes_of(np.float32)  # rows of a vector are a strip
+    for plane_bytes, is_fetched in ((12 * 1024, True), (20 * 1024, False)):
+        x, weight = np.zeros((9, 8, plane_bytes // (4 * lanes), lanes), np.float32), np.zeros((8, 1, 3, 3), np.float32)
+        fastpool.conv2d(x, weight, padding=1, groups=8)
+        assert (planner.plans[-1].steps[-1].fields["plane_ahead"] > 0) == is_fetched
+
+
+@pytest.mark.skipif(TARGET.name != "avx512", reason="short rows are for AVX-512")
 @pytest.mark.parametrize("step", [1, 2])
 def test_planes_of_short_rows(far, step):
     x = integers(3, (3, 40, 9, 7 * step), np.float32)[..., :7]

@@ -22,17 +22,20 @@ def steps_ahead(total_bytes: int, step_bytes: int) -> int:
     return 0 if is_near else ceil_div(AHEAD_BYTES, max(1, step_bytes))
 
 
+#: Bytes of planes that are fetched at once, at most: more would take the place of what is read first.
+_MOST_BYTES = 2 * AHEAD_BYTES
 #: Of rows that are fetched as their sums go along, and of planes that are parted among threads.
 NO_PLANES = {"plane": 0, "plane_ahead": 0}
 
 
 def planes_ahead(problem: Convolution | Pooling, size: int, together: int = 1) -> dict[str, int]:
-    """Fields that say which planes are fetched, so many `together`, of elements of `size` bytes: those side by side.
+    """Fields that say which planes are fetched, so many `together`, of elements of `size` bytes: small ones in a row.
 
-    Of others, lines that nobody reads would be fetched, too.
+    Of those that lie apart, lines that nobody reads would be fetched, too.
     """
     _, height, width = problem.axes
     plane = height.size * width.size
     is_dense = problem.x_strides[1] == plane and problem.x_strides[3] == width.size
-    total = problem.images * problem.channels * plane * size if is_dense else 0
+    is_small = together * plane * size <= _MOST_BYTES
+    total = problem.images * problem.channels * plane * size if is_dense and is_small else 0
     return {"plane": together * plane, "plane_ahead": together * plane * steps_ahead(total, together * plane * size)}
