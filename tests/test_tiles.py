@@ -149,7 +149,7 @@ def test_pixels_that_are_fetched_ahead(planner, monkeypatch, dtype):
             assert planner.plans[-1].steps[-1].fields["x_ahead"] > 0
 
 
-@pytest.mark.parametrize("shape", [(1, 512, 7, 7), (1, 300, 5, 5), (1, 160, 2, 7)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 512, 7, 7), (1, 300, 5, 5)], ids=str)
 def test_weights_that_are_fetched_ahead_end_with_the_next_block(planner, shape):
     x, weight = integers(1, shape, np.float32), integers(2, (700, shape[1], 1, 1), np.float32)
     assert_close(fastpool.conv2d(x, weight), oracle.conv2d(x, weight))
