@@ -28,7 +28,7 @@ from fastpool.geometry import Axis
 from fastpool.machine.processor import TARGET
 from fastpool.plans.edges import NO_EDGES, edges_of, omitted_share, row_taps
 from fastpool.plans.problem import Convolution
-from fastpool.routines.direct import EDGED_ROWS, IN_PLACE, has_edged, left_out_at
+from fastpool.routines.direct import EDGED_ROWS, IN_PLACE, edged, has_edged, has_far, left_out_at
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import TILE_SHAPES
 
@@ -181,6 +181,27 @@ def widths_for(tile, taps, stride, padding):
 @sweep
 def test_every_edged_tile_at_every_width(planner, tile, taps, stride, dtype):
     """NaN surrounds x and must not leak in, and nothing around the output may change."""
+    check_edged(planner, tile, taps, stride, dtype)
+    planner.assert_taken(tile, "in place")
+
+
+@pytest.mark.parametrize(("taps", "stride"), [row for row in EDGED_ROWS if has_far(row[0])])
+@pytest.mark.parametrize("dtype", DTYPES)
+@sweep
+def test_edged_tiles_that_fetch_from_memory(planner, monkeypatch, taps, stride, dtype):
+    """Rows of x and tiles of the output, where there is nothing to be fetched, too."""
+    for module in ("direct", "tasks"):
+        monkeypatch.setattr(f"fastpool.plans.{module}.FAR_BYTES", 0)
+    for tile in TILES[:: len(TILES) // 2]:
+        check_edged(planner, tile, taps, stride, dtype)
+        fields = planner.plans[-1].steps[-1].fields
+        assert fields["row_of_tiles"].shape[0] == edged(taps, stride, far=True)
+        assert fields["x_ahead"] > 0
+        assert fields["out_ahead"] == 2 * tile.width
+
+
+def check_edged(planner, tile, taps, stride, dtype):
+    """Require what tiles of so many taps give, at every width."""
     planner.force(tile, "in place")
     tried = 0
     weight = noise(1, (5, 3, 3, taps), dtype)
@@ -196,7 +217,6 @@ def test_every_edged_tile_at_every_width(planner, tile, taps, stride, dtype):
             assert_close(conv(between(x, np.nan), residual=residual), wanted + residual)
             tried += 1
     assert tried > tile.width
-    planner.assert_taken(tile, "in place")
 
 
 @pytest.mark.parametrize(

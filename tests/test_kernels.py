@@ -156,7 +156,7 @@ TILES_OF = {
     np.float64: [
         (name, shape)
         for name, shape in TILES
-        if not is_edged(shape[0]) or has_edged(*map(int, shape[0].split()[1:]), 8)
+        if not is_edged(shape[0]) or has_edged(*map(int, shape[0].split()[1:3]), 8)
     ],
 }
 

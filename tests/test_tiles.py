@@ -138,15 +138,18 @@ def check_guarded_memory(dtype_name):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.usefixtures("without_panels")
 def test_pixels_that_are_fetched_ahead(planner, monkeypatch, dtype):
-    """Of the next tiles, or the next row, which may not be there; nothing that is computed differs."""
+    """Of the next tiles, or the next row, which may not be there, and outputs; nothing that is computed differs."""
     monkeypatch.setattr("fastpool.plans.direct.LEVEL_2_BYTES", 0)
+    monkeypatch.setattr("fastpool.plans.tasks.FAR_BYTES", 0)
     for tile in (TILES[0], next(tile for tile in TILES if tile.role == "pixels")):
         planner.force(tile, "in place")
         for stride in (1, 2) if tile.role == "channels" else (1,):
             x, weight = integers(1, (2, 5, 3, 101), dtype), integers(2, (70, 5, 1, 1), dtype)
             found = fastpool.conv2d(between(x, np.nan), weight, stride=stride)
             assert_close(found, oracle.conv2d(x, weight, stride=stride))
-            assert planner.plans[-1].steps[-1].fields["x_ahead"] > 0
+            fields = planner.plans[-1].steps[-1].fields
+            assert fields["x_ahead"] > 0
+            assert fields["out_ahead"] == 2 * fields["pixels"]
 
 
 @pytest.mark.parametrize("shape", [(1, 512, 7, 7), (1, 300, 5, 5)], ids=str)

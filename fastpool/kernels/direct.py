@@ -31,7 +31,7 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import invoke
 from fastpool.kernels.columns import Columns
 from fastpool.kernels.epilogue import choose_ir, for_each_image_ir, write_channels_ir, write_pixels_ir
-from fastpool.kernels.fetches import channels_ahead, fetch_line, fetch_output, fetch_pixels, fetch_row, fetches_taps
+from fastpool.kernels.fetches import fetch_line, fetch_output, fetch_pixels, fetch_row, fetches_rows, fetches_taps
 from fastpool.kernels.simd import I64, Tile, keep_small, scalar
 from fastpool.kernels.tile_variants import (
     is_by_channels,
@@ -308,7 +308,7 @@ def row_of_tiles(
     pixels = tile_pixels(spec)
     columns, last_start = call.out_columns, call.last_start
     low, high, flags = scalar(spec, call.low), scalar(spec, call.high), (call.has_residual, call.has_bounds)
-    fetches_output, x_ahead = call.fetches_output, call.x_ahead
+    fetches_output, out_ahead, x_ahead = call.fetches_output, call.out_ahead, call.x_ahead
     channels_in, pitch_in, block = call.channels, call.source_channel, call.block
     taps, offsets, steps, run = call.taps, call.offsets, call.steps, call.run
     dilation, apart, width, pad_left = call.dilation, call.apart, call.width, call.pad_left
@@ -325,7 +325,7 @@ def row_of_tiles(
         place, pitch = out + start, call.out_channel
         lines_ahead = call.lines_ahead if tile - first_tile < fetching else 0
         if fetches_output:
-            fetch_output(spec, place, pitch, channels)
+            fetch_output(spec, place + out_ahead, pitch, channels)
         # The reduction stands here, and not in a function of its own, whose tile would be returned through memory.
         total, at, w = _biases(spec, bias, channels), x + (tile * panel if panel else start * apart), weights
         if taps == 1 and first_tap < end_tap:
@@ -348,7 +348,6 @@ def row_of_tiles(
         elif sees_edges(spec):
             edges = call.edges + 2 * min(tile, max(edges_begin, tile + edges_begin + 1 - edges_end))
             first_edge, last_edge = edges[0], edges[1]
-            beyond = channels_ahead(spec) * pitch_in
             # Complete tiles, most of a long row, have a loop without branches.
             if edges_begin <= tile < edges_end:
                 for _ in range(channels_in):
@@ -356,8 +355,8 @@ def row_of_tiles(
                         keep_small()
                         ahead = fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
-                        if channels_ahead(spec):
-                            fetch_row(spec, at + (offsets[first] + beyond))
+                        if fetches_rows(spec):
+                            fetch_row(spec, at + (offsets[first] + x_ahead))
                         total = _add_row(total, at + offsets[first], w, block, dilation, None)
                         w = w + of_row
                     at, w = at + pitch_in, w + omitted
@@ -367,8 +366,8 @@ def row_of_tiles(
                         keep_small()
                         ahead = fetch_line(spec, ahead)
                     for first in range(first_tap, end_tap, run):
-                        if channels_ahead(spec):
-                            fetch_row(spec, at + (offsets[first] + beyond))
+                        if fetches_rows(spec):
+                            fetch_row(spec, at + (offsets[first] + x_ahead))
                         total = _add_row(total, at + offsets[first], w, block, dilation, (first_edge, last_edge))
                         w = w + of_row
                     at, w = at + pitch_in, w + omitted

@@ -25,7 +25,7 @@ def fetch_plane(spec, place, elements):
 
 @intrinsic
 def fetch_output(typingctx, spec, out, pitch, channels):
-    """Fetch the lines that a tile will be written to: they arrive while it is summed."""
+    """Fetch the lines that a tile will be written to: they arrive while it, or one before it, is summed."""
 
     def codegen(context, builder, sig, args):
         _, out, pitch, channels = args
@@ -83,12 +83,14 @@ def fetches_taps(spec):
 
 
 @known
-def channels_ahead(spec):
-    """Channels to the one whose rows are fetched beside an edged tile; 0: none are.
+def fetches_rows(spec):
+    """Whether edged tiles fetch rows that are read later; beside 7 taps not all of a tile would stay in registers."""
+    return int(_is_far(spec) or (CHANNELS_AHEAD > 0 and row_of(spec)[0] <= 5))
 
-    Beside 7 taps, a row of which takes long anyhow, not all of the tile would stay in registers.
-    """
-    return CHANNELS_AHEAD if row_of(spec)[0] <= 5 else 0
+
+def _is_far(spec):
+    """Whether x lies in memory."""
+    return spec.variant.endswith(" far")
 
 
 @intrinsic
@@ -98,7 +100,7 @@ def fetch_row(typingctx, spec, place):
     def codegen(context, builder, sig, args):
         taps, apart = row_of(spec)
         for element in (0, (spec.width - 1) * apart + taps - 1):
-            simd.prefetch_ir(builder, builder.gep(args[1], [I64(element)]))
+            simd.prefetch_ir(builder, builder.gep(args[1], [I64(element)]), level=2 if _is_far(spec) else 1)
         return context.get_dummy_value()
 
     return types.void(spec, place), codegen

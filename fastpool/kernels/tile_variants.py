@@ -22,7 +22,7 @@ def is_joined(spec):
 
 def row_of(spec):
     """Taps of a row of the filter and step of the pixels of an edged or masked tile; else (0, 1)."""
-    return tuple(map(int, spec.variant.split()[1:])) if is_edged(spec.variant) or is_masked(spec.variant) else (0, 1)
+    return tuple(map(int, spec.variant.split()[1:3])) if is_edged(spec.variant) or is_masked(spec.variant) else (0, 1)
 
 
 @known

@@ -30,6 +30,14 @@ def has_edged(taps: int, stride: int, size: int) -> bool:
     return (taps, stride) in EDGED_ROWS and (taps <= 5 or size <= 4)
 
 
+def has_far(taps: int) -> bool:
+    """Whether there are edged tiles that fetch rows of x which lie in memory; where registers are few all of them do.
+
+    Beside 5 taps, a row of which takes long anyhow, not all of a tile of float64 would stay in registers.
+    """
+    return CHANNELS_AHEAD == 0 and taps <= 4
+
+
 def left_out(taps: int, stride: int) -> list[tuple[int, int, int]]:
     """First and last pixels that each tap of an edged tile may leave out, and how far out an edge has to be for it.
 
@@ -54,9 +62,12 @@ def left_out_at(taps: int, stride: int, edge: tuple[int, int]) -> list[tuple[int
     ]
 
 
-def edged(taps: int, stride: int) -> str:
-    """Variant of edged tiles for a row of taps: of floats, as a product of integers takes a register more."""
-    return f"edged {taps} {stride}"
+def edged(taps: int, stride: int, far: bool = False) -> str:
+    """Variant of edged tiles for a row of taps: of floats, as a product of integers takes a register more.
+
+    If x is `far`, they fetch rows ahead.
+    """
+    return f"edged {taps} {stride}{' far' if far else ''}"
 
 
 def is_edged(variant: str) -> bool:
@@ -158,7 +169,8 @@ DIRECT = Layout(
         "block_tasks": "integer",
         "blocks_outermost": "integer",
         "last_start": "integer",
-        "fetches_output": "integer",  # whether a tile's cells of `out` are fetched while it is summed
+        "fetches_output": "integer",  # whether cells of `out` are fetched while a tile is summed
+        "out_ahead": "integer",  # elements from its own cells to those
         "x_ahead": "integer",  # elements from pixels to those that are fetched meanwhile; 0: none are
         "lines_ahead": "integer",  # cache lines of the next block's weights that are fetched beside a step of a tile
         "tile_ahead": "integer",  # elements of them beside a tile

@@ -24,6 +24,7 @@ from fastpool.routines.direct import (
     MASKED_SHAPES,
     direct,
     edged,
+    has_far,
     masked,
     row_of_tiles,
 )
@@ -73,6 +74,7 @@ Shape = tuple[str, int, int]
 
 _ANY: tuple[Shape, ...] = (("", 1, 1),)
 _TILES = TILE_SHAPES[TARGET.registers]
+_EDGED = tuple(edged(*row, far) for row in EDGED_ROWS for far in (False, True) if not far or has_far(row[0]))
 #: F(m, r) of filters of k taps at stride s: "winograd k s", m, r; where phases are channels, "winograd k s folded";
 #: where one axis alone is filtered, "winograd k s across" or "winograd k s down".
 WINOGRAD_SHAPES: tuple[Shape, ...] = (
@@ -206,7 +208,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
         tuple((tile.role, tile.vectors, tile.width) for tile in _TILES)
         + tuple(
             (variant, tile.vectors, tile.width)
-            for variant in ("strided", *(edged(*row) for row in EDGED_ROWS))
+            for variant in ("strided", *_EDGED)
             for tile in _TILES
             if tile.role == "channels"
         )
