@@ -371,8 +371,8 @@ TAKEN = {
 
 
 def is_without_gaps(problem, grid, tile):
-    """Whether nothing parts the pixels of a row of x."""
-    return not problem.is_padded and not direct.lie_apart(problem)
+    """Whether nothing parts the pixels of a row of x, and the best tile is no wider than a row."""
+    return not problem.is_padded and not direct.lie_apart(problem) and tile == direct.choose_tile(problem, grid)
 
 
 def may_be_in_place(problem, grid, tile):

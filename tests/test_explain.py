@@ -425,7 +425,9 @@ def test_cuts_of_what_a_task_packs(monkeypatch, words):
 def fields_of(shape, out_channels, kernel=1, **options):
     """Fields of the last step of a direct convolution of an array of such a shape, that is not there."""
     conv = fastpool.Conv2d(
-        np.zeros((out_channels, shape[1], kernel, kernel), np.float32), algorithm="direct", **options
+        np.zeros((out_channels, shape[1] // options.get("groups", 1), kernel, kernel), np.float32),
+        algorithm="direct",
+        **options,
     )
     x = np.broadcast_to(np.float32(0), (1,) * 4)
     x = np.lib.stride_tricks.as_strided(x, shape, [4 * prod(shape[i + 1 :]) for i in range(4)])
@@ -457,6 +459,15 @@ def test_weights_pass_by_more_images_than_the_cache_holds():
     """One image, or four, pass by weights of which there are more."""
     found = [fields_of((images, 1024, 14, 14), 256)["blocks_outermost"] for images in (1, 4, 16)]
     assert found == [1, 1, 0]
+
+
+@pytest.mark.usefixtures("without_panels")
+@pytest.mark.parametrize(("images", "size"), [(4, (7, 5)), (1, (3, 4)), (8, (6, 6))])
+def test_small_maps_are_read_in_place_by_narrower_tiles(images, size):
+    """Packed, they could fill wider ones."""
+    fields = fields_of((images, 9 * 32, *size), 16 * 32, groups=32)
+    assert fields["source"] == IN_PLACE
+    assert fields["pixels"] <= fields["out_columns"] == prod(size)
 
 
 @pytest.mark.usefixtures("without_panels")

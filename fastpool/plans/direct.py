@@ -146,7 +146,8 @@ def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
     """What `choose_tile` has compared: estimated cycles of each tile, on the rows and columns of a plan."""
     fields = plan.steps[-1].fields
     grid = Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"])
-    return compared(problem, grid, fields["row_of_tiles"].shape[0] not in ("channels", "pixels"))
+    is_apart = fields["row_of_tiles"].shape[0] not in ("channels", "pixels")
+    return compared(problem, grid, is_apart, fields["source"] == IN_PLACE)
 
 
 def shared_bytes(problem: Convolution) -> tuple[int, int]:
@@ -244,13 +245,14 @@ def packing_cycles(problem: Convolution, plan: Plan) -> float:
 def _suits_in_place(problem: Convolution, grid: Grid, tile: TileShape) -> bool:
     """Whether x is better read in place than packed.
 
-    Rows that nothing parts are. Others are unless packing lets tiles of pixels save more than it costs: then 3x3 at
-    stride 2 over 128 to 512 channels of 14x14 takes 10 to 15 % less in all on one thread, and 30 % on two, which need
-    not hand one another what they have packed; 3x3 stems 8 %, 4x4 at stride 4 on 3 channels 20 %; without padding, 2x2
-    to 16x16 at strides of 2 to 16 4 to 46 %; 1x7 over 128 to 192 channels of 17x17 13 to 19 %; 5x5 at stride 2 over 16
-    to 384 channels of 7x7 to 112x112 9 to 40 %.
+    Rows that nothing parts are, if the best tile is no wider. Others are unless packing lets tiles of pixels save more
+    than it costs: then 3x3 at stride 2 over 128 to 512 channels of 14x14 takes 10 to 15 % less in all on one thread,
+    and 30 % on two, which need not hand one another what they have packed; 3x3 stems 8 %, 4x4 at stride 4 on 3 channels
+    20 %; without padding, 2x2 to 16x16 at strides of 2 to 16 4 to 46 %; 1x7 over 128 to 192 channels of 17x17 13 to 19
+    %; 5x5 at stride 2 over 16 to 384 channels of 7x7 to 112x112 9 to 40 %.
     """
-    if not problem.is_padded and (problem.axes[2].stride == 1 or is_column(problem)):
+    is_whole = not problem.is_padded and (problem.axes[2].stride == 1 or is_column(problem))
+    if is_whole and tile == choose_tile(problem, grid, lie_apart(problem)):
         return True
     edges = _edges(problem, grid, tile) if lie_apart(problem) else NO_EDGES
     if edges is None:
@@ -290,7 +292,7 @@ def _common_source(problem: Convolution) -> Source | None:
     source = _in_place(problem)
     if source is not None:
         grid = _join_rows(problem, source)
-        tile = choose_tile(problem, grid, lie_apart(problem))
+        tile = choose_tile(problem, grid, lie_apart(problem), True)
         is_wide = grid.columns >= tile.pixels(lanes_for(problem.element))
         if is_wide and not is_aliased(problem, grid, tile) and _suits_in_place(problem, grid, tile):
             return source
@@ -338,7 +340,7 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     common = _common_source(problem)
     grid = _join_rows(problem, common) if common else Grid(*problem.outputs)
     in_place = common is not None and common.packing == IN_PLACE
-    tile = choose_tile(problem, grid, in_place and lie_apart(problem))
+    tile = choose_tile(problem, grid, in_place and lie_apart(problem), in_place)
     pixels = tile.pixels(lanes)
     group_channels, group_out = problem.channels // problem.groups, problem.out_channels // problem.groups
     blocks = ceil_div(group_out, tile.block(lanes))
