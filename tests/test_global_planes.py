@@ -1,15 +1,18 @@
-"""Global extrema of narrow integers: planes that are merged two by two, and those that are left."""
+"""Global pooling: planes that are taken together, or merged two by two, and those that are left; NaN in each."""
 
 import itertools
 
 import numpy as np
 import pytest
-from conftest import between, draw, filler
+from conftest import DTYPES, assert_close, between, draw, filler, noise
 
 import fastpool
-from fastpool import oracle
-from fastpool.dtypes import POOLED
+from fastpool import oracle, pooling
+from fastpool.dtypes import ELEMENT_TYPES, POOLED
+from fastpool.kernels.reduce import _CHUNK
 from fastpool.machine.processor import TARGET
+from fastpool.plans import ahead
+from fastpool.plans import pooling as plans
 from fastpool.routines.reduce import MOST_PLANES, planes_together
 from fastpool.routines.routine import lanes as lanes_for
 
@@ -49,6 +52,47 @@ def test_many_tasks():
     spread = np.zeros((3, 1501, 5, 10), np.int8)[..., :9]
     spread[...] = x
     np.testing.assert_array_equal(fastpool.global_max_pool2d(spread)[..., 0, 0], x.max(axis=(2, 3)))
+
+
+@pytest.fixture
+def far(monkeypatch):
+    """Let all x come from memory, and plans be made anew."""
+    monkeypatch.setattr(plans, "FAR_BYTES", -1)
+    monkeypatch.setattr(ahead, "LEVEL_2_BYTES", 0)
+    made, plan = [], plans.plan_global.__wrapped__
+    monkeypatch.setattr(pooling, "plan_global", lambda problem: made.append(plan(problem)) or made[-1])
+    pooling._bounds.clear()
+    yield made
+    pooling._bounds.clear()
+
+
+def check_floats(dtype, plane_sizes):
+    """Require the greatest, least and mean of planes, of which each second has a NaN, at another place in each."""
+    lanes = lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
+    for planes, size in itertools.product((lanes - 1, 2 * lanes + 3), plane_sizes(lanes)):
+        x = noise(size, (1, planes, 1, size), dtype)
+        x[0, ::3, 0, size // 2] = -np.inf
+        spoilt = x.copy()
+        spoilt[0, range(0, planes, 2), 0, [(5 * plane + planes) % size for plane in range(0, planes, 2)]] = np.nan
+        for values in (x, spoilt):
+            values = between(values, np.nan)
+            np.testing.assert_array_equal(fastpool.global_max_pool2d(values), oracle.global_max_pool2d(values))
+            np.testing.assert_array_equal(fastpool.min_pool2d(values, (1, size)), oracle.min_pool2d(values, (1, size)))
+            assert_close(fastpool.global_avg_pool2d(values), oracle.global_avg_pool2d(values))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_planes_of_floats(dtype):
+    check_floats(dtype, lambda lanes: [*range(1, lanes + 2), *range(4 * lanes - 1, 5 * lanes + 2), 2 * _CHUNK + 5])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_planes_that_come_from_memory(far, dtype):
+    large = 1 + ahead.AHEAD_BYTES // (4 * lanes_for(ELEMENT_TYPES[np.dtype(dtype)]))  # taken one by one
+    check_floats(dtype, lambda lanes: [1, lanes + 1, *range(8 * lanes - 1, 9 * lanes + 2), large])
+    ways = {(fields["evenly"] > 0, fields["plane_ahead"] > 0) for fields in (plan.steps[0].fields for plan in far)}
+    assert all(plan.steps[0].fields["ahead"] > 0 for plan in far)
+    assert ways == {(True, True), (False, False)}
 
 
 @pytest.mark.skipif(TARGET.name != "avx512", reason="elsewhere masked loads of bytes go one by one")

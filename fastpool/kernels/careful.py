@@ -22,6 +22,14 @@ def combine_fast_ir(builder, spec, kept, new):
     return builder.select(builder.fcmp_ordered(comparison, new, kept), new, kept)
 
 
+def either_nan_ir(builder, spec, found, values):
+    """Lanes where there was a NaN or is one; a comparison tells of two vectors whether either has one."""
+    if loses_nan(spec):
+        for a, b in zip(values[::2], [*values[1::2], values[-1]], strict=False):
+            found = builder.or_(found, builder.fcmp_unordered("uno", a, b))
+    return found
+
+
 @intrinsic
 def no_lanes(typingctx, spec):
     """Mask of no lane."""

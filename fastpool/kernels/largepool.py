@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.calls import field_ir
-from fastpool.kernels.careful import any_lane, combine_fast_ir, either, may_lose, no_lanes
+from fastpool.kernels.careful import any_lane, combine_fast_ir, either, either_nan_ir, may_lose, no_lanes
 from fastpool.kernels.columns import stride_of
 from fastpool.kernels.pool import neutral, prepare_ir
 from fastpool.kernels.simd import (
@@ -104,14 +104,6 @@ def _inside(typingctx, spec, masks):
     return result(spec, masks), codegen
 
 
-def _either_nan_ir(builder, spec, found, values):
-    """Lanes where there was a NaN or is one; a comparison tells of two vectors whether either has one."""
-    if loses_nan(spec):
-        for a, b in zip(values[::2], [*values[1::2], values[-1]], strict=False):
-            found = builder.or_(found, builder.fcmp_unordered("uno", a, b))
-    return found
-
-
 @intrinsic
 def _with_row(typingctx, spec, totals, found, row, masks, fill, power):
     """Neighbouring vectors of a row combined with what was above or below, and lanes where there is or was a NaN."""
@@ -124,7 +116,7 @@ def _with_row(typingctx, spec, totals, found, row, masks, fill, power):
             simd.widening_load_ir(builder, spec, source, builder.gep(row, [I64(i * spec.lanes)]), mask, fill)
             for i, mask in enumerate(_each(builder, masks))
         ]
-        found = _either_nan_ir(builder, spec, found, loaded)
+        found = either_nan_ir(builder, spec, found, loaded)
         combined = [
             combine_fast_ir(builder, spec, total, prepare_ir(builder, spec, value, power))
             for total, value in zip(_each(builder, totals), loaded, strict=True)
@@ -218,7 +210,7 @@ def _next_columns(typingctx, spec, call, before, found, sources, column, mask, f
                 simd.widening_load_ir(builder, spec, simd.source_of(spec), builder.gep(source, [column]), inside, fill)
                 for source in _each(builder, sources)
             ]
-            found = _either_nan_ir(builder, spec, found, loaded)
+            found = either_nan_ir(builder, spec, found, loaded)
             prefix = simd.load_ir(builder, prefixes, vector, spec.size)
             for row, value in enumerate(loaded):
                 prefix = combine_fast_ir(builder, spec, prefix, prepare_ir(builder, spec, value, power))

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from fastpool.geometry import Axis
+from fastpool.plans.ahead import AHEAD_BYTES, FAR_BYTES, NO_PLANES, planes_ahead
 from fastpool.plans.flatpool import is_flat, plan_flat
 from fastpool.plans.largepool import is_large, plan_large
 from fastpool.plans.plan import Code, Plan, Step, thread_scratch
@@ -95,6 +96,12 @@ def plan_global(problem: Pooling) -> Plan:
     if planes_per_task >= together:
         planes_per_task = -(-planes_per_task // together) * together
     evenly = together > 1 and batch == problem.channels * channel and sizes[:2] == [1, 1] and column == 1
+    group_bytes = together * elements * element.size
+    # Large planes come from memory sooner one after the other: extrema of 28x28 and of 17x17 take 0.6 of the time so,
+    # means 0.95; both of 14x14 1.05 to 1.1.
+    is_far = planes * elements * element.size > FAR_BYTES
+    evenly = evenly and not (is_far and group_bytes > AHEAD_BYTES)
+    fetched = planes_ahead(problem, element.size, together) if evenly and group_bytes <= AHEAD_BYTES else NO_PLANES
     divisor = problem.number if problem.finish == "override" else 1.0
     if problem.finish in ("mean", "valid mean"):
         divisor = float(prod(divisors(axis, problem.finish)[0] for axis in problem.axes))
@@ -112,6 +119,8 @@ def plan_global(problem: Pooling) -> Plan:
         "planes": planes,
         "planes_per_task": planes_per_task,
         "evenly": channel if evenly else 0,
+        "ahead": AHEAD_BYTES // element.size if is_far else 0,
+        **fetched,
         "divisor": divisor,
     }
     step = Step(Code(reduce_planes, element, (problem.variant, 1, together)), fields)

@@ -21,6 +21,9 @@ REDUCE = Layout(
         "planes": "integer",
         "planes_per_task": "integer",
         "evenly": "integer",  # elements from each plane to the next, 0 where that is no single number
+        "ahead": "integer",  # elements of a plane to those that are fetched meanwhile
+        "plane": "integer",  # elements of the planes that are fetched at once
+        "plane_ahead": "integer",  # elements to those; 0: none are
         "divisor": "number",
     },
 )
