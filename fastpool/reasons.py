@@ -412,8 +412,9 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
     fields, tiling = plan.steps[-1].fields, Tiling(problem, form)
     _, vectors, width = fields["multiply"].shape
     shared = fields["shared"] > 0
+    together = plan.steps[0].fields["images"] if shared else 1  # the last pass may have fewer
     # A block of output channels of a run of tiles is one product, whose last tiles overlap those before.
-    run = sum(ceil_div(tiles, width) * width for tiles in _runs(problem, fields, shared))
+    run = sum(ceil_div(tiles, width) * width for tiles in _runs(problem, fields, together))
     out_vectors = (tiling.out_blocks - 1) * vectors + fields["multiply_last"].shape[1]
     done = run * form.multiplications * problem.groups * tiling.multiplied * out_vectors * tiling.lanes
     weights = of_depths.channels // problem.groups * of_depths.axes[0].kernel * form.fold * problem.out_channels
@@ -455,18 +456,23 @@ def of_winograd(problem: Convolution, plan: Plan, form: WinogradForm) -> dict[st
     }
 
 
-def _runs(problem: Convolution, fields: dict[str, Any], shared: bool) -> list[int]:
-    """Tiles of each run that is multiplied at once: some rows of tiles, of all images together or of one."""
-    total = fields["tile_rows"] * (problem.images if shared else 1)
-    rows = [min(fields["group_rows"], total - first) for first in range(0, total, fields["group_rows"])]
+def _runs(problem: Convolution, fields: dict[str, Any], together: int) -> list[int]:
+    """Tiles of each run that is multiplied at once: some rows of tiles, of so many images together."""
     step, across = fields["group_columns"], fields["tile_columns"]
     columns = [min(step, across - first) for first in range(0, across, step)]
-    return [r * c for r in rows for c in columns] * (1 if shared else problem.images)
+    passes = [min(together, problem.images - first) for first in range(0, problem.images, together)]
+    totals = [fields["tile_rows"] * images for images in passes]
+    rows = [
+        min(fields["group_rows"], total - first) for total in totals for first in range(0, total, fields["group_rows"])
+    ]
+    return [r * c for r in rows for c in columns]
 
 
 def _why_schedule(tiling: Tiling, shared: bool) -> str:
-    cycles, limit = schedule_cycles(tiling), tiling.problem.workspace_limit
-    transformed = f"transformed input of {bytes_text(tiling.v_bytes)}"
+    cycles, limit, of_pass = schedule_cycles(tiling), tiling.problem.workspace_limit, tiling.of_pass
+    transformed = f"transformed input of {bytes_text(of_pass.v_bytes)}"
+    if of_pass is not tiling:
+        transformed += f" in each of {ceil_div(tiling.problem.images, of_pass.problem.images)} passes"
     if cycles["shared"] == inf:
         return (
             f"each task transforms its own tiles: scratch with a common {transformed} would exceed {bytes_text(limit)}"

@@ -1,6 +1,7 @@
 """Winograd convolution: at every remainder, in watched memory, through NaN and infinities, and its rounding."""
 
 import itertools
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -265,6 +266,51 @@ def test_winograd_layers(forms, form, schedule, shape, dtype):
             x, weight, bias, expected = layer_and_result(shape, form.kernels, form.strides, padding, mode, dtype)
             assert_close(fastpool.conv2d(x, weight, bias, form.strides, padding, padding_mode=mode), expected)
     forms.assert_chosen(form, schedule)
+
+
+@pytest.mark.parametrize("schedule", ["shared", "on the fly"])
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 3, 3), (3, 3, 3)], ids=str)
+def test_many_images_are_transformed_in_passes(forms, monkeypatch, schedule, kernel):
+    """The last pass has fewer; every image gives what it gives in one pass, also one that is computed again."""
+    if schedule == "on the fly" and len(kernel) == 3:
+        pytest.skip("weights of several taps of depth are transformed ahead")
+    forms.choose(FORMS[0], schedule)
+    convolve = fastpool.conv3d if len(kernel) == 3 else fastpool.conv2d
+    size = (4, 9, 11)[-len(kernel) :]
+    weight, bias = noise(2, (40, 20, *kernel), np.float32), noise(3, (40,), np.float32)
+    for images in (1, 4, 7):
+        x, residual = noise(1, (images, 40, *size), np.float32), noise(4, (images, 40, *size), np.float32)
+        x[-1, 3, ..., 5] = np.nan
+        padding = [(taps // 2, taps // 2) for taps in kernel]
+        results = []
+        for most in (2**30, 1, some_images := 250_000):
+            monkeypatch.setattr(winograd, "_PASS_BYTES", most)
+            forms.forget()
+            results.append(convolve(x, weight, bias, padding=padding, groups=2, residual=residual))
+            steps = forms.plans.pop().steps
+            firsts = [step.fields["first_image"] for step in steps]
+            counts = [step.fields["images"] for step in steps]
+            assert sum(counts[::2]) == steps[0].fields["depths"] * images
+            assert firsts[::2] == firsts[1::2] == [sum(counts[:i:2]) for i in range(0, len(counts), 2)]
+            if most != some_images:
+                assert max(counts) == (1 if most == 1 else sum(counts[::2]))
+            elif len(kernel) == 2 and images == 7:
+                assert 1 < max(counts) < 7
+        assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+        ones = (1,) * len(kernel)
+        reference = conv3d if len(kernel) == 3 else oracle.conv2d
+        assert_close(results[0], reference(x, weight, bias, ones, padding, ones, 2) + residual)
+
+
+def test_passes_are_explained(forms):
+    """What all of them share would not fit the scratch."""
+    forms.choose(FORMS[0], "shared")
+    conv = fastpool.Conv2d(noise(14, (64, 64, 3, 3), np.float32), padding=1)
+    one, many = (conv.explain((images, 64, 28, 28)) for images in (1, 100))
+    assert "passes" not in one.why.source
+    assert re.search(r"in each of (\d+) passes", many.why.source)
+    assert many.workspace_bytes < 16 * 2**20
+    assert 0.8 < many.multiply_adds_done / one.multiply_adds_done / 100 < 1.1
 
 
 @needs_threads

@@ -26,8 +26,8 @@ A dilated convolution is one of its own on each of the phases modulo the dilatio
 lie so far apart, and tiles of all phases are done together. Groups are convolutions beside each other.
 
 Two schedules. `shared`: all threads transform the whole input into one V, then each takes out blocks: for small maps,
-whose weights are read once in all. `fused`: each task does all for a group of tiles, from scratch of its own: for large
-maps, whose V would not stay in the cache.
+whose weights are read once in all; of many images some in each pass, whose V stays in the last-level cache. `fused`:
+each task does all for a group of tiles, from scratch of its own: for large maps, whose V would not stay in the cache.
 
 A non-finite pixel would spread over its whole tile. Tiles with non-finite results are therefore computed again,
 directly.
@@ -484,7 +484,7 @@ def winograd_input(call, task, thread):
     lanes = lanes_of(spec)
     block, row = task % (call.groups * call.channel_blocks), task // (call.groups * call.channel_blocks)
     group, block = block // call.channel_blocks, block % call.channel_blocks
-    image, tile_row = row // call.tile_rows, row % call.tile_rows
+    image, tile_row = call.first_image + row // call.tile_rows, row % call.tile_rows
     plane, channels = _plane_of(call, image, group, block, lanes)
     strip = call.scratch + (call.shared + thread * call.scratch_thread + call.strip_offset)
     of_task = (group * call.row_groups + row // call.group_rows) * call.v_task
@@ -519,7 +519,7 @@ def winograd_output(call, task, thread):
     else:
         invoke(multiply_block, call, v, weights, m, tiles, 0, weights + call.u_product)
     for row in range(first, end):
-        image, tile_row = row // call.tile_rows, row % call.tile_rows
+        image, tile_row = call.first_image + row // call.tile_rows, row % call.tile_rows
         source = m + (row - first) * columns * 2 * lanes
         invoke(call.finish_rows, call, source, pixels, out_block, group, image, tile_row, 0, columns)
 

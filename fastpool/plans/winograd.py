@@ -45,6 +45,10 @@ _HAS_LARGE_CACHE = LEVEL_2_BYTES >= 1024**2
 #: Cycles of a byte of a shared V, which one core writes and another reads. On Zen 5, 105 layers of 3x3 and 5x5 took 2 %
 #: longer than by the best form and schedule with 0.25, and 5 % with 0.6.
 _SHARED_CYCLES = (0.25 if IS_ZEN_5 else 0.6) if TARGET.registers == 32 else 0.15
+#: Bytes of it up to which all images are done in one pass. Of more, in passes of about so many, 3x3 over 384 channels
+#: of 32 times 13x13 takes 0.68 of the time, 512 of 16 and of 32 times 14x14 0.87 and 0.78, 256 of 64 times 14x14 0.82;
+#: of 7 MB 1.0.
+_PASS_BYTES = CACHED_BYTES // 2
 #: Up to how many bytes it stays in the last-level cache, and else bytes a cycle at which it passes once more for each
 #: out block.
 _SHARED_KEPT, _AGAIN_RATE = CACHED_BYTES if _HAS_LARGE_CACHE else 8 * 1024**2, 4
@@ -168,7 +172,7 @@ class Tiling:
     def least_bytes(self) -> int:
         """Scratch of a thread without which nothing goes."""
         if self.form.on_the_fly:
-            return self.shared_bytes
+            return self.of_pass.shared_bytes
         columns, size = self.least_columns, self.problem.element.size
         tiles = _in_panels(columns)
         beside = tiles * self.form.products * 2 * self.lanes + self.strip_elements(columns) if columns > 1 else 0
@@ -178,6 +182,13 @@ class Tiling:
     def v_bytes(self) -> int:
         """Transformed input."""
         return self.tile_bytes * self.tiles * self.problem.groups
+
+    @cached_property
+    def of_pass(self) -> Tiling:
+        """The same of as many images as share a transformed input: all, unless that would be large."""
+        images = self.problem.images
+        passes = ceil_div(images, max(1, images * _PASS_BYTES // max(1, self.v_bytes)))
+        return self if passes <= 1 else Tiling(replace(self.problem, images=ceil_div(images, passes)), self.form)
 
     def strip_elements(self, columns: int) -> int:
         """Input rows, or output rows, of so many tiles beside each other, while they are transformed."""
@@ -291,6 +302,11 @@ def _is_shared(tiling: Tiling) -> bool:
 
 
 def _shared_cycles(tiling: Tiling) -> float:
+    of_pass = tiling.of_pass
+    return _pass_cycles(of_pass) * tiling.problem.images / max(1, of_pass.problem.images)
+
+
+def _pass_cycles(tiling: Tiling) -> float:
     if tiling.shared_bytes > tiling.problem.workspace_limit:
         return float("inf")
     group = _shared_rows(tiling) * tiling.tile_columns
@@ -441,8 +457,9 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
     block = 2 * lanes
     _, height, width = problem.axes
     shared = _is_shared(tiling)
-    rows_of_tiles = problem.images * tiling.tile_rows
     if shared:
+        tiling = tiling.of_pass
+        rows_of_tiles = tiling.problem.images * tiling.tile_rows
         columns = tiling.tile_columns
         rows = _shared_rows(tiling, THREADS)
         if tiling.shared_bytes_of(rows) > problem.workspace_limit:
@@ -496,7 +513,8 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "products": form.products,
         "phases": form.phases,
         "fold": form.fold,
-        "images": problem.images,
+        "images": tiling.problem.images,
+        "first_image": 0,
         "groups": problem.groups,
         "channels": of_depths.channels // problem.groups,
         "channel_blocks": tiling.channel_blocks,
@@ -556,20 +574,18 @@ def plan_winograd(problem: Convolution, form: WinogradForm) -> Plan:
         "low": problem.low,
         "high": problem.high,
     }
-    steps: tuple[Step, ...]
-    if shared:
-        steps = (
-            Step(
-                Code(winograd_input, element),
-                {"tasks": rows_of_tiles * problem.groups * tiling.channel_blocks} | fields,
-            ),
-            Step(
-                Code(winograd_output, element),
-                {"tasks": row_groups * problem.groups * tiling.out_blocks} | fields,
-            ),
-        )
-    else:
+    steps: list[Step] = []
+    for first in range(0, problem.images, tiling.problem.images) if shared else ():
+        images = min(tiling.problem.images, problem.images - first)
+        row_groups = ceil_div(images * tiling.tile_rows, rows)
+        of_pass = fields | {"first_image": first, "images": images, "row_groups": row_groups}
+        for code, tasks in (
+            (winograd_input, images * tiling.tile_rows * tiling.channel_blocks),
+            (winograd_output, row_groups * tiling.out_blocks),
+        ):
+            steps.append(Step(Code(code, element), of_pass | {"tasks": problem.groups * tasks}))
+    if not shared:
         tasks = problem.images * problem.groups * row_groups * column_groups
-        steps = (Step(Code(winograd_fused, element), {"tasks": tasks} | fields),)
+        steps.append(Step(Code(winograd_fused, element), fields | {"tasks": tasks}))
     cycles = winograd_cycles(of_depths, form)
-    return Plan(steps, fields["shared"], private, element, cycles, tuple(tables), missed=missed)
+    return Plan(tuple(steps), fields["shared"], private, element, cycles, tuple(tables), missed=missed)

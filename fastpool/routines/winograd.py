@@ -22,7 +22,8 @@ WINOGRAD = Layout(
         "products": "integer",  # of a tile
         "phases": "integer",  # of the input that are not channels
         "fold": "integer",  # lanes of a channel
-        "images": "integer",
+        "images": "integer",  # of a pass
+        "first_image": "integer",
         "groups": "integer",
         "channels": "integer",  # of a group
         "channel_blocks": "integer",  # of one phase of a group: those of each tap of depth, one after the other
