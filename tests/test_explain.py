@@ -211,13 +211,14 @@ def test_multiply_adds_of_winograd(planner, monkeypatch, form, schedule, dtype):
     assert found.filtering == (form.tile_outputs, form.tile_taps)
     assert found.phases == prod(form.strides)
 
-    fields, done = plan.steps[-1].fields, 0
+    done = 0
     last = 1 if 0 < 70 % (2 * found.lanes) <= found.lanes else 2  # vectors of the last block of channels
     down, across = (-(-size // m) for size, m in zip(found.out_shape[2:], form.tile_outputs, strict=True))
-    for task in range(found.tasks):
+    # Each pass is two steps, the second of which multiplies.
+    for fields, task in [(step.fields, task) for step in plan.steps[-1::-2] for task in range(step.tasks)]:
         rows, columns = fields["group_rows"], across
         if schedule == "shared":
-            rows = min(rows, 3 * down - task % fields["row_groups"] * rows)
+            rows = min(rows, fields["images"] * down - task % fields["row_groups"] * rows)
             vectors = last if task // fields["row_groups"] == found.blocks - 1 else 2
         else:
             group, rest = task % fields["column_groups"], task // fields["column_groups"]
