@@ -375,6 +375,8 @@ def row_of_tiles(
             column = start * stride_of(spec) - pad_left
             for _ in range(channels_in):
                 for first in range(first_tap, end_tap, run):
+                    if fetches_rows(spec):
+                        fetch_row(spec, at + (offsets[first] + x_ahead + column))
                     total = _add_masked_row(total, at + offsets[first], w, column, width)
                     w = w + of_row
                 at, w = at + pitch_in, w + omitted

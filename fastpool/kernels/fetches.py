@@ -7,7 +7,7 @@ from fastpool.kernels import simd
 from fastpool.kernels._jit import device
 from fastpool.kernels.simd import I64, known, prefetch
 from fastpool.kernels.tile_variants import is_by_channels, row_of
-from fastpool.routines.direct import CHANNELS_AHEAD
+from fastpool.routines.direct import CHANNELS_AHEAD, is_edged, is_masked
 
 
 @known
@@ -84,8 +84,11 @@ def fetches_taps(spec):
 
 @known
 def fetches_rows(spec):
-    """Whether edged tiles fetch rows that are read later; beside 7 taps not all of a tile would stay in registers."""
-    return int(_is_far(spec) or (CHANNELS_AHEAD > 0 and row_of(spec)[0] <= 5))
+    """Whether edged or masked tiles fetch rows that are read later.
+
+    Beside 7 taps not all of an edged tile would stay in registers.
+    """
+    return int(_is_far(spec) or (is_edged(spec.variant) and CHANNELS_AHEAD > 0 and row_of(spec)[0] <= 5))
 
 
 def _is_far(spec):
@@ -95,11 +98,13 @@ def _is_far(spec):
 
 @intrinsic
 def fetch_row(typingctx, spec, place):
-    """Bring the pixels near that an edged tile sees of a row."""
+    """Bring the pixels near that a tile sees of a row: a line of them from place on, or a pixel at each end."""
 
     def codegen(context, builder, sig, args):
         taps, apart = row_of(spec)
-        for element in (0, (spec.width - 1) * apart + taps - 1):
+        ends = 0, (spec.width - 1) * apart + taps - 1
+        lines = range(0, spec.vectors * spec.lanes * apart, 64 // spec.size)
+        for element in lines if is_masked(spec.variant) else ends:
             simd.prefetch_ir(builder, builder.gep(args[1], [I64(element)]), level=2 if _is_far(spec) else 1)
         return context.get_dummy_value()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from fastpool.machine.processor import THREADS
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.plans.windows import Pooling
@@ -11,6 +13,18 @@ from fastpool.routines.tiles import CACHED_BYTES, LEVEL_2_BYTES
 #: From 8 to 14 MB tiles of pixels side by side take 0.89 to 1.01 of the time where they fetch them ahead; of 4 MB 1.0
 #: to 1.04.
 FAR_BYTES = CACHED_BYTES // 2
+
+
+def is_far(problem: Convolution) -> bool:
+    """Whether all of x takes so many bytes."""
+    return input_bytes(problem) > FAR_BYTES
+
+
+def input_bytes(problem: Convolution) -> int:
+    """Bytes of all of x."""
+    return problem.images * problem.channels * prod(a.size for a in problem.axes) * problem.element.size
+
+
 #: Bytes to what is fetched: with 2 to 16 KiB pooling takes as long.
 AHEAD_BYTES = 8192
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastpool.arrays import address
 from fastpool.machine.processor import THREADS
-from fastpool.plans.ahead import FAR_BYTES
+from fastpool.plans.ahead import input_bytes, is_far
 from fastpool.plans.edges import NO_EDGES, Edges, edges_of, omitted_share, row_taps
 from fastpool.plans.packing import (
     PACK_CYCLES,
@@ -469,7 +469,7 @@ def _pixels_ahead(problem: Convolution, grid: Grid, source: Source, pixels: int,
     """
     if is_edged(variant):
         return CHANNELS_AHEAD * source.channel or source.row
-    if problem.taps > 1 or _x_bytes(problem) <= THREADS * LEVEL_2_BYTES:
+    if problem.taps > 1 or input_bytes(problem) <= THREADS * LEVEL_2_BYTES:
         return 0
     return source.row if grid.rows > 1 else _TILES_AHEAD * pixels * pixels_apart(problem, source.packing)
 
@@ -492,17 +492,13 @@ def ahead(problem: Convolution, tile: TileShape, taps: int, tiles: int) -> dict[
     return {"lines_ahead": lines, "tile_ahead": of_tile, "tiles_fetching": ceil_div(steps * taps * block, of_tile)}
 
 
-def _x_bytes(problem: Convolution) -> int:
-    return problem.images * problem.channels * prod(a.size for a in problem.axes) * problem.element.size
-
-
 def _variant(problem: Convolution, grid: Grid, tile: TileShape, packing: int) -> tuple[str, Edges]:
     """Variant of the tile, and its edges."""
     width = problem.axes[2]
     if packing != IN_PLACE or not lie_apart(problem):
         return tile.role, NO_EDGES
     edges = _edges(problem, grid, tile)
-    far = has_far(width.kernel) and grid.rows > 1 and _x_bytes(problem) > FAR_BYTES
+    far = has_far(width.kernel) and grid.rows > 1 and is_far(problem)
     return ("strided", NO_EDGES) if edges is None else (edged(width.kernel, width.stride, far), edges)
 
 

@@ -10,6 +10,7 @@ from math import inf
 from typing import Any
 
 from fastpool.arrays import address
+from fastpool.plans.ahead import is_far
 from fastpool.plans.direct import ANYWHERE
 from fastpool.plans.edges import NO_EDGES, omitted_share, row_taps
 from fastpool.plans.in_place import fields_in_place, shares_in_place
@@ -74,7 +75,7 @@ def plan_masked_rows(problem: Convolution) -> tuple[Plan, TileShape]:
     tables: list[Any] = [offsets, taps]
     tiles = ceil_div(width.out, tile.pixels(lanes_for(problem.element)))
     shares = shares_in_place(problem, tile, 1, tiles)
-    fields = fields_in_place(problem, tile, masked(width.kernel, width.stride), shares) | {
+    fields = fields_in_place(problem, tile, masked(width.kernel, width.stride, is_far(problem)), shares) | {
         "apart": 0,  # masks say where the columns of a tile begin
         "taps": problem.taps,
         "run_used": width.kernel,
@@ -82,6 +83,7 @@ def plan_masked_rows(problem: Convolution) -> tuple[Plan, TileShape]:
         "offsets": address(offsets),
         "steps": 0,
         "row_taps": address(taps),
+        "x_ahead": height.stride * row,
         "width": width.size,
         "pad_left": width.pad_begin,
         "last_start": ANYWHERE,

@@ -82,9 +82,9 @@ MASKED_ROWS = ((3, 1), (3, 2))
 MASKED_SHAPES = ((2, 8), (1, 8), (2, 4)) if TARGET.name == "avx512" else ()
 
 
-def masked(taps: int, stride: int) -> str:
-    """Variant of masked tiles for a row of taps."""
-    return f"masked {taps} {stride}"
+def masked(taps: int, stride: int, far: bool = False) -> str:
+    """Variant of masked tiles for a row of taps; if x is `far`, they fetch rows ahead."""
+    return f"masked {taps} {stride}{' far' if far else ''}"
 
 
 def is_masked(variant: str) -> bool:

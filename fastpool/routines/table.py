@@ -213,7 +213,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
             if tile.role == "channels"
         )
         + tuple(("joined", *shape) for shape in JOINED_SHAPES)
-        + tuple((masked(*row), *shape) for row in MASKED_ROWS for shape in MASKED_SHAPES),
+        + tuple((masked(*row, far), *shape) for row in MASKED_ROWS for far in (False, True) for shape in MASKED_SHAPES),
     ),
     "transform_rows": (transform_rows, WINOGRAD_SHAPES + _DILATED),
     "multiply": (
