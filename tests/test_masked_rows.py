@@ -23,7 +23,7 @@ from processes import run_apart
 import fastpool
 from fastpool import oracle
 from fastpool.dtypes import ELEMENT_TYPES
-from fastpool.plans import masked_rows
+from fastpool.plans import ahead, masked_rows
 from fastpool.routines.direct import IN_PLACE, MASKED_ROWS, MASKED_SHAPES, masked
 from fastpool.routines.routine import lanes as lanes_for
 
@@ -51,9 +51,11 @@ def assert_masked(planner, shape=None):
 @every_dtype
 @pytest.mark.parametrize("shape", MASKED_SHAPES, ids=str)
 @pytest.mark.parametrize(("taps", "stride"), MASKED_ROWS)
-def test_every_tile_at_every_width(by_masks, monkeypatch, dtype, taps, stride, shape):
-    """NaN surrounds x and must not leak in, and nothing around the output may change."""
+@pytest.mark.parametrize("far", [False, True], ids=["near", "far"])
+def test_every_tile_at_every_width(by_masks, monkeypatch, dtype, taps, stride, shape, far):
+    """NaN surrounds x and must not leak in, and nothing around the output may change; what is far is fetched."""
     monkeypatch.setattr(masked_rows, "MASKED_SHAPES", (shape,))
+    monkeypatch.setattr(ahead, "FAR_BYTES", 0 if far else 2**40)
     by_masks.forget()
     pixels = shape[0] * lanes_for(ELEMENT_TYPES[np.dtype(dtype)])
     weight, bias = noise(1, (2 * (shape[1] + 1), 3, 3, taps), dtype), noise(2, 2 * (shape[1] + 1), dtype)
@@ -71,6 +73,7 @@ def test_every_tile_at_every_width(by_masks, monkeypatch, dtype, taps, stride, s
             rows = np.repeat(x, 2, axis=2)[:, :, ::2]  # between which there are others
             assert_close(conv(rows), wanted)
     assert_masked(by_masks, shape)
+    assert {plan.steps[-1].fields["row_of_tiles"].shape[0] for plan in by_masks.plans} == {masked(taps, stride, far)}
 
 
 def test_what_is_not_finite(by_masks):
@@ -128,6 +131,7 @@ def check_that_nothing_beyond_x_is_read():
         take_masks(patch)
         for shape, dtype, stride in product(MASKED_SHAPES, DTYPES, (1, 2)):
             patch.setattr(masked_rows, "MASKED_SHAPES", (shape,))
+            patch.setattr(ahead, "FAR_BYTES", 0 if dtype == np.float64 else 2**40)  # beyond x are the lines fetched
             planner.forget()
             for width, padding in ((3, 1), (16, 0), (31, 3), (33, 1), (64, ((1, 1), (0, 2))), (70, ((0, 0), (5, 0)))):
                 memory, options = GuardedMemory(), {"padding": padding, "stride": stride, "groups": 2}

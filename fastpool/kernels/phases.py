@@ -15,7 +15,6 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import field_ir
 from fastpool.kernels.elements import I64, element, widen_ir
 from fastpool.kernels.stores import store_first_ir
-from fastpool.routines.pack import ROWS_AHEAD
 
 #: Vectors between what is packed and what is fetched for writing: other cores have read the packed input since.
 _AHEAD = 6
@@ -43,7 +42,7 @@ def phases_ir(builder, vectors):
 def _vectors_ir(builder, spec, kind, stride, row, ahead, exists, first, width, columns, lines):
     """Pack vector by vector; `lines` are where each phase begins, and whether it is packed (None: it is).
 
-    What lies `ahead` of the row is fetched, unless that is None.
+    What lies `ahead` of the row is fetched.
     """
     lanes, vector = spec.lanes, simd.vector_ir(spec)
     nothing = ir.Constant(vector, None)
@@ -65,11 +64,10 @@ def _vectors_ir(builder, spec, kind, stride, row, ahead, exists, first, width, c
                     store_first_ir(builder, value, target, count, spec.size)
 
     def fetch(at):
-        if ahead is not None:
-            per_line = 64 * 8 // kind.bitwidth
-            for element in range(0, stride * lanes, per_line):
-                place = builder.gep(row, [builder.add(builder.add(at, ahead), I64(element))])
-                simd.prefetch_ir(builder, place)
+        per_line = 64 * 8 // kind.bitwidth
+        for past in range(0, stride * lanes, per_line):
+            place = builder.gep(row, [builder.add(builder.add(at, ahead), I64(past))])
+            simd.prefetch_ir(builder, place)
 
     def copy_part(q, at, inside, count=None):
         fetch(at)
@@ -167,7 +165,7 @@ def pack_row(typingctx, call, row, exists, first, width, line, columns, pitch, p
                 (builder.gep(line, [builder.mul(place, pitch)]), builder.icmp_signed(">=", place, I64(0)))
                 for place in places
             ]
-        ahead = field_ir(context, builder, call, block, "x_ahead") if ROWS_AHEAD else None
+        ahead = field_ir(context, builder, call, block, "x_ahead")
         _vectors_ir(builder, spec, kind, stride, row, ahead, exists, first, width, columns, lines)
         return context.get_dummy_value()
 
