@@ -32,9 +32,11 @@ from fastpool.routines.direct import direct
 #: Few and many taps, even and odd numbers of them; each size is compiled.
 FILTERS = [(1, 7), (3, 3), (6, 4), (7, 7)]
 every_filter = pytest.mark.parametrize("kernel", FILTERS, ids=lambda kernel: f"{kernel[0]}x{kernel[1]}")
-every_stride = pytest.mark.parametrize("stride", [1, 2])
 ROUTINES = {"columns": depthwise, "channels": channelwise}
 every_routine = pytest.mark.parametrize("lanes_on", ROUTINES)
+#: Each routine with each of its strides.
+WAYS = [("columns", 1), ("columns", 2), ("channels", 1), ("channels", 2), ("channels", 3), ("channels", 7)]
+every_way = pytest.mark.parametrize(("lanes_on", "stride"), WAYS)
 
 
 def depthwise_parts(kernel, stride, dtype, lanes_on):
@@ -58,9 +60,8 @@ def assert_depthwise(planner, lanes_on):
 
 
 @every_dtype
-@every_stride
+@every_way
 @every_filter
-@every_routine
 @sweep
 def test_depthwise_at_every_remainder(planner, lanes_on, kernel, stride, dtype):
     planner.take_depthwise(ROUTINES[lanes_on])
@@ -138,8 +139,8 @@ def check_depthwise_memory(dtype_name):
             for index, (problem, part) in enumerate(dilated_parts(kernel, dilation, np.dtype(dtype_name).type)):
                 problem.check_guarded(*part, at_end=index % 2 == 0)
             assert_depthwise(planner, "columns")
-    cases = itertools.product(ROUTINES, FILTERS, (1, 2))
-    for lanes_on, kernel, stride in some(cases, 3, DTYPES.index(np.dtype(dtype_name))):
+    cases = itertools.product(WAYS, FILTERS)
+    for (lanes_on, stride), kernel in some(cases, 3, DTYPES.index(np.dtype(dtype_name))):
         with pytest.MonkeyPatch.context() as patch:
             planner = Planner(patch)
             planner.take_depthwise(ROUTINES[lanes_on])
@@ -156,8 +157,7 @@ def test_depthwise_touches_not_a_byte_beyond_any_array(dtype):
 
 
 @every_dtype
-@every_stride
-@every_routine
+@every_way
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 5, 4, 37), (1, 3, 130, 130), (3, 200, 5, 6), (1, 70, 61, 40)])
 def test_depthwise_layers(planner, lanes_on, shape, stride, dtype):
     """Paddings of every form; one large plane, many small ones, and their division into tasks."""
@@ -210,8 +210,7 @@ def test_the_faster_depthwise_routine_is_taken(planner, monkeypatch, lanes_on, d
 
 
 @every_dtype
-@every_stride
-@every_routine
+@every_way
 def test_depthwise_with_nan_and_infinities(planner, lanes_on, stride, dtype):
     """In x, weight, bias and residual; a padding of zeros times an infinite weight is NaN."""
     planner.take_depthwise(ROUTINES[lanes_on])
@@ -229,6 +228,18 @@ def test_depthwise_with_nan_and_infinities(planner, lanes_on, stride, dtype):
         expected = oracle.conv2d(**arrays, **options, activation=activation)
         assert_close(fastpool.conv2d(**arrays, **options, activation=activation), expected)
     assert_depthwise(planner, lanes_on)
+
+
+@every_dtype
+@pytest.mark.parametrize("stride", [1, 3])
+def test_channels_of_one_dimension(planner, dtype, stride):
+    """Also of sequences within a larger array, one after the other."""
+    planner.take_depthwise(channelwise)
+    weight, bias = integers(31, (21, 1, 5), dtype), integers(32, 21, dtype)
+    for x in (integers(33, (2, 21, 50), dtype), integers(34, (3, 30, 90), dtype)[:2, 2:23, 7:]):
+        expected = oracle.conv2d(x[:, :, None], weight[:, :, None], bias, (1, stride), (0, 3), groups=21)
+        assert_close(fastpool.conv1d(x, weight, bias, stride, 3, groups=21), expected[:, :, 0])
+    assert_depthwise(planner, "channels")
 
 
 @needs_threads

@@ -13,7 +13,7 @@ from fastpool.plans.ahead import planes_ahead
 from fastpool.plans.edges import NO_EDGES, omitted_share, row_taps
 from fastpool.plans.plan import Code, Plan, Step, table, thread_scratch
 from fastpool.plans.problem import Convolution, apart, ceil_div
-from fastpool.routines.channelwise import channelwise
+from fastpool.routines.channelwise import channelwise, variant_at
 from fastpool.routines.routine import lanes as lanes_for
 from fastpool.routines.tiles import RUNS, SCRATCH_LIMIT
 
@@ -23,6 +23,9 @@ _PLANE_BYTES = 24 * 1024
 #: What sums and transposes were measured to take, of a cycle for each of their instructions: on Zen 4, which does 512
 #: bits in two halves, and where two whole vectors begin in a cycle.
 _MEASURED = 1.15 if TARGET.multiplies == 1 else 0.63
+#: How many times as long transposes take at strides of three and more, where so few sums follow that they wait for
+#: the level-2 cache: 115 to 155 cycles each (Zen 5), of 1 to 512 channels of 9x9 to 512x512, instead of 47.
+_AT_STRIDES = 2.4
 
 
 @dataclass(frozen=True)
@@ -100,17 +103,16 @@ class Channelwise:
 
 
 def is_channelwise(problem: Convolution) -> bool:
-    """Whether the kernel computes it: one channel a group, planes without gaps, zeros for padding, stride 1 or 2."""
+    """Whether the kernel computes it: one channel a group, planes without gaps, zeros for padding."""
     depth, height, width = problem.axes
     padded = any(axis.pad_begin or axis.pad_end for axis in (height, width))
     return (
         problem.channels == problem.groups == problem.out_channels
         and not problem.element.is_integer
         and depth.is_single
-        and width.stride <= 2
         and min(height.pad_begin, width.pad_begin) >= 0
         and problem.x_strides[4] == 1
-        and problem.x_strides[3] == width.size
+        and (height.size == 1 or problem.x_strides[3] == width.size)
         and (problem.padding_mode == "zeros" or not padded)
         and Channelwise(problem).thread_elements * problem.element.size <= SCRATCH_LIMIT
     )
@@ -125,6 +127,7 @@ def channelwise_cycles(problem: Convolution) -> float:
     transposed = lanes * (lanes.bit_length() - 0.3)
     seen = min(sizes.padded_rows(sizes.rows), height.size) * width.size
     moved = row_tasks * (ceil_div(seen, lanes) + ceil_div(problem.taps, lanes)) + 1.9 * ceil_div(problem.pixels, lanes)
+    moved *= _AT_STRIDES if width.stride > 2 else 1.0
     # A run loads a vector more than it multiplies; beside it stand borders of zeros, and what a task costs.
     summed = 1 - omitted_share(problem, height.out, NO_EDGES, width.out)
     runs = height.out * ceil_div(width.out, sizes.run)
@@ -162,6 +165,7 @@ def plan_channelwise(problem: Convolution) -> Plan:
         "pad_top": height.pad_begin,
         "pad_left": width.pad_begin,
         "stride_row": height.stride,
+        "stride_column": width.stride,
         "reach_rows": sizes.reach[0],
         "taps": problem.taps,
         "offsets": address(tables[1]),
@@ -180,7 +184,7 @@ def plan_channelwise(problem: Convolution) -> Plan:
         "low": problem.low,
         "high": problem.high,
     }
-    code = Code(channelwise, element, (f"stride {width.stride}", 1, sizes.run))
+    code = Code(channelwise, element, (variant_at(width.stride), 1, sizes.run))
     omitted = omitted_share(problem, height.out, NO_EDGES, width.out)
     cycles = channelwise_cycles(problem)
     return Plan((Step(code, fields),), 0, sizes.thread_elements, element, cycles, tuple(tables), omitted)

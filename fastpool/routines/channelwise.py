@@ -5,6 +5,20 @@ from __future__ import annotations
 from fastpool.routines.layout import Layout
 from fastpool.routines.routine import kernel
 
+#: Variants of the spec: strides of the columns that have code of their own, and all others.
+VARIANTS = {1: "stride 1", 2: "stride 2", 0: "any stride"}
+
+
+def variant_at(stride: int) -> str:
+    """Variant for a stride of the columns."""
+    return VARIANTS.get(stride, VARIANTS[0])
+
+
+def stride_of(variant: str) -> int:
+    """Stride of the columns that the variant names, 0 if it does not."""
+    return next(stride for stride, name in VARIANTS.items() if name == variant)
+
+
 CHANNELWISE = Layout(
     "channelwise",
     {
@@ -22,6 +36,7 @@ CHANNELWISE = Layout(
         "pad_top": "integer",
         "pad_left": "integer",
         "stride_row": "integer",
+        "stride_column": "integer",
         "reach_rows": "integer",  # padded rows from the first tap to the last
         "taps": "integer",
         "offsets": "integers",  # of the taps, in elements

@@ -15,6 +15,7 @@ from fastpool.machine.processor import TARGET
 from fastpool.routines.argpool import argpool
 from fastpool.routines.blur import blur
 from fastpool.routines.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
+from fastpool.routines.channelwise import VARIANTS as CHANNELWISE_VARIANTS
 from fastpool.routines.channelwise import channelwise
 from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, depthwise
 from fastpool.routines.direct import (
@@ -240,7 +241,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
         tuple((f"{part}stride {s}", *size) for part in _PARTS for s in (1, 2) for size in _FILTERS)
         + tuple((f"{part}dilated stride 1", *size) for part in _WITHIN for size in DILATED_FILTERS),
     ),
-    "channelwise": (channelwise, tuple((f"stride {s}", 1, run) for s in (1, 2) for run in RUNS)),
+    "channelwise": (channelwise, tuple((variant, 1, run) for variant in CHANNELWISE_VARIANTS.values() for run in RUNS)),
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
     "small_pool": (small_pool, tuple(_small_windows(VARIANTS))),
     "short_pool": (short_pool, tuple(_short_rows(VARIANTS))),
