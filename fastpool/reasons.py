@@ -367,14 +367,14 @@ def of_depthwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
 def of_channelwise(problem: Convolution, plan: Plan) -> dict[str, Any]:
     """Of a depthwise one with lanes on channels."""
     fields, sizes = plan.steps[-1].fields, Channelwise(problem)
-    _, height, width = problem.axes
+    width = problem.axes[2]
     runs = ceil_div(width.out, sizes.run)
-    done = problem.images * sizes.blocks * sizes.lanes * height.out * runs * sizes.run * problem.taps
+    done = problem.images * sizes.blocks * sizes.lanes * fields["out_rows"] * runs * sizes.run * problem.taps
     if is_depthwise(problem):
         cycles, other = map(round, (plan.cycles, depthwise_cycles(problem)))
         role = f"{cycles_text(cycles)} of one core estimated, with lanes on pixels {count_text(other)}"
     else:
-        role = "a filter that is dilated or large"
+        role = "lanes on pixels take no such filter, stride or depth"
     rows = fields["rows_per_task"]
     padded = bytes_text(sizes.padded_rows(rows) * sizes.pitch * sizes.lanes * problem.element.size)
     return {

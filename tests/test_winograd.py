@@ -24,6 +24,7 @@ from conftest import (
 )
 from processes import FILLED_MEMORY, run_apart
 from sweeps import some, sweep
+from volumes import DEPTHS, conv3d
 
 import fastpool
 from fastpool import oracle
@@ -394,35 +395,6 @@ def test_winograd_in_groups_and_dilated(forms, form, schedule):
         x[0, channels - 1, shape[2] // 2, shape[3] // 3] = np.inf
         assert_close(fastpool.conv2d(x, weight, bias, **options), oracle.conv2d(x, weight, bias, **options))
     forms.assert_chosen(form, schedule)
-
-
-#: Taps, stride, dilation and padding of depth, and depths of x.
-DEPTHS = {
-    "one tap": (1, 1, 1, (0, 0), 3),
-    "one tap, every second": (1, 2, 1, (1, 0), 4),
-    "three taps": (3, 1, 1, (1, 1), 4),
-    "three taps, every second": (3, 2, 1, (1, 1), 5),
-    "two taps apart": (2, 1, 2, (0, 3), 3),
-    "taps that meet nothing": (3, 1, 2, (4, 0), 1),
-}
-
-
-def conv3d(x, weight, bias, stride, padding, dilation, groups):
-    """Each output depth as the sum of convolutions in two dimensions."""
-    (front, back), *pads = padding
-    outputs = (x.shape[2] + front + back - dilation[0] * (weight.shape[2] - 1) - 1) // stride[0] + 1
-    found = []
-    for output in range(outputs):
-        depths = [output * stride[0] - front + tap * dilation[0] for tap in range(weight.shape[2])]
-        parts = [
-            oracle.conv2d(x[:, :, depth], weight[:, :, tap], None, stride[1:], pads, dilation[1:], groups)
-            for tap, depth in enumerate(depths)
-            if 0 <= depth < x.shape[2]
-        ]
-        zeros = np.zeros_like(x[:, :, 0])
-        nothing = oracle.conv2d(zeros, weight[:, :, 0], bias, stride[1:], pads, dilation[1:], groups)
-        found.append(sum(parts, nothing))
-    return np.stack(found, 2)
 
 
 @every_form

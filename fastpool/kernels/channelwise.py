@@ -2,11 +2,12 @@
 
 A row of 7 fills 7 of 16 lanes where lanes are columns, and shifted masked loads cost more than the multiplications.
 Here a task takes one vector of channels: it transposes their pixels into vectors of channels, laid out with their
-padding as ``[row][column][lane]``, sums a run of outputs in registers, tap by tap, each tap one vector of weights and a
-whole, aligned vector of input for each output, and transposes the results back. Filters of any size and dilation are a
-table of offsets, and no lane is idle whatever the width. The transposes cost about as much as 3x3 taps, so that it pays
-for more taps than that on small maps: 5x5 over 960 channels of 7x7 takes 30 us against 37. It takes all dilated ones,
-and all strides: 3x3 at stride 3 over 96 channels of 57x57 takes 23 us, and with its columns packed 130.
+padding as ``[row][column][lane]`` (rows are those of all depths, one depth after the other), sums a run of outputs in
+registers, tap by tap, each tap one vector of weights and a whole, aligned vector of input for each output, and
+transposes the results back. Filters of any size and dilation are a table of offsets, and no lane is idle whatever the
+width. The transposes cost about as much as 3x3 taps, so that it pays for more taps than that on small maps: 5x5 over
+960 channels of 7x7 takes 30 us against 37. It takes all dilated ones, and all strides: 3x3 at stride 3 over 96 channels
+of 57x57 takes 23 us, and with its columns packed 130.
 """
 
 from llvmlite import ir
@@ -105,7 +106,7 @@ def channelwise(call, task, thread):
     channels = call.channels - first_channel
     scratch = call.scratch + thread * call.scratch_thread
     filters, stage = scratch + call.filters_offset, scratch + call.stage_offset
-    height, width, columns, taps = call.height, call.width, call.out_columns, call.taps
+    width, columns, taps = call.width, call.out_columns, call.taps
 
     plane = call.x + (image * call.x_batch + first_channel * call.x_channel)
     if call.plane_ahead:
@@ -115,14 +116,13 @@ def channelwise(call, task, thread):
         _scatter(spec, weights + tap, taps, channels, taps - tap, filters + tap * lanes, call.in_order)
 
     # The padded rows that the outputs see; those outside the input, and the ends of the others, are zero.
-    pitch, pad = call.padded_columns, call.pad_left
-    begin = first_row * call.stride_row - call.pad_top
-    end = begin + (end_row - 1 - first_row) * call.stride_row + call.reach_rows
-    low_row, high_row = min(max(begin, 0), height), max(min(end, height), 0)
+    pitch, pad, rows_before = call.padded_columns, call.pad_left, call.rows_before
+    begin = call.row_starts[first_row]
+    end = call.row_starts[end_row - 1] + call.reach_rows
     zero = splat(spec, 0.0)
     for row in range(begin, end):
         line = scratch + (row - begin) * pitch * lanes
-        if row < low_row or row >= high_row:
+        if rows_before[row] == rows_before[row + 1]:
             for column in range(pitch):
                 store(spec, line + column * lanes, zero)
         else:
@@ -130,15 +130,15 @@ def channelwise(call, task, thread):
                 store(spec, line + column * lanes, zero)
             for column in range(pad + width, pitch):
                 store(spec, line + column * lanes, zero)
-    target = scratch + -((begin + call.pad_top) * pitch * lanes)
-    for pixel in range(low_row * width, high_row * width, lanes):
-        left = height * width - pixel
+    target = scratch + -(begin * pitch * lanes)
+    for pixel in range(rows_before[begin] * width, rows_before[end] * width, lanes):
+        left = call.rows * width - pixel
         _scatter(spec, plane + pixel, call.x_channel, channels, left, target, call.places + pixel)
 
     bias = masked_vector(spec, call.bias + first_channel, channels)
     step, last = _stride_or(spec, call.stride_column) * lanes, max(0, columns - group)
     for row in range(first_row, end_row):
-        line = scratch + (row - first_row) * call.stride_row * pitch * lanes
+        line = scratch + (call.row_starts[row] - begin) * pitch * lanes
         done = stage + (row - first_row) * columns * lanes
         first_tap, end_tap = call.row_taps[2 * row], call.row_taps[2 * row + 1]
         # The last run begins earlier; where a row is shorter than a run, the next row overwrites what is beyond.

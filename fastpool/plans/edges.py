@@ -21,10 +21,15 @@ def row_taps(problem: Convolution, rows: int) -> np.ndarray:
     depth, height, width = problem.axes
     if not problem.omits_padding or depth.kernel > 1 or rows != height.out:
         return np.tile((0, problem.taps), (rows, 1))
-    start = np.arange(rows) * height.stride - height.pad_begin
-    first = np.clip(-(start // height.dilation), 0, height.kernel)
-    end = np.clip((height.size - 1 - start) // height.dilation + 1, first, height.kernel)
-    return np.stack((first, end), 1) * width.kernel
+    return taps_inside(height) * width.kernel
+
+
+def taps_inside(axis: Axis) -> np.ndarray:
+    """First and end tap of each window that find elements of x."""
+    start = np.arange(axis.out) * axis.stride - axis.pad_begin
+    first = np.clip(-(start // axis.dilation), 0, axis.kernel)
+    end = np.clip((axis.size - 1 - start) // axis.dilation + 1, first, axis.kernel)
+    return np.stack((first, end), 1)
 
 
 @dataclass(frozen=True)

@@ -28,20 +28,20 @@ CHANNELWISE = Layout(
         "x_channel": "integer",
         "plane": "integer",  # elements of the planes of x of a vector of channels, that are fetched ahead
         "plane_ahead": "integer",  # elements to them; 0: none are
-        "height": "integer",
+        "rows": "integer",  # of x, of all depths
         "width": "integer",
-        "places": "integers",  # of the pixels of a plane, in the padded one; further on, beyond the last one
+        "places": "integers",  # of the pixels of a channel, in the padded one; further on, beyond the last one
         "in_order": "integers",  # places of vectors one after the other
         "padded_columns": "integer",
-        "pad_top": "integer",
         "pad_left": "integer",
-        "stride_row": "integer",
+        "row_starts": "integers",  # first padded row that each output row sees
+        "rows_before": "integers",  # rows of x before each padded row, and before the end of all
         "stride_column": "integer",
         "reach_rows": "integer",  # padded rows from the first tap to the last
         "taps": "integer",
         "offsets": "integers",  # of the taps, in elements
         "row_taps": "integers",  # first and end tap of each output row: the others meet nothing but padding
-        "out_rows": "integer",
+        "out_rows": "integer",  # of all depths, too
         "out_columns": "integer",
         "out_batch": "integer",
         "residual_batch": "integer",
