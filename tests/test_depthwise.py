@@ -26,7 +26,7 @@ from fastpool import oracle
 from fastpool.geometry import DATA_PADDING_MODES
 from fastpool.plans import convolution as plans
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.depthwise import HALVES_PAY, TWO_PAY, depthwise
+from fastpool.routines.depthwise import HALVES_PAY, LARGEST_AT_STRIDE_1, TWO_PAY, depthwise
 from fastpool.routines.direct import direct
 
 #: Few and many taps, even and odd numbers of them; each size is compiled.
@@ -77,6 +77,21 @@ def test_depthwise_at_every_remainder(planner, lanes_on, kernel, stride, dtype):
     assert len(frames) >= 2 * lanes_of(dtype) + 2
     for frame in frames:
         frame.assert_kept()
+
+
+@every_dtype
+@pytest.mark.skipif(LARGEST_AT_STRIDE_1 <= 7, reason="needs more registers")
+@pytest.mark.parametrize("kernel", [(9, 9), (11, 2), (3, 11), (11, 1)], ids=str)
+@sweep
+def test_larger_filters_at_every_remainder(planner, kernel, dtype):
+    planner.take_depthwise(depthwise)
+    for index, (problem, part) in enumerate(depthwise_parts(kernel, 1, dtype, "columns")):
+        if kernel[1] == part[2] == 1:
+            continue  # a column, which becomes a row
+        frame = Frame((2, 3 * part[0], *part[1:]), dtype, contiguous=index % 4 != 3)
+        problem.check(*part, lambda a: between(a, np.nan), lambda shape, frame=frame: frame.array)
+        frame.assert_kept()
+    assert_depthwise(planner, "columns")
 
 
 #: Filters, and dilations of rows and columns.
@@ -181,7 +196,7 @@ def test_depthwise_layers(planner, lanes_on, shape, stride, dtype):
 @every_dtype
 def test_one_channel_is_summed_directly_where_that_is_faster(planner, dtype):
     """Many large filters of one channel; one that is too large for lanes on columns, on a channel alone."""
-    for shape, filters, size in [((1, 1, 64, 70), 32, 7), ((1, 1, 60, 80), 1, 9)]:
+    for shape, filters, size in [((1, 1, 64, 70), 32, 7), ((1, 1, 60, 80), 1, 13)]:
         x, weight = integers(25, shape, dtype), integers(26, (filters, 1, size, size), dtype)
         assert_close(fastpool.conv2d(x, weight, None, 1, 3), oracle.conv2d(x, weight, None, 1, 3))
     assert all(plan.steps[-1].kernel.routine is direct for plan in planner.plans)
@@ -195,10 +210,10 @@ def test_the_faster_depthwise_routine_is_taken(planner, monkeypatch, lanes_on, d
     cases = {
         "columns": [((1, 6, 60, 64), 3, 1), ((2, 40, 30, 32), 3, 1)],
         "channels": [
-            ((1, 40, 7, 7), 9, 1),
+            ((1, 40, 7, 7), 8, 1),
             ((1, 20, 40, 44), (3, 2), 2),
             ((1, 9, 30, 31), (2, 5), (3, 1)),
-            ((1, 5, 20, 9), 9, 1),
+            ((1, 5, 20, 13), 13, 1),
         ],
     }
     for shape, size, dilation in cases[lanes_on]:

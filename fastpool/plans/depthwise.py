@@ -18,11 +18,11 @@ from fastpool.plans.shares import shares
 from fastpool.routines.depthwise import (
     DILATED_FILTERS,
     HALVES_PAY,
-    LARGEST_FILTER,
     NO_ROW,
     TWO_PAY,
     ZERO_ROW,
     depthwise,
+    has_filter,
     in_registers,
     is_one_strip,
     skips_padding,
@@ -64,9 +64,8 @@ def is_depthwise(problem: Convolution) -> bool:
         problem.channels == problem.groups
         and not problem.element.is_integer
         and depth.is_single
-        and height.kernel <= LARGEST_FILTER
-        and width.kernel <= LARGEST_FILTER
-        and height.stride == width.stride <= 2
+        and height.stride == width.stride
+        and has_filter(height.kernel, width.kernel, height.stride)
         and (height.dilation == width.dilation == 1 or dilated_too)
         and problem.x_strides[4] == 1
         and not padded

@@ -17,7 +17,14 @@ from fastpool.routines.blur import blur
 from fastpool.routines.ceilings import ACCUMULATORS, peak, stream_copy, stream_read
 from fastpool.routines.channelwise import VARIANTS as CHANNELWISE_VARIANTS
 from fastpool.routines.channelwise import channelwise
-from fastpool.routines.depthwise import DILATED_FILTERS, HALVES_PAY, LARGEST_FILTER, depthwise
+from fastpool.routines.depthwise import (
+    DILATED_FILTERS,
+    HALVES_PAY,
+    LARGEST_AT_STRIDE_1,
+    LARGEST_FILTER,
+    depthwise,
+    has_filter,
+)
 from fastpool.routines.direct import (
     EDGED_ROWS,
     JOINED_SHAPES,
@@ -121,7 +128,12 @@ _PACKINGS = (*(f"stride {stride}" for stride in PACKED_STRIDES), "")
 #: Rows of whole vectors, rows within half of one, or within one, and those that end in half of one.
 _WITHIN = ("", "narrow ", "single ")
 _PARTS = (*_WITHIN, "halved ") if HALVES_PAY else _WITHIN
-_FILTERS = [(rows, columns) for rows in range(1, LARGEST_FILTER + 1) for columns in range(1, LARGEST_FILTER + 1)]
+#: Filters of depthwise convolutions with lanes on columns, at each of the strides.
+_SIZES = range(1, max(LARGEST_FILTER, LARGEST_AT_STRIDE_1) + 1)
+_FILTERS = {
+    stride: [(rows, columns) for rows in _SIZES for columns in _SIZES if has_filter(rows, columns, stride)]
+    for stride in (1, 2)
+}
 #: What medians are taken of: the spec's elements, or integers that it widens (to float64).
 _SOURCES = ("", *(f"from {name}" for name in (*(x.numba_name for x in INTEGERS.values()), "uint64")))
 
@@ -238,7 +250,7 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     ),
     "depthwise": (
         depthwise,
-        tuple((f"{part}stride {s}", *size) for part in _PARTS for s in (1, 2) for size in _FILTERS)
+        tuple((f"{part}stride {stride}", *size) for part in _PARTS for stride in _FILTERS for size in _FILTERS[stride])
         + tuple((f"{part}dilated stride 1", *size) for part in _WITHIN for size in DILATED_FILTERS),
     ),
     "channelwise": (channelwise, tuple((variant, 1, run) for variant in CHANNELWISE_VARIANTS.values() for run in RUNS)),
