@@ -15,7 +15,9 @@ from conftest import (
     Frame,
     Planner,
     assert_close,
+    between,
     integers,
+    lanes_of,
     native,
     needs_threads,
     noise,
@@ -164,10 +166,10 @@ def test_layers_of_networks(channels, out_channels, size, kernel, options, dtype
 # -------------------------------------------------------------------------------------------------- shapes of input
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("stride", [*PACKED_STRIDES, 9])
 @pytest.mark.parametrize("layout", ["contiguous", "every second column", "columns reversed", "every third row"])
 def test_rows_are_packed_in_vectors_wherever_they_can_be(planner, layout, stride):
-    """At strides of 1, 2 and 4, if neighbours in a row are neighbours in memory; else one element after the other."""
+    """At most strides, if neighbours in a row are neighbours in memory; else one element after the other."""
     x, weight = integers(3, (2, 3, 9, 77), np.float32), integers(4, (5, 3, 2, 3), np.float32)
     planner.force(source="private, row by row")
     expected = oracle.conv2d(x, weight, None, (2, stride), 1)
@@ -175,6 +177,25 @@ def test_rows_are_packed_in_vectors_wherever_they_can_be(planner, layout, stride
     in_vectors = stride in PACKED_STRIDES and "column" not in layout
     variant = f"stride {stride}" if in_vectors else ""
     assert {plan.steps[0].fields["pack_channel"].shape for plan in planner.plans} == {(variant, 1, 1)}
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, np.int8])
+@pytest.mark.parametrize("stride", PACKED_STRIDES)
+def test_rows_of_every_width_are_packed_at_every_stride(planner, stride, dtype):
+    """Up to two vectors of outputs and two, with and without columns that no output sees; filters of several widths."""
+    planner.force(source="private, row by row")
+    for kernel in {1, min(stride, 3), stride, stride + 2}:
+        weight = integers(5, (3, 2, 1, kernel), dtype, 2) + dtype(3)
+        for outputs in range(1, 2 * lanes_of(np.float32) + 3):
+            padding = (0, 0), (1 + outputs % kernel, kernel // 2)
+            width = (outputs - 1) * stride + kernel + outputs % stride - sum(padding[1])
+            if width > 0:
+                x = between(integers(6, (1, 2, 2, width), dtype, 4), 100 if dtype is np.int8 else np.nan)
+                options = {"stride": (1, stride), "padding": padding}
+                assert_close(fastpool.conv2d(x, weight, **options), oracle.conv2d(x, weight, **options))
+    assert {plan.steps[0].fields["pack_channel"].shape[0].split(" from")[0] for plan in planner.plans} == {
+        f"stride {stride}"
+    }
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

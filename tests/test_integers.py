@@ -132,7 +132,7 @@ def test_plans_ask_for_what_is_in_the_table(planner):
         x, weight = draw(7, (1, channels, 6, 36), dtype), draw(8, (40, channels, 2, 2), weight_dtype)
         for source in LIMITS:
             planner.force(source=source)
-            for stride in (*PACKED_STRIDES, 3):
+            for stride in (*PACKED_STRIDES, 9):
                 fastpool.conv2d(x, weight, stride=stride, padding=1)
     routines = {id(routine.body): name for name, (routine, _) in KERNELS.items()}
     for plan in planner.plans:

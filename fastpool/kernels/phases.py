@@ -1,8 +1,8 @@
 """Rows of input taken apart into the phases of their columns: how `pack` moves its elements.
 
-At a stride that is a power of two, up to 4, whole vectors are loaded and taken apart into even and odd lanes, as often
-as it takes; at any other, and where neighbours do not lie beside each other, element follows element. Each spec has the
-code of its own stride only, and all of it is emitted here at once: that takes a third of the time to compile.
+At most strides up to 16 whole vectors are loaded and taken apart into even and odd lanes as often as that can be, and
+then lane by lane; at any other, and where neighbours do not lie beside each other, element follows element. Each spec
+has the code of its own stride only, and all of it is emitted here at once: that takes a third of the time to compile.
 """
 
 import contextlib
@@ -30,13 +30,26 @@ def phases_ir(builder, vectors):
     """Lanes of some vectors behind each other, sorted by their number modulo the number of vectors: one vector each."""
     if len(vectors) == 1:
         return vectors
-    lanes = vectors[0].type.count
+    lanes, count = vectors[0].type.count, len(vectors)
+    if count % 2:
+        return [_phase_ir(builder, vectors, phase) for phase in range(count)]
     pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
     halves = [
         phases_ir(builder, [simd.shuffle_ir(builder, *pair, range(odd, 2 * lanes, 2)) for pair in pairs])
         for odd in (0, 1)
     ]
     return [phase for pair in zip(*halves, strict=True) for phase in pair]
+
+
+def _phase_ir(builder, vectors, phase):
+    """Every so many-th lane of some vectors, from lane `phase` on, gathered from one vector after the other."""
+    lanes, count = vectors[0].type.count, len(vectors)
+    places = [divmod(phase + lane * count, lanes) for lane in range(lanes)]
+    found = simd.shuffle_ir(builder, vectors[0], vectors[1], [min(at, 1) * lanes + lane for at, lane in places])
+    for number, vector in enumerate(vectors[2:], 2):
+        order = [lanes + lane if at == number else i for i, (at, lane) in enumerate(places)]
+        found = simd.shuffle_ir(builder, found, vector, order)
+    return found
 
 
 def _vectors_ir(builder, spec, kind, stride, row, ahead, exists, first, width, columns, lines):

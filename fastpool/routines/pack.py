@@ -58,7 +58,9 @@ NOWHERE = -(2**62)
 #: 224x224 0.88. Where x is in a cache, 69 layers take as long.
 ROWS_AHEAD = 1
 #: Strides of columns at which whole vectors are packed, each by a spec of its own ("stride 2"); "" serves any other.
-PACKED_STRIDES = (1, 2, 4)
+#: Beside elements one by one, 3x3 at stride 3 over 64 channels of 57x57, padded, takes 0.64 of the time so, 7x7 at
+#: stride 5 from 3 to 64 channels of 224x224 0.77, 16x16 at stride 16 from 4 to 9 0.47.
+PACKED_STRIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 16)
 _ARGUMENTS = ("source", "integer", "elements", "integer", "integer", "integer")
 pack_channel = routine("pack.pack_channel", PACKING, *_ARGUMENTS)
 pack_by_table = routine("pack.pack_by_table", PACKING, *_ARGUMENTS)
