@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import DTYPES, assert_close, integers, lanes_of
+from conftest import DTYPES, Frame, assert_close, between, integers, lanes_of
 
 import fastpool
 from fastpool import oracle
@@ -49,6 +49,27 @@ def test_depthwise_planes(planner, routine, dtype, step):
     assert (fields["plane_ahead"] > 0) == (step == 1)
     assert fields["plane_ahead"] == 0 or fields["plane_ahead"] % fields["plane"] == 0
     assert fields["plane_ahead"] == 0 or fields["plane_ahead"] * x.itemsize >= ahead.AHEAD_BYTES
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("size", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (7, 1, 1), (3, 1, 2)])
+def test_depthwise_outputs(planner, monkeypatch, size, stride, dilation, dtype):
+    """Rows within a vector, of whole ones, of pairs, and some with a rest; nothing around the result changes."""
+    monkeypatch.setattr(ahead, "FAR_BYTES", 0)
+    planner.take_depthwise(depthwise)
+    lanes = lanes_of(dtype)
+    for columns in (1, lanes // 2, lanes - 1, lanes + 1, 2 * lanes, 5 * lanes - 2):
+        x = between(integers(4, (2, 3, 40, (columns - 1) * stride + 1), dtype), np.nan)
+        weight = integers(5, (6, 1, size, size), dtype)
+        options = {"stride": stride, "padding": size // 2 * dilation, "dilation": dilation, "groups": 3}
+        expected = oracle.conv2d(x, weight, **options)
+        frame = Frame(expected.shape, dtype)
+        fastpool.conv2d(x, weight, out=frame.array, **options)
+        assert_close(frame.array, expected)
+        frame.assert_kept()
+        kernel = planner.plans[-1].steps[-1].kernel
+        assert kernel.routine is depthwise
+        assert "far " in kernel.shape[0]
 
 
 @pytest.mark.usefixtures("far")

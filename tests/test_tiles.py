@@ -140,7 +140,7 @@ def check_guarded_memory(dtype_name):
 def test_pixels_that_are_fetched_ahead(planner, monkeypatch, dtype):
     """Of the next tiles, or the next row, which may not be there, and outputs; nothing that is computed differs."""
     monkeypatch.setattr("fastpool.plans.direct.LEVEL_2_BYTES", 0)
-    monkeypatch.setattr("fastpool.plans.tasks.FAR_BYTES", 0)
+    monkeypatch.setattr("fastpool.plans.ahead.FAR_BYTES", 0)
     for tile in (TILES[0], next(tile for tile in TILES if tile.role == "pixels")):
         planner.force(tile, "in place")
         for stride in (1, 2) if tile.role == "channels" else (1,):

@@ -20,6 +20,11 @@ def is_far(problem: Convolution) -> bool:
     return input_bytes(problem) > FAR_BYTES
 
 
+def is_output_far(problem: Convolution) -> bool:
+    """Whether all results take so many bytes."""
+    return problem.images * problem.out_batch * problem.element.size > FAR_BYTES
+
+
 def input_bytes(problem: Convolution) -> int:
     """Bytes of all of x."""
     return problem.images * problem.channels * prod(a.size for a in problem.axes) * problem.element.size

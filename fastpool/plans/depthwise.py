@@ -10,7 +10,7 @@ import numpy as np
 from fastpool.arrays import address
 from fastpool.geometry import Axis, padding_source
 from fastpool.machine.processor import TARGET
-from fastpool.plans.ahead import NO_PLANES, planes_ahead
+from fastpool.plans.ahead import NO_PLANES, is_output_far, planes_ahead
 from fastpool.plans.edges import NO_EDGES, omitted_share
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
@@ -130,7 +130,8 @@ def _row_offset(problem: Convolution, row: int) -> int:
 
 
 def _variant(problem: Convolution) -> str:
-    return f"{_part(problem)}{'dilated ' if is_dilated(problem) else ''}stride {problem.axes[1].stride}"
+    dilated, far = "dilated " * is_dilated(problem), "far " * is_output_far(problem)
+    return f"{_part(problem)}{dilated}{far}stride {problem.axes[1].stride}"
 
 
 def begun_rows(height: Axis) -> int:

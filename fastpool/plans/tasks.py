@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastpool.machine.processor import TARGET
-from fastpool.plans.ahead import FAR_BYTES
+from fastpool.plans.ahead import is_output_far
 from fastpool.plans.plan import Code
 from fastpool.plans.problem import Convolution, ceil_div
 from fastpool.routines.direct import row_of_tiles
@@ -91,7 +91,7 @@ class Shares:
         blocks = ceil_div(group_out, tile.block(lanes))
         block_tasks, pixels = ceil_div(blocks, self.blocks_per_task), tile.pixels(lanes)
         pixel_tasks = problem.images * problem.groups * grid.depths * self.row_tasks * self.tile_tasks
-        is_far = problem.images * problem.out_batch * problem.element.size > FAR_BYTES
+        is_far = is_output_far(problem)
         tiles, last, rest = ceil_div(grid.columns, pixels), last_tile(problem, tile), tile
         if variant in ("channels", "strided"):
             rest = rest_tile(problem, tile, grid.columns)

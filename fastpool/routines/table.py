@@ -250,8 +250,19 @@ KERNELS: dict[str, tuple[Routine, tuple[Shape, ...]]] = {
     ),
     "depthwise": (
         depthwise,
-        tuple((f"{part}stride {stride}", *size) for part in _PARTS for stride in _FILTERS for size in _FILTERS[stride])
-        + tuple((f"{part}dilated stride 1", *size) for part in _WITHIN for size in DILATED_FILTERS),
+        tuple(
+            (f"{part}{far}stride {stride}", *size)
+            for part in _PARTS
+            for far in ("", "far ")
+            for stride in _FILTERS
+            for size in _FILTERS[stride]
+        )
+        + tuple(
+            (f"{part}dilated {far}stride 1", *size)
+            for part in _WITHIN
+            for far in ("", "far ")
+            for size in DILATED_FILTERS
+        ),
     ),
     "channelwise": (channelwise, tuple((variant, 1, run) for variant in CHANNELWISE_VARIANTS.values() for run in RUNS)),
     "pool": (pool, tuple((operation, 1, 1) for operation in VARIANTS)),
