@@ -83,7 +83,8 @@ def shapes_of(name: str) -> list[tuple[str, int, int]]:
         shapes = [shape for shape in shapes if shape[0].endswith("step 1 stride 1") and shape[2] == lanes(FLOAT32)]
     if name in ("interleave", "pack_channel"):  # each stride at which vectors are put together, or taken apart
         strides = INTERLEAVED_STRIDES if name == "interleave" else PACKED_STRIDES
-        return [(f"stride {stride}", 1, 1) for stride in strides]
+        # As many vectors as there are registers do not stay in them.
+        return [(f"stride {stride}", 1, 1) for stride in strides if stride < TARGET.registers]
     variants = [shape[0] for shape in shapes]
     chosen = [[shape for shape in shapes if shape[0] == variant] for variant in (variants[0], variants[-1])]
     return list(dict.fromkeys(of_variant[len(of_variant) // 2] for of_variant in chosen))
