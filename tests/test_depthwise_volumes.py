@@ -20,6 +20,7 @@ from processes import FILLED_MEMORY, run_apart
 from volumes import DEPTHS, conv3d
 
 import fastpool
+from fastpool import oracle
 from fastpool.plans import channelwise as plans
 from fastpool.routines.channelwise import channelwise
 
@@ -145,3 +146,13 @@ def test_a_task_has_as_many_depths_as_the_cache_holds(planner):
         assert (rows == 12 * size) == all_at_once
         assert rows % size == 0
         assert needed < 2 * plans._DEPTHS_BYTES
+
+
+def test_there_is_no_table_of_a_padding_far_larger_than_x(planner):
+    """Its rows would be counted in it: only the output row in the middle sees x."""
+    x, weight = integers(68, (1, 20, 6, 7), np.float32), integers(69, (20, 1, 3, 3), np.float32)
+    found = fastpool.conv2d(x, weight, None, (2**21, 1), (2**21, 0), groups=20)
+    assert_close(found[:, :, 1:2], oracle.conv2d(x[:, :, :3], weight, groups=20))
+    assert not found[:, :, ::2].any()
+    assert all(plan.steps[-1].kernel.routine is not channelwise for plan in planner.plans)
+    assert max(table.nbytes for table in planner.plans[-1].tables) < 2**24

@@ -28,6 +28,8 @@ _DEPTHS_BYTES = LEVEL_2_BYTES // 2
 #: What sums and transposes were measured to take, of a cycle for each of their instructions: on Zen 4, which does 512
 #: bits in two halves, and where two whole vectors begin in a cycle.
 _MEASURED = 1.15 if TARGET.multiplies == 1 else 0.63
+#: Padded rows of which there is a table, 8 bytes each: a padding may be far larger than x.
+_MOST_ROWS = 1 << 20
 #: How many times as long transposes take at strides of three and more, where so few sums follow that they wait for
 #: the level-2 cache: 115 to 155 cycles each (Zen 5), of 1 to 512 channels of 9x9 to 512x512, instead of 47.
 _AT_STRIDES = 2.4
@@ -96,6 +98,12 @@ class Channelwise:
         return (starts + np.arange(height.size) + height.pad_begin).ravel()
 
     @property
+    def all_padded_rows(self) -> int:
+        """Padded rows that all outputs see."""
+        depth, height, _ = self.problem.axes
+        return (depth.out - 1) * depth.stride * self.depth_pitch + (height.out - 1) * height.stride + self.reach_rows
+
+    @property
     def row_taps(self) -> Integers:
         """First and end tap of each output row; of several depths none is left out but whole ones."""
         depth, height, _ = self.problem.axes
@@ -133,8 +141,8 @@ class Channelwise:
     def _depths(self, row_bytes: int) -> int:
         """Depths of outputs of a task: each of x is read anew for every task that sees it."""
         depth, height, _ = self.problem.axes
-        fitting = [n for n in range(1, depth.out + 1) if self.padded_rows(n * height.out) * row_bytes <= _DEPTHS_BYTES]
-        return ceil_div(depth.out, ceil_div(depth.out, max(fitting, default=1)))
+        further = (_DEPTHS_BYTES // row_bytes - self.padded_rows(height.out)) // (depth.stride * self.depth_pitch)
+        return ceil_div(depth.out, ceil_div(depth.out, 1 + max(0, further)))
 
     @property
     def padded_elements(self) -> int:
@@ -176,6 +184,7 @@ def is_channelwise(problem: Convolution) -> bool:
         and not has_gaps
         and (problem.padding_mode == "zeros" or not padded)
         and Channelwise(problem).thread_elements * problem.element.size <= SCRATCH_LIMIT
+        and Channelwise(problem).all_padded_rows <= _MOST_ROWS
     )
 
 
@@ -209,7 +218,7 @@ def plan_channelwise(problem: Convolution) -> Plan:
         for i in range(height.kernel)
         for j in range(width.kernel)
     ]
-    rows_before = np.searchsorted(source_rows, np.arange(starts[-1] + sizes.reach_rows + 1))
+    rows_before = np.searchsorted(source_rows, np.arange(sizes.all_padded_rows + 1))
     tables: list[Any] = [
         table(places),
         table(offsets),

@@ -106,8 +106,8 @@ def _most_of_depthwise(problem: Convolution) -> float:
     Many filters of one channel share what it reads, and one channel alone fills no vector. Of both ways for 19 such
     layers the faster one is taken, or one that takes 5 % longer. Short sums take longer directly than is estimated: 3x3
     from 1 to 32 channels of 28x28 1.2 times as long as depthwise; with 16 registers the direct ones take less (Zen 3's
-    code on Zen 4). On Zen 5 so do those of many taps: 5x5 from 1 to 32 channels of 112x112 0.86 of the time, 7x7 0.82, 5x5
-    in 3 groups to 231 channels of 53x41 0.79.
+    code on Zen 4). On Zen 5 so do those of many taps: 5x5 from 1 to 32 channels of 112x112 0.86 of the time, 7x7 0.82,
+    5x5 in 3 groups to 231 channels of 53x41 0.79.
     """
     of_many = 1.15 if IS_ZEN_5 else 1.0
     return (of_many if problem.taps > 9 else 0.85) * (1.1 if TARGET.registers == 16 else 1.0)
