@@ -28,8 +28,8 @@ _DEPTHS_BYTES = LEVEL_2_BYTES // 2
 #: What sums and transposes were measured to take, of a cycle for each of their instructions: on Zen 4, which does 512
 #: bits in two halves, and where two whole vectors begin in a cycle.
 _MEASURED = 1.15 if TARGET.multiplies == 1 else 0.63
-#: Padded rows of which there is a table, 8 bytes each: a padding may be far larger than x.
-_MOST_ROWS = 1 << 20
+#: Pixels and padded rows of which there are tables, 8 bytes each: a padding may be far larger than x.
+_MOST_PLACES = 1 << 20
 #: How many times as long transposes take at strides of three and more, where so few sums follow that they wait for
 #: the level-2 cache: 115 to 155 cycles each (Zen 5), of 1 to 512 channels of 9x9 to 512x512, instead of 47.
 _AT_STRIDES = 2.4
@@ -184,7 +184,7 @@ def is_channelwise(problem: Convolution) -> bool:
         and not has_gaps
         and (problem.padding_mode == "zeros" or not padded)
         and Channelwise(problem).thread_elements * problem.element.size <= SCRATCH_LIMIT
-        and Channelwise(problem).all_padded_rows <= _MOST_ROWS
+        and max(Channelwise(problem).all_padded_rows, depth.size * height.size * width.size) <= _MOST_PLACES
     )
 
 
