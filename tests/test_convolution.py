@@ -181,6 +181,7 @@ def test_rows_are_packed_in_vectors_wherever_they_can_be(planner, layout, stride
 
 @pytest.mark.parametrize("dtype", [*DTYPES, np.int8])
 @pytest.mark.parametrize("stride", PACKED_STRIDES)
+@sweep
 def test_rows_of_every_width_are_packed_at_every_stride(planner, stride, dtype):
     """Up to two vectors of outputs and two, with and without columns that no output sees; filters of several widths."""
     planner.force(source="private, row by row")
