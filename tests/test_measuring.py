@@ -157,6 +157,13 @@ def test_every_round_has_every_case_prepared_anew():
     assert (found[0].median, found[0].spread) == (2.5, 0.3)
 
 
+def test_shares_are_of_the_moment_in_which_a_block_was_measured():
+    case = representatives()[0]
+    found = Measured(case, "flops", seconds=[1.0, 2.0, 4.0], rates=[100.0, 50.0, 20.0])  # ever slower, as all is
+    assert found.share("flops", 90, 1000.0) == 0.9  # of 100, 100 and 80
+    assert found.share("copy", 90, 90.0) == 0.5  # at 45 a second
+
+
 def test_yardsticks_are_of_what_limits():
     kinds = {case.id: yardstick(case, "float32") for case in all_cases().values()}
     assert kinds["large/max 2x2s2 32x64x112"] == "copy"

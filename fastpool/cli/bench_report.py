@@ -106,10 +106,12 @@ def print_report(
         header += ["now / then", f"{100 * CONFIDENCE:.0f} % interval", "verdict"]
     lines = []
     for measured in found:
-        flops, moved = (work / measured.median for work in (measured.case.flops, _bytes(measured, report)))
+        work = {"flops": measured.case.flops, "copy": _bytes(measured, report)}
+        flops, moved = (amount / measured.median for amount in work.values())
+        of_peak, of_copy = (100 * measured.share(kind, work[kind], getattr(limits, kind)) for kind in work)
         line = [measured.case.id, seconds_text(measured.median), f"{100 * measured.spread:.1f} %"]
-        line += [f"{flops / giga:.1f}", f"{100 * flops / limits.flops:.0f} %"]
-        line += [f"{moved / giga:.1f}", f"{100 * moved / limits.copy:.0f} %"]
+        line += [f"{flops / giga:.1f}", f"{of_peak:.0f} %"]
+        line += [f"{moved / giga:.1f}", f"{of_copy:.0f} %"]
         if measured.case.id in verdicts:
             ratio = verdicts[measured.case.id]
             line += [f"{ratio.value:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}", ratio.verdict()]
@@ -119,8 +121,9 @@ def print_report(
     print()
     print(
         "Operations and bytes are those of the definition: Winograd carries out fewer multiplications, and what stays\n"
-        "in a cache is not copied from memory, so that both may exceed 100 %. Spread: half of the distance\n"
-        "between the quartiles of the rounds."
+        "in a cache is not copied from memory, so that both may exceed 100 %. Of peak: of the multiply-adds measured\n"
+        "just before each block of the layer, the median of the rounds; of copy: so of large layers that compute\n"
+        "little, else of the best copy. Spread: half of the distance between the quartiles of the rounds."
     )
     if before is not None:
         _print_verdict(verdicts, before, report, against)

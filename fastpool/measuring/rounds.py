@@ -38,6 +38,17 @@ class Measured:
         """Times in units of what the machine does in a second: a slower machine, or moment, cancels."""
         return [seconds * rate for seconds, rate in zip(self.seconds, self.rates, strict=True)]
 
+    def share(self, kind: str, work: int, limit: float) -> float:
+        """Share that the rate of `work` has of what the machine can do of a kind.
+
+        If that is the yardstick, of its rate just before each block, a median of ratios: the clock of a processor that
+        is shared moves by a tenth within seconds, and the best moment of all is not one in which the layer was
+        measured. Else of `limit`, its best.
+        """
+        if kind == self.yardstick:
+            return work / statistics.median(self.normalised)
+        return work / self.median / limit
+
 
 def yardstick(case: Any, dtype: str) -> str:
     """Rate that the speed of a case follows: of memory for large ones that compute little, else of multiply-adds."""
