@@ -18,6 +18,7 @@ from conftest import (
 )
 from processes import FILLED_MEMORY, run_apart
 from test_joined import join_all
+from volumes import DEPTHS, conv3d
 
 import fastpool
 from fastpool import oracle
@@ -113,6 +114,61 @@ def test_planes_padded_with_data(in_registers, dtype, mode):
     assert any(packed_by(in_registers))
 
 
+def of_both(value):
+    """Give a value of rows and columns that may be the same for both."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def volumes(depth, size, dtype):
+    """Volumes whose planes are of a size, filters and options for them, and what the convolution gives."""
+    taps, stride, dilation, pads, depths = DEPTHS[depth]
+    for kernel, of_planes in FILTERS:
+        weight, x = noise(1, (5, 3, taps, *kernel), dtype), noise(2, (2, 3, depths, *size), dtype)
+        options = {
+            "stride": (stride, *of_both(of_planes.get("stride", 1))),
+            "padding": [pads, *map(of_both, of_both(of_planes.get("padding", 0)))],
+            "dilation": (dilation, *of_both(of_planes.get("dilation", 1))),
+        }
+        try:
+            wanted = conv3d(x, weight, None, **options, groups=1)
+        except ValueError:
+            continue  # the filter is larger than the padded plane
+        yield x, weight, options, wanted
+
+
+@every_dtype
+@pytest.mark.parametrize("way", ["shared", "own"])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_planes_of_volumes(monkeypatch, depth, way, dtype):
+    """Each plane of a volume is one, wherever it lies; NaN lies between them."""
+    planner, taken = pack_all(monkeypatch, way), []
+    for size in sizes(dtype):
+        for x, weight, options, wanted in volumes(depth, size, dtype):
+            conv, frame = fastpool.Conv3d(weight, algorithm="direct", **options), Frame(wanted.shape, dtype)
+            assert_close(conv(between(x, np.nan), out=frame.array), wanted)
+            frame.assert_kept()
+            apart = np.full((2, 6, 2 * x.shape[2], *size), np.nan, dtype)
+            apart[:, 1::2, 1::2] = x[:, :, ::-1]
+            assert_close(conv(apart[:, 1::2, 1::2][:, :, ::-1]), wanted)
+            taken += packed_by(planner)
+    Planner.forget()
+    assert set(taken) >= set(PLANE_VECTORS)
+
+
+@every_dtype
+@pytest.mark.parametrize("mode", DATA_PADDING_MODES)
+def test_volumes_padded_with_data(monkeypatch, dtype, mode):
+    planner = pack_all(monkeypatch, "shared")
+    weight, x = noise(1, (5, 4, 3, 2, 3), dtype), noise(2, (2, 4, 5, 4, 3), dtype)
+    pads = [(2, 1), (1, 0), (0, 1)]
+    padded = np.pad(x, [(0, 0), (0, 0), *pads], {"replicate": "edge", "circular": "wrap"}.get(mode, mode))
+    wanted = conv3d(padded, weight, None, (2, 1, 1), [(0, 0)] * 3, (1, 1, 1), 1)
+    options = {"stride": (2, 1, 1), "padding": pads, "padding_mode": mode}
+    assert_close(fastpool.Conv3d(weight, algorithm="direct", **options)(x), wanted)
+    assert packed_by(planner) == [1 if dtype == np.float32 else 2]
+    Planner.forget()
+
+
 @every_dtype
 def test_what_no_vectors_hold(in_registers, dtype):
     """Larger planes, and rows or columns that do not lie side by side, are packed in other ways."""
@@ -149,6 +205,11 @@ def check_that_nothing_beyond_an_array_is_touched():
                 out = memory.array(np.zeros_like(wanted), at_end)
                 conv = fastpool.Conv2d(weight, algorithm="direct", **options)
                 assert_close(conv(memory.array(x, at_end), out=out), wanted)
+            for depth, size, at_end in product(DEPTHS if way != "joined" else (), sizes(dtype)[3:5], (False, True)):
+                for x, weight, options, wanted in volumes(depth, size, dtype):
+                    out = memory.array(np.zeros_like(wanted), at_end)
+                    conv = fastpool.Conv3d(weight, algorithm="direct", **options)
+                    assert_close(conv(memory.array(x, at_end), out=out), wanted)
             assert any(packed_by(planner))
 
 

@@ -16,6 +16,7 @@ from fastpool.machine.processor import THREADS
 from fastpool.plans.ahead import input_bytes, is_far
 from fastpool.plans.edges import NO_EDGES, Edges, edges_of, omitted_share, row_taps
 from fastpool.plans.packing import (
+    ALONE_BYTES,
     PACK_CYCLES,
     PACK_ONE_CYCLES,
     Packed,
@@ -23,6 +24,7 @@ from fastpool.plans.packing import (
     channel_cycles,
     channel_elements,
     is_packed_by_table,
+    is_packed_in_registers,
     is_packed_in_vectors,
     lay_out,
     pack_block,
@@ -220,9 +222,14 @@ def _packs_alone(problem: Convolution, multiplying: float) -> bool:
 
     Not on Zen 5, of a single tap: there what another core has packed is near, and few elements are packed of what is
     read at a stride. 1x1 at stride 2 takes 8 to 17 % longer so where packing takes a tenth of the sums or more.
+
+    Planes in registers take less than lines of another core's cache: 3x3x3 at stride 2 from 32 to 64 channels of 8x7x7
+    takes 26 us so, shared 28 or, when that cache is far, 60; 5x5x5 from 32 to 16 of 5x7x7 36, and 43 row by row.
     """
     if IS_ZEN_5 and problem.taps == 1:
         return False
+    if is_packed_in_registers(problem, _packed(problem)):
+        return shared_bytes(problem)[0] <= ALONE_BYTES
     return pays_alone(_rough_pack_cycles(problem), multiplying, shared_bytes(problem)[0])
 
 

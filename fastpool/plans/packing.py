@@ -164,8 +164,9 @@ _PLANE_CYCLES, _MOVE_CYCLES, _ONE_BY_ONE_CYCLES = 12.0, {1: 5.0, 2: 6.5, 4: 8.0}
 #: How often planes are packed in registers: by each thread for itself. Counted once, 1x1 at stride 2 from 96 to 256
 #: channels of 7x7 took 8 % longer packed than in place.
 _ALONE = 2
-#: Elements of a packed channel up to which there is a table of them: 8 kB, a quarter of a level-1 cache.
-MOST_PLACES = 1024
+#: Elements of a packed channel up to which there is a table of them: 8 kB, a quarter of a level-1 cache. Of those that
+#: are written from registers up to so many: there it is 4 bytes for each, read in order, and planning takes 2 ms.
+MOST_PLACES, _MOST_WRITTEN = 1024, 4096
 
 
 def is_packed_in_vectors(problem: Convolution) -> bool:
@@ -182,7 +183,9 @@ def _cycles_by_rows(problem: Convolution, packed: Packed) -> float:
 def is_packed_by_table(problem: Convolution, packed: Packed) -> bool:
     """Whether a channel that is packed as a whole is so element by element, as its rows are short."""
     elements, is_empty = packed_elements(packed), not all(axis.size for axis in problem.axes)
-    if problem.element.is_integer or is_empty or elements > MOST_PLACES:
+    if problem.element.is_integer or is_empty or elements > _MOST_WRITTEN:
+        return False
+    if elements > MOST_PLACES and not plane_vectors(problem, packed):
         return False
     return _cycles_by_table(problem, packed) < _cycles_by_rows(problem, packed)
 
@@ -195,11 +198,10 @@ def _cycles_by_table(problem: Convolution, packed: Packed) -> float:
 
 def _vectors_of_plane(problem: Convolution) -> int:
     """Vectors that hold a plane of x, and an element that is none; 0 where it cannot be kept in registers."""
-    depth, height, width = problem.axes
+    _, height, width = problem.axes
     _, _, _, row, column = problem.x_strides
     lies_together = (width.size == 1 or column == 1) and (height.size == 1 or row == width.size)
-    has_planes = depth.kernel == depth.stride == 1 and not depth.is_padded
-    if problem.element.is_integer or problem.widened_from or not lies_together or not has_planes:
+    if problem.element.is_integer or problem.widened_from or not lies_together:
         return 0
     needed = ceil_div(height.size * width.size + 1, lanes_for(problem.element))
     return next((vectors for vectors in PLANE_VECTORS if needed <= vectors), 0)
@@ -207,12 +209,14 @@ def _vectors_of_plane(problem: Convolution) -> int:
 
 def _cycles_in_registers(problem: Convolution, packed: Packed) -> float:
     """Cycles to pack a channel whose planes are kept in registers."""
-    planes, lanes = problem.axes[0].out, lanes_for(problem.element)
-    of_plane, pixels = packed_elements(packed) // max(1, planes), packed[1].length * packed[2].length
-    # Of several planes each tap is written apart, of one all that follow one another.
-    at_once = pixels if planes > 1 else of_plane
-    moves = ceil_div(of_plane, max(1, at_once)) * ceil_div(at_once, lanes)
-    return planes * (_PLANE_CYCLES + _MOVE_CYCLES[_vectors_of_plane(problem)] * moves)
+    planes, lanes = problem.axes[0].size, lanes_for(problem.element)
+    depths, rows, columns = packed
+    of_depths, of_phases = len(depths.phases) * depths.length, len(rows.phases) * len(columns.phases)
+    # Of several planes each phase, or tap, is written apart, of one all that follow one another.
+    parts, at_once = of_depths * of_phases, rows.length * columns.length
+    if planes == 1:
+        parts, at_once = of_depths, of_phases * at_once
+    return planes * _PLANE_CYCLES + _MOVE_CYCLES[_vectors_of_plane(problem)] * parts * ceil_div(at_once, lanes)
 
 
 def plane_vectors(problem: Convolution, packed: Packed) -> int:
@@ -220,6 +224,11 @@ def plane_vectors(problem: Convolution, packed: Packed) -> int:
     vectors = _vectors_of_plane(problem)
     pays = vectors > 0 and _cycles_in_registers(problem, packed) < _ONE_BY_ONE_CYCLES * packed_elements(packed)
     return vectors if pays else 0
+
+
+def is_packed_in_registers(problem: Convolution, packed: Packed) -> bool:
+    """Whether a channel that is packed as a whole is so from planes in registers."""
+    return is_packed_by_table(problem, packed) and plane_vectors(problem, packed) > 0
 
 
 def table_code(problem: Convolution, packed: Packed) -> Code:
@@ -341,7 +350,7 @@ def pack_block(problem: Convolution, source: Source, tables: list[Any], width: i
         "column_highs": kept([ceil_div(w.pad_begin + w.size - phase, w.stride) for phase in phases]),
     }
     is_by_table = source.packing == SHARED and source.packed is not None and is_packed_by_table(problem, packed)
-    in_registers = is_by_table and plane_vectors(problem, packed) > 0
+    in_registers = is_by_table and is_packed_in_registers(problem, packed)
     placed = _behind_each_other(problem) if in_registers else problem
     places = _places(placed, packed) if is_by_table else np.zeros(0, np.int64)
     run = len(places)
