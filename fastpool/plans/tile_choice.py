@@ -15,8 +15,9 @@ from fastpool.routines.tiles import IS_ZEN_5, LEVEL_1_BYTES, TILE_SHAPES, TileSh
 ALIAS = 4096
 #: Ways of a level-1 cache set, and cycles that a stored line takes longer which is no more there when the next tile
 #: writes the rest of it. Measured on Zen 5: 3x3 from 3 to 64 channels of 224x224, whose planes are 49 times 4096 bytes
-#: apart, takes 1.24 ms by 2x14 and 0.65 by 2x8 with lanes on pixels, of 220x220 0.53 and 0.49.
-_WAYS, _ALIASED_STORE = 12, 20.0
+#: apart, takes 1.24 ms by 2x14 and 0.65 by 2x8 with lanes on pixels, of 220x220 0.53 and 0.49. Lanes on pixels write
+#: whole vectors: to 96 of 96x96 a channel takes 6 longer by 2x14 and 2x12 than by 2x10.
+_WAYS, _ALIASED_STORE, _ALIASED_PIXELS = 12, 20.0, 6.0
 #: Cycles that a step of a single tap takes longer where pixels lie apart, each channel on a page of its own: 224 to 176
 #: channels of 80x80 take 11.6 a step by 1x8, 18.3 by 2x8, 23.1 by 2x10.
 APART_CYCLES = 3.0
@@ -55,7 +56,9 @@ def _aliased_cycles(problem: Convolution, tile: TileShape) -> float:
         return 0.0
     lanes = lanes_for(problem.element)
     planes_held = _WAYS * (ALIAS // gcd(problem.pixels * problem.element.size, ALIAS))
-    is_aliased = tile.role == "channels" and tile.block(lanes) > planes_held
+    if tile.role == "pixels":
+        return _ALIASED_PIXELS * tile.width if tile.width >= planes_held else 0.0
+    is_aliased = tile.block(lanes) > planes_held
     return _ALIASED_STORE * tile.block(lanes) * ceil_div(tile.width, lanes) if is_aliased else 0.0
 
 
@@ -69,7 +72,7 @@ def direct_cycles(problem: Convolution, tile: TileShape, grid: Grid, apart: int 
 
     def of_tile(tile: TileShape) -> float:
         is_far = are_many and reduction * tile.step_bytes(pitch) > LEVEL_1_BYTES
-        step = tile.far_cycles(pitch) if is_far else tile.step_cycles
+        step = tile.far_cycles(pitch) if is_far else tile.step_cycles if problem.taps == 1 else tile.seen_cycles
         return reduction * step + tile.store_cycles(lanes) + _aliased_cycles(problem, tile)
 
     tiles, last = tile_count(problem, tile, grid), last_tile(problem, tile)

@@ -19,6 +19,10 @@ LEVEL_1_BYTES, _WEIGHT_BYTES, _NEAR_BYTES = 32 * 1024, 24, 36 if IS_ZEN_5 else 2
 #: Cycles to load a vector of pixels. One of 64 bytes that lies anywhere meets two cache lines, and Zen 4 loads it in
 #: halves: 1x1 from 50 to 70 channels of 57x57 takes 11.8 cycles a step by 4x2, 10.6 by 4x1 and 5.7 by 2x1.
 _PIXELS_CYCLES = (2.6 if TARGET.multiplies == 1 else 2.1 if IS_ZEN_5 else 1.0) if TARGET.vector_bytes == 64 else 0.5
+#: The same where filters of several taps see a line again, of up to three vectors and of four. On Zen 5 a step takes
+#: 8.9 to 9.6 cycles by 2x8 then, by 2x14 14.8 to 15.8, by 3x8 12.5 to 13.7, by 4x3 8.7 to 9.3, by 4x4 9.6 to 10.8, and
+#: by 2x14 with lanes on channels 13.2 to 15.4.
+_SEEN_CYCLES = (1.1, 1.5) if IS_ZEN_5 else (_PIXELS_CYCLES,) * 2
 #: What else Zen 5's loads take: to begin a step, and a scalar; and the power of the norm by which all of them stand
 #: beside the multiply-adds. Fitted to the times of 105 layers by each tile, whose steps took so many: by 2x14 16.1,
 #: by 2x7 8.7, by 1x14 12.2, by 1x8 7.5; by 2x8 with lanes on pixels 11.4, by 3x8 15.0. A layer then takes 2.6 % longer
@@ -69,9 +73,18 @@ class TileShape:
         64 bytes do not hide behind as many multiply-adds: 1x1 from 78 to 38 channels of 40x40 takes 15.7 cycles a step
         by 4x3, 17.6 by 2x8; 37 such layers took 0.98 of the time without most of these tiles.
         """
+        return self._step_cycles(_PIXELS_CYCLES)
+
+    @cached_property
+    def seen_cycles(self) -> float:
+        """The same of filters of several taps, which see a line again that was loaded for another one."""
+        return self._step_cycles(_SEEN_CYCLES[self.vectors == 4])
+
+    def _step_cycles(self, of_pixels: float) -> float:
+        """Cycles of a step, so many of them for a vector of pixels."""
         latency = 4.0 if TARGET.registers == 32 else 4.5
         is_by_channels = self.role == "channels"
-        of_vector = 0.5 if is_by_channels else _PIXELS_CYCLES
+        of_vector = 0.5 if is_by_channels else of_pixels
         weights = self.vectors * TARGET.vector_bytes / _WEIGHT_BYTES if is_by_channels else 0.0
         sums = self.vectors * self.width / TARGET.multiplies
         if IS_ZEN_5:
@@ -118,7 +131,8 @@ _NARROW = (
 #: less than 2 of 10) and for few channels; four vectors of channels are for maps of few pixels,
 #: where weights are most of what is read (1x1 on one pixel, 2048 -> 1000: 245 us by 2x7, 67 by 4x1). Three vectors are
 #: for Zen 5, as of the loads that do not hide there fewer are scalars: 3x3 at stride 2 over 384 channels of 14x14 takes
-#: 3 to 15 % less by 3x7 than by 2x7, 5x5 from 128 to 240 7 %.
+#: 3 to 15 % less by 3x7 than by 2x7, 5x5 from 128 to 240 7 %. With lanes on pixels, 14, 12 and 10 channels are for as
+#: few of the result: 11x11 at stride 2 from 3 to 13 of 224x224 takes 0.64 of the time, 7x7 from 13 to 14 of 30x30 0.71.
 TILE_SHAPES = {
     32: tuple(TileShape("channels", 3, width) for width in ((9, 8, 7) if IS_ZEN_5 else ()))
     + tuple(TileShape("channels", 2, width) for width in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3))
@@ -126,7 +140,10 @@ TILE_SHAPES = {
     + tuple(TileShape("channels", 4, width) for width in (1, 4))
     + tuple(
         TileShape("pixels", *shape)
-        for shape in ((3, 8), (2, 8), (1, 8), (3, 6), (4, 4), (4, 3), (4, 2), (4, 1), (2, 1), (1, 1))
+        for shape in (
+            *((3, 8), (2, 8), (1, 8), (3, 6), (4, 4), (4, 3), (4, 2), (4, 1), (2, 1), (1, 1)),
+            *((2, 14), (2, 12), (2, 10)),
+        )
     ),
     16: tuple(TileShape("channels", 2, width) for width in _NARROW[0])
     + tuple(TileShape("pixels", *shape) for shape in _NARROW[1]),
