@@ -38,7 +38,7 @@ FILTERS = [
 
 
 def sizes(dtype):
-    """Rows and columns of planes of one element up to all that four vectors hold, with every such number of vectors."""
+    """Rows and columns of planes of one element up to all that eight vectors hold, with every number of them."""
     lanes = lanes_of(dtype)
     return [
         (1, 1),
@@ -49,6 +49,8 @@ def sizes(dtype):
         (4, lanes // 2),
         (3, lanes),
         (4, lanes - 1),
+        (4, lanes),
+        (8, lanes - 1),
     ]
 
 
@@ -175,7 +177,7 @@ def test_what_no_vectors_hold(in_registers, dtype):
     lanes = lanes_of(dtype)
     weight = noise(1, (5, 4, 3, 2), dtype)
     for size, part in [
-        ((4, lanes), np.s_[:]),
+        ((8, lanes), np.s_[:]),
         ((4, 8), np.s_[..., ::2]),
         ((4, 8), np.s_[..., :3]),
         ((4, 3), np.s_[..., ::-1]),

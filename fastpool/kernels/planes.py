@@ -61,11 +61,13 @@ def _write_ordered(typingctx, tile, orders, target, count):
             value = call(f"permvar.{of_one}", parts[0], order)
         else:
             pairs = [call(f"vpermi2var.{of_two}", *(a, order, b)) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-            value = pairs[0]
-            if spec.vectors == 4:
-                far = ir.Constant(order_type, [2 * spec.lanes] * spec.lanes)
+            bit = 2 * spec.lanes  # of the order, that says which of two pairs it is
+            while len(pairs) > 1:
+                far = ir.Constant(order_type, [bit] * spec.lanes)
                 is_far = builder.icmp_unsigned("!=", builder.and_(order, far), ir.Constant(order_type, None))
-                value = builder.select(is_far, pairs[1], value)
+                pairs = [builder.select(is_far, b, a) for a, b in zip(pairs[::2], pairs[1::2], strict=True)]
+                bit *= 2
+            value = pairs[0]
         mask = simd.range_mask_ir(builder, I64(0), count, spec.lanes)
         masked_store_ir(builder, value, target, mask, spec.size)
         return context.get_dummy_value()

@@ -159,8 +159,11 @@ def packing_shape(problem: Convolution) -> tuple[str, int, int]:
 PACK_CYCLES, PACK_ONE_CYCLES, _ROW_CYCLES, _TABLE_CYCLES = 1.2, 4.0, 28.0, 3.5
 #: Cycles to load a plane that is packed in registers, and to write a vector of its elements, by vectors of the plane:
 #: 384 channels of 20x3 in 20 vectors each 170, of 4 planes of 3x2 in 16 112, 200 of 16 planes of 4x3 in 144 980. By a
-#: table an element takes 2.4; a fifth has to be gained.
-_PLANE_CYCLES, _MOVE_CYCLES, _ONE_BY_ONE_CYCLES = 12.0, {1: 5.0, 2: 6.5, 4: 8.0}, 2.0
+#: table an element takes 2.4; a fifth has to be gained. By eight vectors 3x3x3 at stride 2 over 64 channels of 8x10x10
+#: takes 105 us, and row by row 129, from 136 to 5 of 11x10x10 120 and 156; 1x1 at stride 2 over 4 times 14x5, two such
+#: vectors of each plane, 36 us in all, and in place 17.
+_PLANE_CYCLES, _MOVE_CYCLES = {1: 12.0, 2: 12.0, 4: 12.0, 8: 40.0}, {1: 5.0, 2: 6.5, 4: 8.0, 8: 15.0}
+_ONE_BY_ONE_CYCLES = 2.0
 #: How often planes are packed in registers: by each thread for itself. Counted once, 1x1 at stride 2 from 96 to 256
 #: channels of 7x7 took 8 % longer packed than in place.
 _ALONE = 2
@@ -216,7 +219,8 @@ def _cycles_in_registers(problem: Convolution, packed: Packed) -> float:
     parts, at_once = of_depths * of_phases, rows.length * columns.length
     if planes == 1:
         parts, at_once = of_depths, of_phases * at_once
-    return planes * _PLANE_CYCLES + _MOVE_CYCLES[_vectors_of_plane(problem)] * parts * ceil_div(at_once, lanes)
+    vectors = _vectors_of_plane(problem)
+    return planes * _PLANE_CYCLES[vectors] + _MOVE_CYCLES[vectors] * parts * ceil_div(at_once, lanes)
 
 
 def plane_vectors(problem: Convolution, packed: Packed) -> int:

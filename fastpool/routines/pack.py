@@ -65,7 +65,7 @@ _ARGUMENTS = ("source", "integer", "elements", "integer", "integer", "integer")
 pack_channel = routine("pack.pack_channel", PACKING, *_ARGUMENTS)
 pack_by_table = routine("pack.pack_by_table", PACKING, *_ARGUMENTS)
 #: Vectors that hold a plane, for which there are instructions.
-PLANE_VECTORS = (1, 2, 4) if TARGET.name == "avx512" else ()
+PLANE_VECTORS = (1, 2, 4, 8) if TARGET.name == "avx512" else ()
 pack_planes = routine("planes.pack_planes", PACKING, *_ARGUMENTS)
 
 PACK_INPUT = Layout(
