@@ -173,8 +173,8 @@ def _plan_depthwise(problem: Convolution) -> Plan:
 _LEAST_GAIN, _LEAST_GAIN_AT_STRIDE_1 = (0.94, 1.0) if IS_ZEN_5 else (0.9, 0.9)
 _LEAST_GAIN_OF_GROUPS = 1.05 if TARGET.registers == 16 else 0.9
 #: The same of filters of one row or column with up to so many output channels, which tiles with lanes on pixels sum
-#: faster than estimated. Measured on Zen 5: eight such layers, from 18 to 336 to 4 to 20 channels, then take 0.54 to
-#: 0.89 of the time; 13 others with more than 20 take 1.05.
+#: faster than estimated. Measured on Zen 5: seven such layers, from 18 to 353 to 4 to 20 channels, then take 0.54 to
+#: 0.89 of the time; 14 others, with more than 20, would take 1.1.
 _LEAST_GAIN_OF_ROWS, _FEW_CHANNELS = (0.82, 20) if IS_ZEN_5 else (0.9, 0)
 
 

@@ -86,7 +86,7 @@ _ALIAS_SHARE = 1 / 6
 #: left to the pixels. 3x3 stride 2 over 512 channels of 14x14 (590 kB) takes 1.12 ms in two parts and 1.19 in one; 7x7
 #: over 512 of 7x7 (3.2 MB) 6 % less in four. A part is a step more, and reads and writes the results once more. Of a
 #: quarter of the cache each, up to twelve, that one takes 0.93 of the time, 3x3x3 at stride 2 from 256 to 512 channels
-#: of 4x14x14 0.94, 3x3 over 1024 of 7x7 0.94 and less; ten others take 0.99; of a tenth, 1.0.
+#: of 4x14x14 0.95, 3x3 over 1024 of 7x7 0.92; ten others take 0.99; of a tenth, 1.0.
 _BLOCK_BYTES, _PART_BYTES, _MOST_PARTS = LEVEL_2_BYTES // 2, LEVEL_2_BYTES // 4, 12
 #: Bytes of pixels of a task, if each of its blocks of channels reads them: 1x1 from 590 to 96 channels of 112x112 takes
 #: 16.9 ms without a limit, 8.8 by half of a level-2 cache and 8.4 by a quarter.
@@ -226,7 +226,7 @@ def _packs_alone(problem: Convolution, multiplying: float) -> bool:
     read at a stride. 1x1 at stride 2 takes 8 to 17 % longer so where packing takes a tenth of the sums or more.
 
     Planes in registers take less than lines of another core's cache: 3x3x3 at stride 2 from 32 to 64 channels of 8x7x7
-    takes 26 us so, shared 28 or, when that cache is far, 60; 5x5x5 from 32 to 16 of 5x7x7 36, and 43 row by row.
+    takes 26 us so and 28 shared, or 34 and 60 when that cache is far; 5x5x5 from 32 to 16 of 5x7x7 36, row by row 43.
     """
     if IS_ZEN_5 and problem.taps == 1:
         return False

@@ -354,7 +354,7 @@ def pack_block(problem: Convolution, source: Source, tables: list[Any], width: i
         "column_highs": kept([ceil_div(w.pad_begin + w.size - phase, w.stride) for phase in phases]),
     }
     is_by_table = source.packing == SHARED and source.packed is not None and is_packed_by_table(problem, packed)
-    in_registers = is_by_table and is_packed_in_registers(problem, packed)
+    in_registers = is_by_table and plane_vectors(problem, packed) > 0
     placed = _behind_each_other(problem) if in_registers else problem
     places = _places(placed, packed) if is_by_table else np.zeros(0, np.int64)
     run = len(places)

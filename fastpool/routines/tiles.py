@@ -132,7 +132,7 @@ _NARROW = (
 #: where weights are most of what is read (1x1 on one pixel, 2048 -> 1000: 245 us by 2x7, 67 by 4x1). Three vectors are
 #: for Zen 5, as of the loads that do not hide there fewer are scalars: 3x3 at stride 2 over 384 channels of 14x14 takes
 #: 3 to 15 % less by 3x7 than by 2x7, 5x5 from 128 to 240 7 %. With lanes on pixels, 14, 12 and 10 channels are for as
-#: few of the result: 11x11 at stride 2 from 3 to 13 of 224x224 takes 0.64 of the time, 7x7 from 13 to 14 of 30x30 0.71.
+#: few of the result: 11x11 at stride 2 from 3 to 13 of 224x224 takes 0.64 of the time, 7x7 from 13 to 14 of 30x30 0.75.
 TILE_SHAPES = {
     32: tuple(TileShape("channels", 3, width) for width in ((9, 8, 7) if IS_ZEN_5 else ()))
     + tuple(TileShape("channels", 2, width) for width in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3))
