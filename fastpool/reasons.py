@@ -243,8 +243,9 @@ def _why_panels(problem: Convolution, fields: dict[str, Any]) -> str:
     size = problem.element.size
     panel = bytes_text(fields["panel"] * size)
     tiles = ceil_div(fields["tiles"], fields["tile_tasks"]) if fields["source"] == PRIVATE else fields["tiles"]
+    whole = "of an image" if problem.axes[0].out == 1 else "of a depth"
     private = f"of a task, within {bytes_text(PRIVATE_BYTES)} if not few"
-    whose = {SHARED: "of an image", OWN: "of an image for each thread", PRIVATE: private}[fields["source"]]
+    whose = {SHARED: whole, OWN: f"{whole} for each thread", PRIVATE: private}[fields["source"]]
     seen = "channels" if problem.taps == 1 else "channels and taps"
     return f"in {tiles} panels {whose}: of {panel}, all {seen} of a tile, read from their begin to their end"
 

@@ -424,6 +424,8 @@ class Planner:
             self._patch.setattr(panels, "_LEAST_STEPS", 1)
             self._patch.setattr(panels, "_LEAST_OUT", 1)
             self._patch.setattr(plans, "_longer", lambda problem, plan: np.inf)
+            self._patch.setattr(plans, "_PANELS_LONGER", 0.0)
+            self._patch.setattr(plans, "packs_little", lambda *_: False)
             for name, value in OF_PANELS[source].items():
                 self._patch.setattr(panels, name, value)
         elif source is not None:

@@ -439,7 +439,7 @@ def direct(call, task, thread):
         if call.panel:
             start, lines = plane + first_channel * call.x_channel, source + call.lines
             count = call.panel_channels
-            invoke(call.pack_panels, call.panels, call.x, start, source, lines, count, first_tile, end_tile)
+            invoke(call.pack_panels, call.panels, call.x, start, source, lines, count, depth, first_tile, end_tile)
         else:
             for channel in range(first_channel, first_channel + channels):
                 target = source + (channel - first_channel) * call.source_channel

@@ -135,8 +135,8 @@ def _flatten(call, packed, lines):
 
 
 @quickly
-def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile):
-    """Pack tiles first_tile..end_tile of some channels, the first of which begins at element `plane` of x.
+def pack_panels(call, x, plane, target, scratch, channels, depth, first_tile, end_tile):
+    """Pack tiles first_tile..end_tile of a depth of some channels, the first of which begins at element `plane` of x.
 
     `scratch` has room for lines, and for a packed channel.
     """
@@ -149,7 +149,7 @@ def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile)
     if taps > 1:
         packed = scratch + call.line_count * line
         for channel in range(channels):
-            invoke(call.pack_channel, call.packing, x, plane + channel * call.x_channel, packed, 0, first_row, 0)
+            invoke(call.pack_channel, call.packing, x, plane + channel * call.x_channel, packed, depth, first_row, 0)
             _flatten(call, packed, scratch)
             source, place = scratch + skipped, target + channel * taps * width
             for _ in range(tiles):
@@ -168,10 +168,11 @@ def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile)
         if call.is_packed:
             for number in range(count):
                 begin, packed = plane + (first + number) * call.x_channel, scratch + number * line
-                invoke(call.pack_channel, call.packing, x, begin, packed, 0, first_row, 0)
+                invoke(call.pack_channel, call.packing, x, begin, packed, depth, first_row, 0)
                 _clear_tile(spec, packed + call.rows * call.row_pixels)
         else:
-            source, pitch = x + (plane + first * call.x_channel + start), call.x_channel
+            begin = plane + first * call.x_channel + depth * call.x_depth
+            source, pitch = x + (begin + start), call.x_channel
         for tile in range(tiles):
             if count == TOGETHER and tile < whole:
                 _copy_together(spec, source, pitch, place)
@@ -182,10 +183,12 @@ def pack_panels(call, x, plane, target, scratch, channels, first_tile, end_tile)
 
 
 def panel_input(call, task, thread):
-    """Pack some channels of an image into the scratch of all threads or of this one."""
-    image, first = task // call.channel_tasks, task % call.channel_tasks * PANEL_CHANNELS
+    """Pack a depth of some channels of an image into the scratch of all threads or of this one."""
+    plane_number, first = task // call.channel_tasks, task % call.channel_tasks * PANEL_CHANNELS
+    image, depth = plane_number // call.depths, plane_number % call.depths
     plane = image * call.x_batch + (call.first_channel + first) * call.x_channel
-    target = call.scratch + (thread * call.own + image * call.packed_batch + first * call.step)
+    place = image * call.packed_batch + depth * call.packed_depth + first * call.step
+    target = call.scratch + (thread * call.own + place)
     scratch = call.scratch + (call.lines + thread * call.scratch_thread)
     channels = min(PANEL_CHANNELS, call.channels - first)
-    invoke(call.pack_panels, call.panels, call.x, plane, target, scratch, channels, 0, call.tiles)
+    invoke(call.pack_panels, call.panels, call.x, plane, target, scratch, channels, depth, 0, call.tiles)

@@ -14,7 +14,7 @@ from fastpool.machine.processor import TARGET
 from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_channelwise
 from fastpool.plans.column_runs import plan_runs, suits_runs
 from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
-from fastpool.plans.direct import is_in_place, packing_cycles, plan_direct, reads_edged
+from fastpool.plans.direct import grid_of, is_in_place, packing_cycles, packs_little, plan_direct, reads_edged
 from fastpool.plans.joined import plan_joined, streaming_cycles, suits_joined
 from fastpool.plans.linear import is_one_window, plan_one_window
 from fastpool.plans.live_taps import live_taps, plan_places
@@ -22,6 +22,7 @@ from fastpool.plans.masked_rows import plan_masked_rows, suits_masked_rows
 from fastpool.plans.panels import plan_panels, suits_panels
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
+from fastpool.plans.tile_choice import lie_apart, tile_count
 from fastpool.plans.winograd import forms_for, plan_winograd, winograd_cycles
 from fastpool.plans.winograd_axes import as_images
 from fastpool.plans.winograd_forms import WinogradForm, u_product
@@ -98,6 +99,17 @@ def _plan_all_sums(problem: Convolution) -> tuple[Plan, TileShape | PlainForm]:
 #: 1.00 to 1.04), but 3x3 from 3 to 96 channels of 32x32 takes 14 % longer so.
 _EDGED_LONGER, _IN_PLACE_LONGER, _PACKED_LONGER, _PACKED_FOR_MANY_LONGER = 1.1, 1.15, 1.2, 1.07
 _MANY_OUT, _MANY_STEPS = 48, 100
+#: Of a single tap where registers are few: cycles of a step in place whose pixels lie apart, as each channel's line is
+#: waited for: 14 to 21 on a Zen 3, by tiles of 2x4 to 2x6, for 1 to 16 blocks of channels. And how much longer panels
+#: take than estimated, where strided rows are taken apart, and another core's cache is far. 1x1 at stride 2 from 512 to
+#: 32 channels of 28x28 takes 141 us in place and 249 by panels, from 256 to 16 of 56x56 116 and 381, from 128 to 64 of
+#: 28x28 65 and 53; of 24 such layers the two that are chosen wrongly take 5 %.
+_APART_STEP, _PANELS_LONGER = 17.0, 1.4
+#: Bytes of all pixels of a packed channel up to which tiles read it as it is, if all of x is packed so by each thread:
+#: then it lies in few lines of which several tiles are read. 1x1 at stride 2 from 128 to 256 channels of 14x14 takes
+#: 0.83 to 0.96 of the time so, from 64 to 128 of 8x14x14 0.84, from 512 to 1024 of 14x14 as long; of 28x28, of which
+#: 425 kB are packed for all, 1.09.
+_FEW_LINES = 1024
 
 
 def _most_of_depthwise(problem: Convolution) -> float:
@@ -151,7 +163,21 @@ def plan_all_taps(problem: Convolution) -> tuple[Plan, TileShape]:
         cycles = _longer(problem, other) * other.cycles
         if cycles < found[0].cycles:
             return replace(other, cycles=cycles), tile
+    elif lie_apart(problem):
+        other, tile = plan_direct(problem)
+        if is_in_place(other):
+            is_shorter = _cycles_apart(problem, other, tile) < _PANELS_LONGER * found[0].cycles
+        else:
+            is_shorter = packs_little(problem, other) and problem.pixels * problem.element.size <= _FEW_LINES
+        if is_shorter:
+            return other, tile
     return found
+
+
+def _cycles_apart(problem: Convolution, plan: Plan, tile: TileShape) -> float:
+    """Estimated cycles of a single tap in place, where pixels lie apart and registers are few."""
+    tiles = tile_count(problem, tile, grid_of(plan))
+    return _APART_STEP * tiles * problem.channels // problem.groups
 
 
 def _plan_depthwise(problem: Convolution) -> Plan:

@@ -148,8 +148,7 @@ def _join_rows(problem: Convolution, source: Source) -> Grid:
 
 def tile_cycles(problem: Convolution, plan: Plan) -> dict[TileShape, float]:
     """What `choose_tile` has compared: estimated cycles of each tile, on the rows and columns of a plan."""
-    fields = plan.steps[-1].fields
-    grid = Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"])
+    fields, grid = plan.steps[-1].fields, grid_of(plan)
     is_apart = fields["row_of_tiles"].shape[0] not in ("channels", "pixels")
     return compared(problem, grid, is_apart, fields["source"] == IN_PLACE)
 
@@ -439,9 +438,20 @@ def plan_direct(problem: Convolution) -> tuple[Plan, TileShape]:
     return Plan(tuple(steps), shared, private, element, cycles, tuple(tables), omitted), tile
 
 
+def grid_of(plan: Plan) -> Grid:
+    """Rows and columns that a plan tiles."""
+    fields = plan.steps[-1].fields
+    return Grid(fields["out_depths"], fields["out_rows"], fields["out_columns"])
+
+
 def is_in_place(plan: Plan) -> bool:
     """Whether a plan of a direct convolution reads x where it is."""
     return bool(plan.steps[-1].fields["source"] == IN_PLACE)
+
+
+def packs_little(problem: Convolution, plan: Plan) -> bool:
+    """Whether a plan packs all of x as a whole, and each thread could do so for itself."""
+    return plan.steps[-1].fields["source"] in (SHARED, OWN) and shared_bytes(problem)[0] <= ALONE_BYTES
 
 
 def reads_edged(plan: Plan) -> bool:
