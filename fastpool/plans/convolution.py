@@ -14,7 +14,7 @@ from fastpool.machine.processor import TARGET
 from fastpool.plans.channelwise import channelwise_cycles, is_channelwise, plan_channelwise
 from fastpool.plans.column_runs import plan_runs, suits_runs
 from fastpool.plans.depthwise import PlainForm, depthwise_cycles, is_depthwise, plan_depthwise
-from fastpool.plans.direct import grid_of, is_in_place, packing_cycles, packs_little, plan_direct, reads_edged
+from fastpool.plans.direct import grid_of, is_in_place, packing_cycles, packs_little, plan_direct
 from fastpool.plans.joined import plan_joined, streaming_cycles, suits_joined
 from fastpool.plans.linear import is_one_window, plan_one_window
 from fastpool.plans.live_taps import live_taps, plan_places
@@ -90,15 +90,11 @@ def _plan_all_sums(problem: Convolution) -> tuple[Plan, TileShape | PlainForm]:
 
 
 #: Factors by which tiles that read x in place take longer than estimated, beside panels, whose estimate includes their
-#: packing: edged ones, which fetch further channels, and others; and those that read packed rows. Of 130 shapes of
-#: several taps, drawn by chance, on two threads of a Zen 3, what was measured is 1.10 to 1.15 times the estimate in the
-#: median of each kind; what is taken so took 1 % longer than the faster way in the mean, and four a tenth to a third.
-#: 3x3 at stride 2 from 130 to 32 channels of 13x13 takes 44 us instead of 150, 7x7 from 64 to 29 of 64x64, packed, 5.4
-#: ms instead of 6.0, 3x3 in groups of 9 of 112x112 0.7 of the time. What it takes to pack the rows is not in the
-#: estimate: beside long sums for many output channels it is little (11x11 at stride 4 from 3 to 64 channels of 224x224:
-#: 1.00 to 1.04), but 3x3 from 3 to 96 channels of 32x32 takes 14 % longer so.
-_EDGED_LONGER, _IN_PLACE_LONGER, _PACKED_LONGER, _PACKED_FOR_MANY_LONGER = 1.1, 1.15, 1.2, 1.07
-_MANY_OUT, _MANY_STEPS = 48, 100
+#: packing; those that read rows packed by each thread for itself, where all of x is little; and those that read others.
+#: What it takes to pack the rows is not in the estimate. Of 148 shapes of several taps, most drawn by chance, on two
+#: threads of a Zen 3 whose cores have caches far from one another, what is chosen so takes 2 % longer than the faster
+#: way in the geometric mean; by 1.1, 1.2 and 1.1 5 to 6 %, by panels always 11 %, by panels never 13 %.
+_IN_PLACE_LONGER, _PACKED_ALONE_LONGER, _PACKED_LONGER = 1.15, 1.4, 1.5
 #: Of a single tap where registers are few: cycles of a step in place whose pixels lie apart, as each channel's line is
 #: waited for: 14 to 21 on a Zen 3, by tiles of 2x4 to 2x6, for 1 to 16 blocks of channels. And how much longer panels
 #: take than estimated, where strided rows are taken apart, and another core's cache is far. 1x1 at stride 2 from 512 to
@@ -128,9 +124,8 @@ def _most_of_depthwise(problem: Convolution) -> float:
 def _longer(problem: Convolution, plan: Plan) -> float:
     """Factor by which a plan without panels takes longer than estimated."""
     if is_in_place(plan):
-        return _EDGED_LONGER if reads_edged(plan) else _IN_PLACE_LONGER
-    steps, out = problem.taps * problem.channels // problem.groups, problem.out_channels // problem.groups
-    return _PACKED_FOR_MANY_LONGER if steps >= _MANY_STEPS and out >= _MANY_OUT else _PACKED_LONGER
+        return _IN_PLACE_LONGER
+    return _PACKED_ALONE_LONGER if packs_little(problem, plan) else _PACKED_LONGER
 
 
 def plan_directly(problem: Convolution) -> tuple[Plan, TileShape]:
@@ -196,7 +191,9 @@ def _plan_depthwise(problem: Convolution) -> Plan:
 #: On Zen 5 others take longer than estimated: at stride 1 3x3 over 512 channels of 7x7 takes 0.38 ms and not 0.52, with
 #: weights from memory 0.53 and not 0.73. Of 48 layers at stride 2 the choice takes 1.5 % longer than the best, and 3 %
 #: by 0.9; by 1.0 1 %, but with weights from memory some take up to a fifth longer than directly.
-_LEAST_GAIN, _LEAST_GAIN_AT_STRIDE_1 = (0.94, 1.0) if IS_ZEN_5 else (0.9, 0.9)
+#: With 16 registers 94 layers take 1.5 % longer by 0.9 than by the better way, on a Zen 3; between 0.83 and 0.9 is 3x3
+#: at stride 2 from 100 to 20 channels of four times 112x112, which takes 0.77 of the time directly.
+_LEAST_GAIN, _LEAST_GAIN_AT_STRIDE_1 = (0.94, 1.0) if IS_ZEN_5 else (0.83 if TARGET.registers == 16 else 0.9, 0.9)
 _LEAST_GAIN_OF_GROUPS = 1.05 if TARGET.registers == 16 else 0.9
 #: The same of filters of one row or column with up to so many output channels, which tiles with lanes on pixels sum
 #: faster than estimated. Measured on Zen 5: seven such layers, from 18 to 353 to 4 to 20 channels, then take 0.54 to

@@ -454,11 +454,6 @@ def packs_little(problem: Convolution, plan: Plan) -> bool:
     return plan.steps[-1].fields["source"] in (SHARED, OWN) and shared_bytes(problem)[0] <= ALONE_BYTES
 
 
-def reads_edged(plan: Plan) -> bool:
-    """Whether it does so by edged tiles."""
-    return is_edged(plan.steps[-1].fields["row_of_tiles"].shape[0])
-
-
 def packing_step(problem: Convolution, source: Source, pack: dict[str, Any], own: int) -> Step:
     """Step that packs all of x: for all threads, or in each one's `own` elements of scratch."""
     # To take a task takes as long as to pack some tens of elements.

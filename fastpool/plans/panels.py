@@ -63,8 +63,9 @@ _FEW_CHANNELS, _FEW_BYTES, _FEW_BYTES_OF_A_PIXEL = 16, LEVEL_2_BYTES // 2, 48
 _SETS = ((4096, 4, 6), (LEVEL_2_BYTES // 8, 0, 1))
 #: Cycles to begin to pack a channel, to pack a row of it and each vector, to join a row to a line and each vector, to
 #: copy what a tap sees to a panel and each vector, on one thread of a Zen 3: 1180 to 8000 in all for a channel of 3x3
-#: at stride 2 on maps of 14x14 to 56x56, 13,400 for 5x5 on 28x28. One by one an element takes 4.
-_BEGIN_CYCLES, _ROW_CYCLES, _LINE_CYCLES, _COPY_CYCLES, _ONE_CYCLES = 80.0, (12.0, 6.0), (2.0, 2.0), (1.2, 2.0), 4.0
+#: at stride 2 on maps of 14x14 to 56x56, 13,400 for 5x5 on 28x28; 650 to 900 of 1x1 at stride 2 on 28x28, 250 on 14x14.
+#: One by one an element takes 5.
+_BEGIN_CYCLES, _ROW_CYCLES, _LINE_CYCLES, _COPY_CYCLES, _ONE_CYCLES = 100.0, (15.0, 7.5), (2.5, 2.5), (1.5, 2.5), 5.0
 #: Cycles for each element that another thread has packed, and for all to have packed before any begins: 1x1 at stride 2
 #: from 512 to 128 channels of 28x28 takes 375 us packed for all, and 518 by each task for itself.
 _OTHERS_CYCLES, _ALL_CYCLES = 1.3, 4000.0
