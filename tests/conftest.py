@@ -421,10 +421,11 @@ class Planner:
                 self._patch.setattr(direct, "_suits_in_place", may_be_in_place)
         if source in OF_PANELS:
             self._patch.setattr(panels, "_stays_in_place", lambda problem: False)
+            self._patch.setattr(panels, "_parts_planes", lambda *_: False)
             self._patch.setattr(panels, "_LEAST_STEPS", 1)
             self._patch.setattr(panels, "_LEAST_OUT", 1)
             self._patch.setattr(plans, "_longer", lambda problem, plan: np.inf)
-            self._patch.setattr(plans, "_PANELS_LONGER", 0.0)
+            self._patch.setattr(plans, "_cycles_in_place", lambda *_: np.inf)
             self._patch.setattr(plans, "packs_little", lambda *_: False)
             for name, value in OF_PANELS[source].items():
                 self._patch.setattr(panels, name, value)

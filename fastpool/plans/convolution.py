@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from fastpool.plans.masked_rows import plan_masked_rows, suits_masked_rows
 from fastpool.plans.panels import plan_panels, suits_panels
 from fastpool.plans.plan import Code, Plan, Step, table
 from fastpool.plans.problem import Convolution, ceil_div
-from fastpool.plans.tile_choice import lie_apart, tile_count
+from fastpool.plans.tile_choice import direct_cycles, lie_apart, tile_count
 from fastpool.plans.winograd import forms_for, plan_winograd, winograd_cycles
 from fastpool.plans.winograd_axes import as_images
 from fastpool.plans.winograd_forms import WinogradForm, u_product
@@ -96,11 +96,17 @@ def _plan_all_sums(problem: Convolution) -> tuple[Plan, TileShape | PlainForm]:
 #: way in the geometric mean; by 1.1, 1.2 and 1.1 5 to 6 %, by panels always 11 %, by panels never 13 %.
 _IN_PLACE_LONGER, _PACKED_ALONE_LONGER, _PACKED_LONGER = 1.15, 1.4, 1.5
 #: Of a single tap where registers are few: cycles of a step in place whose pixels lie apart, as each channel's line is
-#: waited for: 14 to 21 on a Zen 3, by tiles of 2x4 to 2x6, for 1 to 16 blocks of channels. And how much longer panels
-#: take than estimated, where strided rows are taken apart, and another core's cache is far. 1x1 at stride 2 from 512 to
-#: 32 channels of 28x28 takes 141 us in place and 249 by panels, from 256 to 16 of 56x56 116 and 381, from 128 to 64 of
-#: 28x28 65 and 53; of 24 such layers the two that are chosen wrongly take 5 %.
-_APART_STEP, _PANELS_LONGER = 17.0, 1.4
+#: waited for: 14 to 21 on a Zen 3, by tiles of 2x4 to 2x6, for 1 to 16 blocks of channels, over 1.4, as panels take so
+#: much longer than estimated where strided rows are taken apart and another core's cache is far. 1x1 at stride 2 from
+#: 512 to 32 channels of 28x28 takes 141 us in place and 249 by panels, from 256 to 16 of 56x56 116 and 381, from 128 to
+#: 64 of 28x28 65 and 53; of 24 such layers the two that are chosen wrongly take 5 %.
+_APART_STEP = 12.0
+#: How much longer than its sums such a tap takes in place, if its pixels follow one another, where packing is weighed
+#: against it: it is in place if packing would take 0.29 of all. From 512 to 16 channels of 20x20 it takes 0.65 of the
+#: time so, of 28x28 as well, from 300 to 7 of 40x40 0.78, from 20 to 8 of 100x100 0.81; where packing would take a
+#: quarter 0.86 to 1.07, a sixth 0.9 to 1.06. Channels that are multiples of so many bytes apart drive one another out
+#: of a cache: from 64 to 8 of 64x64 it would take 1.36, from 256 to 4 of 112x112 1.06.
+_WHOLE_LONGER, _ALIASED = 1.4, 1024
 #: Bytes of all pixels of a packed channel up to which tiles read it as it is, if all of x is packed so by each thread:
 #: then it lies in few lines of which several tiles are read. 1x1 at stride 2 from 128 to 256 channels of 14x14 takes
 #: 0.83 to 0.96 of the time so, from 64 to 128 of 8x14x14 0.84, from 512 to 1024 of 14x14 as long; of 28x28, of which
@@ -158,10 +164,10 @@ def plan_all_taps(problem: Convolution) -> tuple[Plan, TileShape]:
         cycles = _longer(problem, other) * other.cycles
         if cycles < found[0].cycles:
             return replace(other, cycles=cycles), tile
-    elif lie_apart(problem):
+    else:
         other, tile = plan_direct(problem)
         if is_in_place(other):
-            is_shorter = _cycles_apart(problem, other, tile) < _PANELS_LONGER * found[0].cycles
+            is_shorter = _cycles_in_place(problem, other, tile) < found[0].cycles
         else:
             is_shorter = packs_little(problem, other) and problem.pixels * problem.element.size <= _FEW_LINES
         if is_shorter:
@@ -169,10 +175,12 @@ def plan_all_taps(problem: Convolution) -> tuple[Plan, TileShape]:
     return found
 
 
-def _cycles_apart(problem: Convolution, plan: Plan, tile: TileShape) -> float:
-    """Estimated cycles of a single tap in place, where pixels lie apart and registers are few."""
-    tiles = tile_count(problem, tile, grid_of(plan))
-    return _APART_STEP * tiles * problem.channels // problem.groups
+def _cycles_in_place(problem: Convolution, plan: Plan, tile: TileShape) -> float:
+    """Cycles of a single tap in place where registers are few, as they compare with the estimate of panels."""
+    if lie_apart(problem):
+        return _APART_STEP * tile_count(problem, tile, grid_of(plan)) * problem.channels // problem.groups
+    is_aliased = problem.x_strides[1] * problem.element.size % _ALIASED == 0
+    return inf if is_aliased else _WHOLE_LONGER * direct_cycles(problem, tile, grid_of(plan))
 
 
 def _plan_depthwise(problem: Convolution) -> Plan:
