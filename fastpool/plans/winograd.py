@@ -43,8 +43,10 @@ from fastpool.routines.winograd import (
 
 _HAS_LARGE_CACHE = LEVEL_2_BYTES >= 1024**2
 #: Cycles of a byte of a shared V, which one core writes and another reads. On Zen 5, 105 layers of 3x3 and 5x5 took 2 %
-#: longer than by the best form and schedule with 0.25, and 5 % with 0.6.
-_SHARED_CYCLES = (0.25 if IS_ZEN_5 else 0.6) if TARGET.registers == 32 else 0.15
+#: longer than by the best form and schedule with 0.25, and 5 % with 0.6. With 16 registers, on a Zen 3 whose cores
+#: have caches far from one another, 12 layers take 0.90 of the time by 0.3 that they take by 0.15 (7x7 over 64 of 64x64
+#: 0.68, 5x5 at stride 2 from 32 to 64 of 100x100 0.79), 11 take 0.956 by 0.35, and one 1.2 then.
+_SHARED_CYCLES = (0.25 if IS_ZEN_5 else 0.6) if TARGET.registers == 32 else 0.3
 #: Bytes of it up to which all images are done in one pass. Of more, in passes of about so many, 3x3 over 384 channels
 #: of 32 times 13x13 takes 0.68 of the time, 512 of 16 and of 32 times 14x14 0.87 and 0.78, 256 of 64 times 14x14 0.82;
 #: of 7 MB 1.0.
