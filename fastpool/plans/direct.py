@@ -246,7 +246,8 @@ def packing_cycles(problem: Convolution, plan: Plan) -> float:
 
     Whether all share a copy, or each has its own, depends on how many they are; how sums are done must not.
     """
-    source, includes = plan.steps[-1].fields["source"], plan.steps[-1].fields["image_pixels"] > 0
+    fields = plan.steps[-1].fields
+    source, includes = fields["source"], fields["image_pixels"] > 0 or fields["panel"] > 0
     return 0.0 if source == IN_PLACE or includes else _pack_cycles(problem, for_all=source != PRIVATE)
 
 
