@@ -377,8 +377,9 @@ def check_vectors(bits):
     assert fastpool.info()["vector_bits"] == bits
     for pair in some(SOME_PAIRS, 2):
         test_every_pair_of_dtypes(*pair)
-    for pair in SOME_PAIRS:
-        for tile, source in some(itertools.product(telling_tiles(TILE_SHAPES[TARGET.registers], None), LIMITS), 7):
+    tiles = telling_tiles(TILE_SHAPES[TARGET.registers], None)
+    for number, pair in enumerate(SOME_PAIRS):
+        for tile, source in some(itertools.product(tiles, LIMITS), 14, 3 * number):
             with pytest.MonkeyPatch.context() as patch:
                 test_every_tile(Planner(patch), *pair, tile, source)
 

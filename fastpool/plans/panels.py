@@ -377,9 +377,10 @@ def plan_panels(problem: Convolution) -> tuple[Plan, TileShape] | None:
         "scratch_thread": thread_scratch(beside if source == SHARED else kept + beside, element),
     }
     steps = []
+    packed_by = {panels: panels.block(tables) for panels in dict.fromkeys(of_parts)}
     for part, panels, ends in zip(parts, of_parts, ends_of(problem, len(parts), tables), strict=True):
         own = {
-            "panels": panels.block(tables),
+            "panels": packed_by[panels],
             "panel": panels.elements,
             "panel_channels": part.problem.channels // problem.groups,
             "channels": panels.steps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastpool.machine.processor import TARGET
+from fastpool.machine.processor import TARGET, THREADS
 from fastpool.plans.ahead import is_output_far
 from fastpool.plans.plan import Code
 from fastpool.plans.problem import Convolution, ceil_div
@@ -60,8 +60,9 @@ def pieces(others: int, most: int, least: int = 1) -> int:
     """Pieces of rows or tiles, beside `others` independent tasks: about as many tasks as wanted, evenly shared."""
     least = max(least, DIRECT_TASKS // others)
     # A task more costs the reading of its pixels or weights once more: 2 % are put against an uneven share.
+    # Shares are even within as many pieces more as there are threads.
     return min(
-        range(min(least, most), min(2 * least, most) + 1),
+        range(min(least, most), min(2 * least, least + THREADS, most) + 1),
         key=lambda pieces: even_shares(others * pieces) * (1 + 0.02 * pieces),
     )
 
