@@ -424,7 +424,7 @@ class Planner:
             self._patch.setattr(panels, "_parts_planes", lambda *_: False)
             self._patch.setattr(panels, "_LEAST_STEPS", 1)
             self._patch.setattr(panels, "_LEAST_OUT", 1)
-            self._patch.setattr(plans, "_longer", lambda problem, plan: np.inf)
+            self._patch.setattr(plans, "_cycles_without_panels", lambda *_: np.inf)
             self._patch.setattr(plans, "_cycles_in_place", lambda *_: np.inf)
             self._patch.setattr(plans, "packs_little", lambda *_: False)
             for name, value in OF_PANELS[source].items():

@@ -15,6 +15,7 @@ from fastpool.kernels import simd
 from fastpool.kernels.calls import field_ir
 from fastpool.kernels.elements import I64, element, widen_ir
 from fastpool.kernels.stores import store_first_ir
+from fastpool.machine.processor import TARGET
 
 #: Vectors between what is packed and what is fetched for writing: other cores have read the packed input since.
 _AHEAD = 6
@@ -31,6 +32,8 @@ def phases_ir(builder, vectors):
     if len(vectors) == 1:
         return vectors
     lanes, count = vectors[0].type.count, len(vectors)
+    if count == 3 and lanes == 8 and TARGET.vector_bytes == 32:
+        return _thirds_ir(builder, vectors)
     if count % 2:
         return [_phase_ir(builder, vectors, phase) for phase in range(count)]
     pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
@@ -39,6 +42,26 @@ def phases_ir(builder, vectors):
         for odd in (0, 1)
     ]
     return [phase for pair in zip(*halves, strict=True) for phase in pair]
+
+
+def _thirds_ir(builder, vectors):
+    """The three phases of vectors of eight lanes, whose halves are put side by side first: both are then sorted alike.
+
+    AVX2 sorts lanes of both halves at once by one instruction, if they stay in their half, and takes three otherwise.
+    """
+
+    def of(a, b, *half):
+        """Lanes of the first halves of two vectors, numbered on from a's, and the same ones of the second halves."""
+        places = [lane + lane // 4 * 4 for lane in half]
+        return simd.shuffle_ir(builder, a, b, [*places, *(lane + 4 for lane in places)])
+
+    first, second, third = vectors
+    ahead = simd.shuffle_ir(builder, first, second, [0, 1, 2, 3, 12, 13, 14, 15])
+    amid = simd.shuffle_ir(builder, first, third, [4, 5, 6, 7, 8, 9, 10, 11])
+    behind = simd.shuffle_ir(builder, second, third, [0, 1, 2, 3, 12, 13, 14, 15])
+    # Of elements 0 to 11 of a half, `ahead` has the first four, `amid` the next and `behind` the last.
+    late, early = of(amid, behind, 2, 3, 5, 6), of(ahead, amid, 1, 2, 4, 5)
+    return [of(ahead, late, 0, 3, 4, 6), of(early, late, 0, 2, 5, 7), of(early, behind, 1, 3, 4, 7)]
 
 
 def _phase_ir(builder, vectors, phase):

@@ -28,7 +28,7 @@ from fastpool.plans.winograd_axes import as_images
 from fastpool.plans.winograd_forms import WinogradForm, u_product
 from fastpool.routines.pack import pack_weights
 from fastpool.routines.routine import lanes as lanes_for
-from fastpool.routines.tiles import IS_ZEN_5, TileShape
+from fastpool.routines.tiles import IS_ZEN_5, LEVEL_1_BYTES, TileShape
 from fastpool.routines.turn import turn
 from fastpool.routines.winograd import winograd_weights
 
@@ -91,10 +91,14 @@ def _plan_all_sums(problem: Convolution) -> tuple[Plan, TileShape | PlainForm]:
 
 #: Factors by which tiles that read x in place take longer than estimated, beside panels, whose estimate includes their
 #: packing; those that read rows packed by each thread for itself, where all of x is little; and those that read others.
-#: What it takes to pack the rows is not in the estimate. Of 148 shapes of several taps, most drawn by chance, on two
-#: threads of a Zen 3 whose cores have caches far from one another, what is chosen so takes 2 % longer than the faster
-#: way in the geometric mean; by 1.1, 1.2 and 1.1 5 to 6 %, by panels always 11 %, by panels never 13 %.
-_IN_PLACE_LONGER, _PACKED_ALONE_LONGER, _PACKED_LONGER = 1.15, 1.4, 1.5
+#: What it takes to pack the rows is not in the estimate.
+_IN_PLACE_LONGER, _PACKED_ALONE_LONGER, _PACKED_LONGER = 1.05, 1.4, 1.5
+#: The first of these where the rows of all channels that a tile sees are more bytes than half of a level-1 cache: each
+#: block of channels reads them anew, and waits so many cycles for a line. Of 162 layers at strides of 2 to 5, drawn by
+#: chance, on two threads of a Zen 3 whose cores have caches far from one another, what is chosen so takes 1.5 % longer
+#: than the faster way in the geometric mean; by 1.15 and no lines it took 3.2 %, in place always 8 %, panels always
+#: 27 %.
+_NEAR_ROWS, _FAR_LONGER, _FAR_LINE = LEVEL_1_BYTES // 2, 0.9, 3.0
 #: Of a single tap where registers are few: cycles of a step in place whose pixels lie apart, as each channel's line is
 #: waited for: 14 to 21 on a Zen 3, by tiles of 2x4 to 2x6, for 1 to 16 blocks of channels, over 1.4, as panels take so
 #: much longer than estimated where strided rows are taken apart and another core's cache is far. 1x1 at stride 2 from
@@ -136,11 +140,18 @@ def _packing_beside(problem: Convolution, plan: Plan) -> float:
     return packing_cycles(problem, plan) if TARGET.registers == 16 else 0.0
 
 
-def _longer(problem: Convolution, plan: Plan) -> float:
-    """Factor by which a plan without panels takes longer than estimated."""
-    if is_in_place(plan):
-        return _IN_PLACE_LONGER
-    return _PACKED_ALONE_LONGER if packs_little(problem, plan) else _PACKED_LONGER
+def _cycles_without_panels(problem: Convolution, plan: Plan, tile: TileShape) -> float:
+    """Cycles of several taps where registers are few, as they compare with the estimate of panels."""
+    if not is_in_place(plan):
+        return (_PACKED_ALONE_LONGER if packs_little(problem, plan) else _PACKED_LONGER) * plan.cycles
+    depth, height, width = problem.axes
+    size, rows = problem.element.size, problem.channels // problem.groups * depth.kernel * height.kernel
+    if rows * width.size * size <= _NEAR_ROWS:
+        return _IN_PLACE_LONGER * plan.cycles
+    pixels = tile.pixels(lanes_for(problem.element))
+    reach = (pixels - 1) * width.stride + (width.kernel - 1) * width.dilation
+    lines = tile_count(problem, tile, grid_of(plan)) * rows * (reach * size / 64 + 1)
+    return _FAR_LONGER * plan.cycles + _FAR_LINE * lines
 
 
 def plan_directly(problem: Convolution) -> tuple[Plan, TileShape]:
@@ -170,7 +181,7 @@ def plan_all_taps(problem: Convolution) -> tuple[Plan, TileShape]:
         return plan_direct(problem)
     if problem.taps > 1:  # which see a line several times
         other, tile = plan_direct(problem)
-        cycles = _longer(problem, other) * other.cycles
+        cycles = _cycles_without_panels(problem, other, tile)
         if cycles < found[0].cycles:
             return replace(other, cycles=cycles), tile
     else:

@@ -191,12 +191,19 @@ class Panels:
             _rows(self.packed) * columns + self.width + 2 * lanes_for(self.problem.element), self.problem.element.size
         )
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether the rows of a packed channel are lines already, as each phase has no more than one column sees."""
+        return self.packed.row == self.problem.axes[2].out
+
     @cached_property
     def lines(self) -> tuple[int, ...]:
         """Of several taps, where in a packed channel lines begin: one for each column of taps and phase of rows."""
         packed = self.packed
         assert packed.packed is not None
         depths, rows, columns = packed.packed
+        if self.has_lines:
+            return ()
         plane = depths.length * packed.depth
         return tuple(
             ((pd * len(rows.phases) + ph) * len(columns.phases) + pw) * plane + ed * packed.depth + ew
@@ -209,6 +216,8 @@ class Panels:
     def offsets(self) -> tuple[int, ...]:
         """Of several taps, the first pixel that each sees in the lines."""
         assert self.packed.packed is not None
+        if self.has_lines:
+            return self.packed.offsets
         depths, rows, columns = self.packed.packed
         return tuple(
             ((d * len(rows.phases) + ph) * len(columns.taps) + w) * self.line + eh * self.problem.axes[2].out
@@ -219,12 +228,12 @@ class Panels:
 
     @cached_property
     def beside(self) -> int:
-        """Scratch of a thread beside its panels: lines, and a packed channel, which is read a vector beyond its end."""
+        """Scratch of a thread beside its panels: lines, and a packed channel, which is read a tile beyond its end."""
         if self.is_row:
             return 0
         if self.problem.taps == 1:
             return TOGETHER * self.line
-        channel = self.packed.channel + lanes_for(self.problem.element)
+        channel = self.packed.channel + self.width + 2 * lanes_for(self.problem.element)
         return apart(len(self.lines) * self.line + channel, self.problem.element.size)
 
     @cached_property
