@@ -19,7 +19,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device
+from fastpool.kernels._jit import device, quickly
 from fastpool.kernels.calls import field_ir
 from fastpool.kernels.careful import any_lane, combine_fast_ir, either, either_nan_ir, may_lose, no_lanes
 from fastpool.kernels.columns import stride_of
@@ -491,6 +491,7 @@ def _pool_marks(spec, call, source, x_row, out, out_pitch, group, strip, buffer)
             _spoil(spec, out + (row * out_pitch + q), seen, inside)
 
 
+@quickly
 def large_pool(call, task, thread):
     """Some groups of output rows, of a strip of the columns of a plane, or of some planes."""
     simd.align_stack()

@@ -12,7 +12,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device
+from fastpool.kernels._jit import device, quickly
 from fastpool.kernels.simd import I64, Vector, known, lanes_of, load, range_mask, scalar, splat
 from fastpool.kernels.stores import masked_store
 from fastpool.kernels.taps import gather_taps, infinity, row_of, rows_of
@@ -312,6 +312,7 @@ def _by_counting(spec, call, taps, count, row, column):
     return _middle(spec, _of_key(spec, low), _of_key(spec, high), low_rank, high_rank, nan)
 
 
+@quickly
 def counted_median(call, task, thread):
     """Windows of any number of taps that fit the scratch."""
     spec = call.spec

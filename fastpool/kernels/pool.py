@@ -18,7 +18,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device_with_loops
+from fastpool.kernels._jit import device_with_loops, quickly_with_masks
 from fastpool.kernels.simd import (
     even_lanes,
     lanes_of,
@@ -255,6 +255,7 @@ def _combine_columns(spec, call, buffer, out, row_divisor, weight, bias, power):
             out[q] = finish(spec, call, value, row_divisor, call.column_divisor[q], weight, bias, power)
 
 
+@quickly_with_masks
 def pool(call, task, thread):
     """Some output rows of one plane, or all of some planes."""
     simd.align_stack()

@@ -17,7 +17,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastpool.kernels import simd
-from fastpool.kernels._jit import device
+from fastpool.kernels._jit import device, quickly
 from fastpool.kernels.careful import any_lane, combine_fast_ir, either, finish_code, may_lose, no_lanes, with_care
 from fastpool.kernels.columns import stride_of
 from fastpool.kernels.elements import element, widen_ir
@@ -371,6 +371,7 @@ def _pool_rows(spec, call, rows, row, out, weights, biases):
     return any_lane(found)
 
 
+@quickly
 def small_pool(call, task, thread):
     """Some output rows of one plane, or all of some planes; at least a group of them."""
     simd.align_stack()
