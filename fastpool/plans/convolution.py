@@ -97,7 +97,7 @@ _IN_PLACE_LONGER, _PACKED_ALONE_LONGER, _PACKED_LONGER = 1.05, 1.4, 1.5
 #: block of channels reads them anew, and waits so many cycles for a line. Of 162 layers at strides of 2 to 5, drawn by
 #: chance, on two threads of a Zen 3 whose cores have caches far from one another, what is chosen so takes 1.5 % longer
 #: than the faster way in the geometric mean; by 1.15 and no lines it took 3.2 %, in place always 8 %, panels always
-#: 27 %.
+#: 27 %. The same layers gave these numbers.
 _NEAR_ROWS, _FAR_LONGER, _FAR_LINE = LEVEL_1_BYTES // 2, 0.9, 3.0
 #: Of a single tap where registers are few: cycles of a step in place whose pixels lie apart, as each channel's line is
 #: waited for: 14 to 21 on a Zen 3, by tiles of 2x4 to 2x6, for 1 to 16 blocks of channels, over 1.4, as panels take so
